@@ -1,0 +1,123 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// The kinds of failure, for errors.Is.
+var (
+	// ErrInvalid is a request that no Vault could answer.
+	ErrInvalid = errors.New("invalid request")
+	// ErrRefused is an answer that repeating the request will not change.
+	ErrRefused = errors.New("refused by Vault")
+	// ErrNotFound is a secret that is not there.
+	ErrNotFound = errors.New("no such secret")
+	// ErrUnavailable is anything that may be otherwise in a moment.
+	ErrUnavailable = errors.New("unavailable for now")
+)
+
+// loginFailure adds to Vault's words what they mean for whoever reads them on
+// a pod.
+func loginFailure(err error, login Login) error {
+	words, ok := refusal(err)
+	if !ok {
+		return requestFailure(err)
+	}
+	if words == "permission denied" {
+		// Vault says the same when it could not ask the API server about the token,
+		// so the answer is not final.
+		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)", ErrUnavailable, login.Mount)
+	}
+	return fmt.Errorf("%w: %s; %s", ErrRefused, words, loginHint(words, login))
+}
+
+func loginHint(words string, login Login) string {
+	role := fmt.Sprintf("role %q of %s", login.Role, login.Mount)
+	if login.Role == "" {
+		role = "the role of " + login.Mount
+	}
+	switch {
+	case strings.Contains(words, "invalid role or secret ID"):
+		return "check the role id and the secret id in the volume's Secret; a secret id may have expired or been used up"
+	case strings.Contains(words, "missing role"):
+		return "set the attribute role, or default_role of " + login.Mount
+	case strings.Contains(words, "service account name not authorized"):
+		return "add the service account to bound_service_account_names of " + role + ", or run the pod as one that is bound to it"
+	case strings.Contains(words, "namespace not authorized"):
+		return "add the pod's namespace to bound_service_account_namespaces of " + role + ", or use a role for this namespace"
+	case strings.Contains(words, "invalid role name"), strings.Contains(words, "could not be found"):
+		return "create the role, or correct the attribute role"
+	case strings.Contains(words, "invalid audience"):
+		return "set the attribute audience to the audience of " + role + ", among those that the CSIDriver's tokenRequests offer"
+	}
+	return "check " + role
+}
+
+// refusal returns Vault's words if it answered a login with a refusal.
+func refusal(err error) (string, bool) {
+	var response *api.ResponseError
+	if !errors.As(err, &response) {
+		return "", false
+	}
+	switch response.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return answer(response), true
+	}
+	return "", false
+}
+
+// requestFailure sorts an error of the client into one of the kinds.
+func requestFailure(err error) error {
+	var response *api.ResponseError
+	if !errors.As(err, &response) {
+		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
+	}
+	switch response.StatusCode {
+	case http.StatusForbidden:
+		return fmt.Errorf("%w: %s; grant the path in a policy of the role", ErrRefused, answer(response))
+	case http.StatusBadRequest, http.StatusMethodNotAllowed:
+		return fmt.Errorf("%w: %s", ErrRefused, answer(response))
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: %s", ErrNotFound, answer(response))
+	}
+	return fmt.Errorf("%w: HTTP status %d: %s", ErrUnavailable, response.StatusCode, answer(response))
+}
+
+// answer is what Vault said, on one line. A page of some proxy between is cut
+// short.
+func answer(response *api.ResponseError) string {
+	const enough = 400
+	words := strings.NewReplacer("1 error occurred:", "", "*", "").Replace(strings.Join(response.Errors, "; "))
+	words = strings.Join(strings.Fields(words), " ")
+	if words == "" {
+		return http.StatusText(response.StatusCode)
+	}
+	if len(words) > enough {
+		words = strings.ToValidUTF8(words[:enough], "") + "…"
+	}
+	return words
+}
+
+// redact keeps tokens out of a message, should whoever answered repeat them.
+func redact(err error, tokens ...string) error {
+	clean := err.Error()
+	for _, token := range tokens {
+		if token != "" {
+			clean = strings.ReplaceAll(clean, token, "[redacted]")
+		}
+	}
+	if clean == err.Error() {
+		return err
+	}
+	for _, kind := range []error{ErrInvalid, ErrRefused, ErrNotFound, ErrUnavailable} {
+		if errors.Is(err, kind) {
+			return fmt.Errorf("%w: %s", kind, strings.TrimPrefix(clean, kind.Error()+": "))
+		}
+	}
+	return errors.New(clean)
+}

@@ -1,0 +1,108 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Login is what a pod shows to Vault: a role and a token, or the two halves of
+// an AppRole.
+type Login struct {
+	// Mount is the path of the auth method with its leading "auth/".
+	Mount string
+	// Role may be empty for a jwt mount that has a default one.
+	Role string
+	// JWT is the pod's service-account token.
+	JWT string
+	// RoleID and SecretID are set for an AppRole, and nothing else is then.
+	RoleID, SecretID string
+	// ServiceAccount is "namespace/name", for messages alone.
+	ServiceAccount string
+}
+
+func (l Login) body() map[string]any {
+	body := map[string]any{}
+	for key, value := range map[string]string{"role": l.Role, "jwt": l.JWT, "role_id": l.RoleID, "secret_id": l.SecretID} {
+		if value != "" {
+			body[key] = value
+		}
+	}
+	return body
+}
+
+// String describes the login without its secrets.
+func (l Login) String() string {
+	if l.RoleID != "" {
+		return fmt.Sprintf("%s with a role id of the volume's Secret", l.Mount)
+	}
+	if l.Role == "" {
+		return fmt.Sprintf("%s with its default role and service account %s", l.Mount, l.ServiceAccount)
+	}
+	return fmt.Sprintf("%s with role %q and service account %s", l.Mount, l.Role, l.ServiceAccount)
+}
+
+// Login opens a session at an endpoint. The error is ErrInvalid for certificates
+// that cannot be used, ErrRefused when Vault says why not, and ErrUnavailable
+// when another attempt may succeed.
+func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options, login Login) (*Session, error) {
+	server, err := s.acquire(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	client, err := server.logIn(ctx, options, login)
+	if err != nil {
+		s.release(server)
+		return nil, err
+	}
+	return &Session{servers: s, server: server, client: client}, nil
+}
+
+func (s *server) logIn(ctx context.Context, options Options, login Login) (*api.Client, error) {
+	client, err := s.newClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a session: %w", err)
+	}
+	if options.MinBackoff > 0 {
+		client.SetMinRetryWait(options.MinBackoff)
+		client.SetMaxRetryWait(max(options.MaxBackoff, options.MinBackoff))
+	} else if options.MaxBackoff > 0 {
+		client.SetMinRetryWait(min(client.MinRetryWait(), options.MaxBackoff))
+		client.SetMaxRetryWait(options.MaxBackoff)
+	}
+	secret, err := client.Logical().WriteWithContext(ctx, login.Mount+"/login", login.body())
+	if err != nil {
+		return nil, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
+	}
+	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
+		return nil, fmt.Errorf("log in to Vault at %s through %s: %w: the answer holds no token; is %s an auth method?", client.Address(), login, ErrRefused, login.Mount)
+	}
+	session, err := s.newClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a session: %w", err)
+	}
+	session.SetToken(secret.Auth.ClientToken)
+	return session, nil
+}
+
+// newClient returns a client of its own settings on the shared transport.
+func (s *server) newClient(options Options) (*api.Client, error) {
+	client, err := s.client.Clone()
+	if err != nil {
+		return nil, err
+	}
+	// In a cluster of several Vaults, a session reads what it has written,
+	// whichever of them answers.
+	client.SetReadYourWrites(true)
+	if options.Namespace != "" {
+		client.SetNamespace(options.Namespace)
+	}
+	if options.Timeout > 0 {
+		client.SetClientTimeout(options.Timeout)
+	}
+	if options.MaxRetries >= 0 {
+		client.SetMaxRetries(options.MaxRetries)
+	}
+	return client, nil
+}

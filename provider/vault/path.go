@@ -1,0 +1,131 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+)
+
+// splitPath takes a path as templates write it apart. Dot parts are refused,
+// since the client would fold them and leave the API.
+func splitPath(raw string) (string, url.Values, error) {
+	parsed, err := url.Parse(strings.Trim(strings.TrimSpace(raw), "/"))
+	if err != nil || parsed.Path == "" || parsed.Scheme != "" || hasDotPart(parsed.Path) {
+		return "", nil, fmt.Errorf("%w: %q is not a path in Vault", ErrInvalid, raw)
+	}
+	return parsed.Path, parsed.Query(), nil
+}
+
+func hasDotPart(path string) bool {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// kvArea is the part of a KV version 2 mount that a verb works on.
+type kvArea string
+
+const (
+	kvData     kvArea = "data"
+	kvMetadata kvArea = "metadata"
+)
+
+// mount is a secrets engine as sys/internal/ui/mounts tells of it. The zero
+// value stands for a mount that the token may not ask about.
+type mount struct {
+	path    string // ends with a slash
+	version string // of a KV engine
+}
+
+func (m mount) isKV2() bool { return m.version == "2" }
+
+// withArea puts "data/" or "metadata/" where KV version 2 wants it, unless the
+// path already says which area it means. The rules are consul-template's, so
+// that a template means here what it means to the Vault Agent.
+func (m mount) withArea(full string, area kvArea) string {
+	rest := strings.TrimSuffix(strings.TrimPrefix(full+"/", m.path), "/")
+	named := []string{"metadata/"}
+	if area == kvData {
+		named = []string{"data/", "metadata/", "subkeys/"}
+	}
+	for _, prefix := range named {
+		if strings.HasPrefix(rest, prefix) {
+			return full
+		}
+	}
+	return path.Join(m.path, string(area), rest)
+}
+
+// mounts remembers what was learnt about mounts, since a probe for each read
+// would double the requests. Mount paths cannot nest, so a prefix decides.
+type mounts struct {
+	mutex sync.RWMutex
+	known map[string]mount
+}
+
+func newMounts() *mounts { return &mounts{known: map[string]mount{}} }
+
+func (m *mounts) find(full string) (mount, bool) {
+	m.mutex.RLock()
+	defer m.mutex.RUnlock()
+	for i, c := range full + "/" {
+		if c != '/' {
+			continue
+		}
+		if found, ok := m.known[(full + "/")[:i+1]]; ok {
+			return found, true
+		}
+	}
+	return mount{}, false
+}
+
+func (m *mounts) remember(found mount) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.known[found.path] = found
+}
+
+// forget makes the next read ask again: the mount may have been replaced by one
+// of another version since.
+func (m *mounts) forget(old mount) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	delete(m.known, old.path)
+}
+
+// resolve returns the path to ask Vault for, and its mount. A token that may not
+// ask about the mount gets the path as it is, like consul-template does.
+func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount) {
+	found, ok := s.server.mounts.find(full)
+	if !ok {
+		found, ok = s.probe(ctx, full)
+	}
+	if !ok || !found.isKV2() {
+		return full, found
+	}
+	return found.withArea(full, area), found
+}
+
+func (s *Session) probe(ctx context.Context, full string) (mount, bool) {
+	secret, err := s.client.Logical().ReadWithContext(ctx, "sys/internal/ui/mounts/"+full)
+	if err != nil || secret == nil {
+		// What is wrong, if anything is, shows at the read that follows.
+		return mount{}, false
+	}
+	found := mount{}
+	found.path, _ = secret.Data["path"].(string)
+	if options, ok := secret.Data["options"].(map[string]any); ok {
+		found.version, _ = options["version"].(string)
+	}
+	if !strings.HasSuffix(found.path, "/") || !strings.HasPrefix(full+"/", found.path) {
+		return mount{}, false
+	}
+	s.server.mounts.remember(found)
+	return found, true
+}

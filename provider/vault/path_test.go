@@ -1,0 +1,68 @@
+package vault
+
+import "testing"
+
+func TestWithArea(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		mount, path string
+		area        kvArea
+		want        string
+	}{
+		{"kv/", "kv/app", kvData, "kv/data/app"},
+		{"kv/", "kv/data/app", kvData, "kv/data/app"},
+		{"kv/", "kv/metadata/app", kvData, "kv/metadata/app"},
+		{"kv/", "kv/subkeys/app", kvData, "kv/subkeys/app"},
+		{"kv/", "kv/team/data/app", kvData, "kv/data/team/data/app"},
+		{"kv/", "kv/data", kvData, "kv/data/data"},
+		{"kv/", "kv", kvData, "kv/data"},
+		{"a/b/kv/", "a/b/kv/app", kvData, "a/b/kv/data/app"},
+		{"kv/", "kv/app", kvMetadata, "kv/metadata/app"},
+		{"kv/", "kv/metadata/app", kvMetadata, "kv/metadata/app"},
+		{"kv/", "kv", kvMetadata, "kv/metadata"},
+	}
+	for _, test := range tests {
+		t.Run(string(test.area)+" of "+test.path, func(t *testing.T) {
+			t.Parallel()
+			if got := (mount{path: test.mount, version: "2"}).withArea(test.path, test.area); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestMountsFind(t *testing.T) {
+	t.Parallel()
+	known := newMounts()
+	known.remember(mount{path: "kv/", version: "2"})
+	known.remember(mount{path: "team/kv/", version: "1"})
+	tests := map[string]string{
+		"kv/app":       "kv/",
+		"kv":           "kv/",
+		"kvx/app":      "",
+		"team/kv/a/b":  "team/kv/",
+		"team/other/x": "",
+	}
+	for path, want := range tests {
+		if got, ok := known.find(path); got.path != want || ok != (want != "") {
+			t.Errorf("%s: got %q, want %q", path, got.path, want)
+		}
+	}
+	known.forget(mount{path: "kv/"})
+	if _, ok := known.find("kv/app"); ok {
+		t.Error("a forgotten mount is still known")
+	}
+}
+
+func TestSplitPath(t *testing.T) {
+	t.Parallel()
+	path, query, err := splitPath(" /kv/app?version=2 ")
+	if err != nil || path != "kv/app" || query.Get("version") != "2" {
+		t.Errorf("got %q %v %v", path, query, err)
+	}
+	for _, bad := range []string{"", "/", "?x=1", "../sys/raw", "kv/../sys", "kv/./a", "http://evil/x"} {
+		if _, _, err := splitPath(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// Package vault logs in to a Vault server and reads, lists, writes and revokes
+// there with the token of one session.
+//
+// It never touches the file system, keeps no secret after it has returned it,
+// and puts no token into an error.
+package vault
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Session is one Vault token. It may be used concurrently, until Close.
+type Session struct {
+	servers *Servers
+	server  *server
+	client  *api.Client
+}
+
+// Close gives the session up here; Revoke ends it in Vault.
+func (s *Session) Close() { s.servers.release(s.server) }
+
+// Read reads a path, which may carry a query ("kv/app?version=2") and may leave
+// out the "data/" of a KV version 2 mount. The error is ErrNotFound for what
+// does not exist or is deleted.
+func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error) {
+	path, query, err := splitPath(rawPath)
+	if err != nil {
+		return nil, err
+	}
+	fullPath, mount := s.resolve(ctx, path, kvData)
+	secret, err := s.client.Logical().ReadWithDataWithContext(ctx, fullPath, query)
+	if err != nil {
+		return nil, s.failure("read", fullPath, err)
+	}
+	if secret == nil || isDeleted(secret, mount) {
+		s.server.mounts.forget(mount)
+		return nil, fmt.Errorf("read %s: %w: %s", fullPath, ErrNotFound, notFoundHint(path, fullPath))
+	}
+	return secret, nil
+}
+
+// List returns the names below a path, none if there is nothing.
+func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
+	path, _, err := splitPath(rawPath)
+	if err != nil {
+		return nil, err
+	}
+	fullPath, _ := s.resolve(ctx, path, kvMetadata)
+	secret, err := s.client.Logical().ListWithContext(ctx, fullPath)
+	if err != nil {
+		return nil, s.failure("list", fullPath, err)
+	}
+	if secret == nil {
+		return nil, nil
+	}
+	return parseKeys(fullPath, secret)
+}
+
+// Write sends data to a path and returns the answer: how Vault issues
+// certificates, or encrypts. The secret is nil if Vault answers with nothing.
+func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any) (*api.Secret, error) {
+	path, _, err := splitPath(rawPath)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := s.client.Logical().WriteWithContext(ctx, path, data)
+	if err != nil {
+		return nil, s.failure("write", path, err)
+	}
+	return secret, nil
+}
+
+// Revoke ends the session in Vault, and all its leases with it.
+func (s *Session) Revoke(ctx context.Context) error {
+	if err := s.client.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
+		return s.failure("revoke", "auth/token/revoke-self", err)
+	}
+	return nil
+}
+
+// failure says what was tried, where, and what Vault answered, without the token.
+func (s *Session) failure(verb, path string, err error) error {
+	return fmt.Errorf("%s %s in Vault at %s: %w", verb, path, s.client.Address(), redact(requestFailure(err), s.client.Token()))
+}
+
+func parseKeys(path string, secret *api.Secret) ([]string, error) {
+	keys, ok := secret.Data["keys"].([]any)
+	if !ok {
+		return nil, fmt.Errorf("list %s: %w: the answer holds no keys", path, ErrUnavailable)
+	}
+	names := make([]string, 0, len(keys))
+	for _, key := range keys {
+		name, ok := key.(string)
+		if !ok {
+			return nil, fmt.Errorf("list %s: %w: the answer holds a key that is no string", path, ErrUnavailable)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+func notFoundHint(path, fullPath string) string {
+	if path == fullPath {
+		return "nothing is stored there, or it is deleted"
+	}
+	return fmt.Sprintf("nothing is stored at %s, or it is deleted", path)
+}
+
+// isDeleted recognises a deleted or destroyed version of a KV version 2 secret,
+// which Vault answers with metadata and without data.
+func isDeleted(secret *api.Secret, mount mount) bool {
+	return mount.isKV2() && secret.Data["data"] == nil && secret.Data["metadata"] != nil
+}
