@@ -1,0 +1,101 @@
+package tmpfs
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+type options struct {
+	sizeBytes int64
+	inodes    int
+	noswap    bool
+}
+
+// detached is a mount that no path leads to, held by its descriptor: when the
+// descriptor closes, the mount goes, and the file system with its last mount.
+type detached struct {
+	fd int
+}
+
+func newDetached(o options) (*detached, error) {
+	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a tmpfs context: %w", err)
+	}
+	defer unix.Close(context)
+	settings := [][2]string{
+		{"source", "vaultmount"},
+		{"size", strconv.FormatInt(o.sizeBytes, 10)},
+		{"nr_inodes", strconv.Itoa(o.inodes)},
+		{"mode", "0755"},
+	}
+	for _, s := range settings {
+		if err := unix.FsconfigSetString(context, s[0], s[1]); err != nil {
+			return nil, fmt.Errorf("set tmpfs option %s=%s: %w", s[0], s[1], err)
+		}
+	}
+	if o.noswap {
+		if err := unix.FsconfigSetFlag(context, "noswap"); err != nil {
+			return nil, fmt.Errorf("set tmpfs option noswap: %w", err)
+		}
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("create a tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return &detached{fd: fd}, nil
+}
+
+// openWritable clones the mount at target and lifts read-only from the clone
+// alone. The containers' mounts stay read-only, so no tenant can put a symbolic
+// link in the driver's way.
+func openWritable(target string) (*detached, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return nil, fmt.Errorf("open the volume: %w", err)
+	}
+	view := &detached{fd: fd}
+	if err := view.setReadOnly(false); err != nil {
+		view.Close()
+		return nil, err
+	}
+	return view, nil
+}
+
+func (d *detached) setReadOnly(readOnly bool) error {
+	attributes := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	if readOnly {
+		attributes = unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	}
+	if err := unix.MountSetattr(d.fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+		return fmt.Errorf("set the mount read-only=%t: %w", readOnly, err)
+	}
+	return nil
+}
+
+func (d *detached) attach(target string) error {
+	if err := unix.MoveMount(d.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach the volume to the target path: %w", err)
+	}
+	return nil
+}
+
+// root opens the top directory. Nothing below follows a path out of it.
+func (d *detached) root() (*os.Root, error) {
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", d.fd))
+	if err != nil {
+		return nil, fmt.Errorf("open the volume's directory: %w", err)
+	}
+	return root, nil
+}
+
+// Close lets the mount go. Closing a descriptor that is ours cannot fail.
+func (d *detached) Close() {
+	_ = unix.Close(d.fd)
+}

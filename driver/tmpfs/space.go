@@ -1,0 +1,55 @@
+package tmpfs
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Usage is what a volume holds, in bytes and in inodes.
+type Usage struct {
+	BytesTotal, BytesUsed, BytesAvailable    int64
+	InodesTotal, InodesUsed, InodesAvailable int64
+}
+
+// ReadUsage reads the usage of the volume at target.
+func ReadUsage(target string) (Usage, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(target, &stat); err != nil {
+		return Usage{}, fmt.Errorf("read the usage of the volume: %w", err)
+	}
+	block := int64(stat.Bsize)
+	return Usage{
+		BytesTotal:      int64(stat.Blocks) * block,
+		BytesUsed:       int64(stat.Blocks-stat.Bfree) * block,
+		BytesAvailable:  int64(stat.Bavail) * block,
+		InodesTotal:     int64(stat.Files),
+		InodesUsed:      int64(stat.Files - stat.Ffree),
+		InodesAvailable: int64(stat.Ffree),
+	}, nil
+}
+
+// pageBytes is what the files take: tmpfs gives each a whole number of pages,
+// and directories and short links none.
+func pageBytes(set Set) int64 {
+	page := int64(os.Getpagesize())
+	total := int64(0)
+	for _, file := range set.Files {
+		total += (int64(len(file.Content)) + page - 1) / page * page
+	}
+	return total
+}
+
+// countInodes allows two generations of the set, the links, and some slack.
+func countInodes(set Set) int {
+	const slack = 16
+	directories := map[string]bool{}
+	for _, file := range set.Files {
+		for directory := path.Dir(file.Path); directory != "."; directory = path.Dir(directory) {
+			directories[directory] = true
+		}
+	}
+	return 2*(len(set.Files)+len(directories)+1) + len(topNames(set)) + slack
+}

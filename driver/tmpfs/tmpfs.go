@@ -1,0 +1,179 @@
+// Package tmpfs is one volume on disk: a tmpfs on the target path that holds
+// one complete set of files, replaced as a whole or not at all.
+//
+// A volume is filled before it is attached, so a target path is either no mount
+// or a mount with all its files, whenever the process is killed. It is attached
+// read-only: only this package, through a private writable view, changes it. The
+// package knows nothing of Vault, templates or CSI.
+//
+// It calls the kernel directly and not through k8s.io/mount-utils, which runs
+// mount(8) and umount(8): the image holds no other program than the driver.
+package tmpfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// ErrFull says that a set of files does not fit into the volume's size.
+var ErrFull = errors.New("the files do not fit into the volume")
+
+// File is one file of a set.
+type File struct {
+	// Path is relative, clean and has no part that starts with "..".
+	Path    string
+	Content []byte
+	// Perms are permission bits as chmod(2) takes them.
+	Perms uint32
+}
+
+// Set is all that a volume holds at one time.
+type Set struct {
+	UID, GID int
+	Files    []File
+}
+
+// Mounter mounts volumes. It has no state but what the kernel can do, and may
+// be used concurrently for different targets; calls for one target are the
+// caller's to serialise.
+type Mounter struct {
+	noswap bool
+}
+
+// NewMounter asks the kernel for what a volume needs: the mount API with
+// mount_setattr(2), Linux 5.12, as an error if it is missing; and tmpfs's
+// noswap, Linux 6.4 and not in a user namespace, as a property of the Mounter.
+func NewMounter() (*Mounter, error) {
+	mount, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4})
+	if err != nil {
+		return nil, fmt.Errorf("mount a tmpfs apart from the file tree (needs Linux 5.12 and CAP_SYS_ADMIN): %w", err)
+	}
+	defer mount.Close()
+	if err := mount.setReadOnly(true); err != nil {
+		return nil, fmt.Errorf("make a mount read-only by mount_setattr (needs Linux 5.12): %w", err)
+	}
+	swapless, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, noswap: true})
+	if err != nil {
+		// Older kernels and user namespaces refuse the option.
+		return &Mounter{}, nil
+	}
+	swapless.Close()
+	return &Mounter{noswap: true}, nil
+}
+
+// NoSwap reports whether the kernel keeps volumes out of swap.
+func (m *Mounter) NoSwap() bool { return m.noswap }
+
+// Create makes a volume of at most sizeBytes that holds set, and attaches it at
+// target, which it creates. The size must hold the set twice, since the old and
+// the new files of a rotation exist at the same time; the error is ErrFull if it
+// does not. After an error there is neither a mount nor a directory at target.
+func (m *Mounter) Create(target string, sizeBytes int64, set Set) (err error) {
+	if need := 2 * pageBytes(set); need > sizeBytes {
+		return fmt.Errorf("%w: the files take %d bytes in whole pages, two generations of them %d, and the size is %d; raise the attribute size", ErrFull, need/2, need, sizeBytes)
+	}
+	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set), noswap: m.noswap})
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	if err := mount.write(set); err != nil {
+		return err
+	}
+	if err := mount.setReadOnly(true); err != nil {
+		return err
+	}
+	if err := makeDirectory(target); err != nil {
+		return err
+	}
+	if err := mount.attach(target); err != nil {
+		return errors.Join(err, removeDirectory(target))
+	}
+	return nil
+}
+
+// Replace swaps the files of the volume at target for set, atomically for a
+// reader that opens them through "..data". It reports false, and writes nothing,
+// when the volume holds the very same set already. After an error the volume
+// holds what it held before.
+func (m *Mounter) Replace(target string, set Set) (changed bool, err error) {
+	view, err := openWritable(target)
+	if err != nil {
+		return false, err
+	}
+	defer view.Close()
+	return view.replace(set)
+}
+
+// Exists reports whether target is a volume. It reads no mount table: the
+// kubelet asks for every volume of the node each minute.
+func Exists(target string) (bool, error) {
+	mounted, err := mountinfo.Mounted(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for a mount on the target path: %w", err)
+	}
+	if !mounted {
+		return false, nil
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(target, &stat); err != nil {
+		return false, fmt.Errorf("read the file system type of the target path: %w", err)
+	}
+	if stat.Type != unix.TMPFS_MAGIC {
+		return false, errors.New("the target path is a mount of something else than tmpfs")
+	}
+	return true, nil
+}
+
+// Remove unmounts the volume at target and removes the directory. It succeeds
+// when there is neither: after a reboot the kubelet asks for volumes that went
+// with the memory they were in. It never removes a file.
+func Remove(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		// A process of the node looks into the volume (the containers are gone by
+		// now); the mount goes when it lets go, and the pod need not wait for it.
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	// EINVAL: the path is not a mount.
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount target path: %w", err)
+	}
+	return removeDirectory(target)
+}
+
+// makeDirectory accepts a directory that is there already, as some kubelets make
+// it, but not one with somebody's files: the mount would hide them.
+func makeDirectory(target string) error {
+	err := os.Mkdir(target, 0o750)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create target path: %w", err)
+	}
+	entries, err := os.ReadDir(target)
+	if err != nil {
+		return fmt.Errorf("look into the target path: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("the target path is there already and holds %d files", len(entries))
+	}
+	return nil
+}
+
+func removeDirectory(target string) error {
+	// rmdir and not os.Remove, which would delete a file as well.
+	if err := unix.Rmdir(target); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove target path: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package volume
+
+import (
+	"reflect"
+	"testing"
+)
+
+// FuzzRoundTrip holds Parse(Encode(spec)) == spec for every spec that Parse can
+// return: the webhook encodes what the driver parses, on another machine.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add("app", "auth/kubernetes", "vault", "map", "100", "1000", "1Mi", "db", "kv/db", "a/b", "{{ 1 }}", "0640", "true", "[[")
+	f.Add("app", "ns/auth/x", "", "JSON", "0", "", "4096", "x", "kv/x?version=1", "x/y", "[[", "7777", "0", "{{")
+	f.Fuzz(func(t *testing.T, role, authPath, audience, format, uid, gid, size, secretFile, secret, templateFile, template, perms, missing, delim string) {
+		attributes := map[string]string{}
+		set := func(key, value string) {
+			if value != "" {
+				attributes[key] = value
+			}
+		}
+		attributes["audience"] = audience
+		set("role", role)
+		set("auth-path", authPath)
+		set("default-template", format)
+		set("uid", uid)
+		set("gid", gid)
+		set("size", size)
+		set("secret/"+secretFile, secret)
+		set("template/"+templateFile, template)
+		set("perms/"+templateFile, perms)
+		set("error-on-missing-key/"+secretFile, missing)
+		set("left-delim/"+templateFile, delim)
+		requireRoundTrip(t, attributes)
+	})
+}
+
+// requireRoundTrip accepts attributes that Parse refuses.
+func requireRoundTrip(t *testing.T, attributes map[string]string) {
+	t.Helper()
+	spec, err := Parse(attributes)
+	if err != nil {
+		return
+	}
+	again, err := Parse(Encode(spec))
+	if err != nil {
+		t.Fatalf("parse what Encode wrote: %v", err)
+	}
+	if !reflect.DeepEqual(spec, again) {
+		t.Fatalf("round trip changed the spec:\n%+v\n%+v", spec, again)
+	}
+}
+
+// FuzzParse looks for a key or value that Parse cannot take without a panic,
+// and for one that it drops: a known spec plus one more attribute is either
+// refused or different.
+func FuzzParse(f *testing.F) {
+	f.Add("perms/db", "0600")
+	f.Add("templat/x", "")
+	f.Add("template/db/x", "y")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		base := map[string]string{"role": "app", "template/db": "{{ 1 }}"}
+		if _, taken := base[key]; taken {
+			return
+		}
+		before, err := Parse(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base[key] = value
+		after, err := Parse(base)
+		if err != nil || !reflect.DeepEqual(before, after) {
+			return
+		}
+		// The only attributes that may change nothing are those that spell out a
+		// default.
+		base[key] = "\x00"
+		if _, err := Parse(base); err == nil {
+			t.Fatalf("attribute %q is accepted and has no effect", key)
+		}
+	})
+}

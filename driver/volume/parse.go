@@ -1,0 +1,148 @@
+package volume
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Parse checks a volume's attributes and returns what they ask for. The error,
+// if any, is an *AttributeError about the first wrong attribute in the order of
+// their names. The caller takes the kubelet's own csi.storage.k8s.io/ keys out
+// first.
+func Parse(attributes map[string]string) (Spec, error) {
+	p := parser{
+		attributes: attributes,
+		spec:       newSpec(),
+		files:      map[string]*File{},
+	}
+	for _, parse := range []func() error{p.parseFiles, p.parseRest, p.checkComplete} {
+		if err := parse(); err != nil {
+			return Spec{}, err
+		}
+	}
+	return p.spec, nil
+}
+
+func newSpec() Spec {
+	return Spec{
+		Auth:            Auth{Type: Kubernetes},
+		Server:          Server{MaxRetries: driversChoice},
+		DefaultTemplate: Map,
+		Owner:           Owner{UID: -1, GID: -1},
+	}
+}
+
+type parser struct {
+	attributes map[string]string
+	spec       Spec
+	files      map[string]*File
+}
+
+func (p *parser) keys() []string {
+	return slices.Sorted(maps.Keys(p.attributes))
+}
+
+// parseFiles finds the files first, so that parseRest can tell an option of a
+// file from an option that belongs to none.
+func (p *parser) parseFiles() error {
+	for _, key := range p.keys() {
+		verb, path, isFile := strings.Cut(key, "/")
+		if !isFile || (verb != verbSecret && verb != verbTemplate) {
+			continue
+		}
+		if err := blame(key, checkFilePath(path)); err != nil {
+			return err
+		}
+		file := p.files[path]
+		if file == nil {
+			file = &File{Path: path, Perms: DefaultPerms}
+			p.files[path] = file
+		}
+		if err := blame(key, parseContent(file, verb, p.attributes[key])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) parseRest() error {
+	for _, key := range p.keys() {
+		if err := blame(key, p.parseKey(key, p.attributes[key])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) parseKey(key, value string) error {
+	verb, path, isFile := strings.Cut(key, "/")
+	if !isFile {
+		return p.parseVolumeKey(key, value)
+	}
+	if !slices.Contains(fileVerbs(), verb) {
+		return unknown(key)
+	}
+	file, exists := p.files[path]
+	if !exists {
+		return p.orphan(key, path)
+	}
+	return parseFileOption(file, verb, value)
+}
+
+func (p *parser) parseVolumeKey(key, value string) (err error) {
+	switch key {
+	case keyDefaultTemplate:
+		p.spec.DefaultTemplate, err = parseFormat(value)
+	case keyUID:
+		p.spec.Owner.UID, err = parseID(value)
+	case keyGID:
+		p.spec.Owner.GID, err = parseID(value)
+	case keySize:
+		p.spec.Size, err = parseSize(value)
+	default:
+		parse, known := p.connectionKeys()[key]
+		if !known {
+			return unknown(key)
+		}
+		err = parse(value)
+	}
+	return err
+}
+
+// checkComplete looks at what no single attribute shows.
+func (p *parser) checkComplete() error {
+	if err := p.checkAuth(); err != nil {
+		return err
+	}
+	if err := p.checkServer(); err != nil {
+		return err
+	}
+	if len(p.files) == 0 {
+		return wrong(verbSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file")
+	}
+	for _, path := range slices.Sorted(maps.Keys(p.files)) {
+		if directory := p.fileAbove(path); directory != "" {
+			return wrong(p.contentKey(path), "needs %q to be a directory, but %q makes it a file; rename one of them", directory, p.contentKey(directory))
+		}
+		p.spec.Files = append(p.spec.Files, *p.files[path])
+	}
+	return nil
+}
+
+// fileAbove returns the file that stands where path needs a directory.
+func (p *parser) fileAbove(path string) string {
+	for i := range path {
+		if path[i] == '/' && p.files[path[:i]] != nil {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+func (p *parser) contentKey(path string) string {
+	if p.files[path].Secret != "" {
+		return verbSecret + "/" + path
+	}
+	return verbTemplate + "/" + path
+}

@@ -1,0 +1,197 @@
+package volume
+
+import (
+	"maps"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		attributes map[string]string
+		want       Spec
+	}{
+		"defaults": {
+			attributes: map[string]string{"role": "app", "secret/db": "internal/database"},
+			want: Spec{
+				Auth: Auth{Type: Kubernetes, Path: "auth/kubernetes", Role: "app"}, Server: Server{MaxRetries: -1},
+				DefaultTemplate: Map, Owner: Owner{UID: -1, GID: -1},
+				Files: []File{{Path: "db", Secret: "internal/database", Perms: 0o644}},
+			},
+		},
+		"everything": {
+			attributes: map[string]string{
+				"role": "app", "auth-type": "jwt", "auth-path": "/auth/cluster-1/", "audience": "",
+				"auth-min-backoff": "1s", "auth-max-backoff": "1m",
+				"address": "https://Vault:8200/", "proxy-address": "http://proxy:3128", "namespace": "/team/app/", "tls-server-name": "vault.internal",
+				"ca-cert": "ca.crt", "client-cert": "tls.crt", "client-key": "tls.key", "client-timeout": "60", "client-max-retries": "0",
+				"default-template": "JSON",
+				"uid":              "100", "gid": "0", "size": "1.5Mi",
+				"template/conf/app.txt":             "[[ 1 ]]",
+				"left-delim/conf/app.txt":           "[[",
+				"right-delim/conf/app.txt":          "]]",
+				"perms/conf/app.txt":                "640",
+				"error-on-missing-key/conf/app.txt": "T",
+				"secret/a":                          "kv/a?version=2",
+			},
+			want: Spec{
+				Auth: Auth{Type: JWT, Path: "auth/cluster-1", Role: "app", Audience: Audience{Chosen: true}, MinBackoff: time.Second, MaxBackoff: time.Minute},
+				Server: Server{
+					Address: "https://vault:8200", Proxy: "http://proxy:3128", Namespace: "team/app", ServerName: "vault.internal",
+					CACert: "ca.crt", ClientCert: "tls.crt", ClientKey: "tls.key", Timeout: time.Minute, MaxRetries: 0,
+				},
+				DefaultTemplate: JSON,
+				Owner:           Owner{UID: 100, GID: 0}, Size: 3 << 19,
+				Files: []File{
+					{Path: "a", Secret: "kv/a?version=2", Perms: 0o644},
+					{Path: "conf/app.txt", Template: "[[ 1 ]]", Perms: 0o640, ErrorOnMissingKey: true, LeftDelim: "[[", RightDelim: "]]"},
+				},
+			},
+		},
+		"auth mount in a namespace": {
+			attributes: map[string]string{"role": "app", "auth-path": "team/auth/k8s", "secret/a": "kv/a"},
+			want: Spec{
+				Auth: Auth{Type: Kubernetes, Path: "team/auth/k8s", Role: "app"}, Server: Server{MaxRetries: -1},
+				DefaultTemplate: Map, Owner: Owner{UID: -1, GID: -1},
+				Files: []File{{Path: "a", Secret: "kv/a", Perms: 0o644}},
+			},
+		},
+		"an AppRole": {
+			attributes: map[string]string{"auth-type": "approle", "role-id": "role", "secret-id": "secret", "secret/a": "kv/a", "namespace": ""},
+			want: Spec{
+				Auth: Auth{Type: AppRole, Path: "auth/approle", RoleID: "role", SecretID: "secret"}, Server: Server{MaxRetries: -1},
+				DefaultTemplate: Map, Owner: Owner{UID: -1, GID: -1},
+				Files: []File{{Path: "a", Secret: "kv/a", Perms: 0o644}},
+			},
+		},
+		"the default role of a jwt mount": {
+			attributes: map[string]string{"auth-type": "jwt", "secret/a": "kv/a", "tls-skip-verify": "true"},
+			want: Spec{
+				Auth: Auth{Type: JWT, Path: "auth/jwt"}, Server: Server{MaxRetries: -1, SkipVerify: true},
+				DefaultTemplate: Map, Owner: Owner{UID: -1, GID: -1},
+				Files: []File{{Path: "a", Secret: "kv/a", Perms: 0o644}},
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := Parse(test.attributes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 300)
+	tests := []struct{ key, value, want string }{
+		{"rol", "app", `volume attribute "rol": is unknown; did you mean "role"?`},
+		{"templat/a", "x", `volume attribute "templat/a": is unknown; did you mean "template/a"?`},
+		{"template", "x", `volume attribute "template": lacks its file; write template/<file>`},
+		{"role/a", "x", `volume attribute "role/a": is unknown; "role" belongs to the whole volume and takes no file`},
+		{"role", "", `volume attribute "role": must not be empty, and must not start or end with white space or hold control characters`},
+		{"role", " app", `volume attribute "role": must not be empty, and must not start or end with white space or hold control characters`},
+		{"auth-path", "", `volume attribute "auth-path": is empty; leave it out for the usual one, such as "auth/kubernetes"`},
+		{"auth-path", "kubernetes", `volume attribute "auth-path": "kubernetes" does not begin with auth/; write "auth/kubernetes"`},
+		{"auth-path", "auth/../sys", `volume attribute "auth-path": "auth/../sys" is not a path in Vault; write it as Vault lists it, for example "auth/kubernetes"`},
+		{"auth-path", "auth/k8s?x", `volume attribute "auth-path": "auth/k8s?x" is not a path in Vault; write it as Vault lists it, for example "auth/kubernetes"`},
+		{"auth-type", "aws", `volume attribute "auth-type": "aws" is not available; use "kubernetes", "jwt" or "approle"`},
+		{"auth-type", "approle", `volume attribute "role": does not belong to auth-type "approle", whose role is in the role id; leave it out`},
+		{"role-id", "key", `volume attribute "role-id": belongs to auth-type "approle", and the auth-type is "kubernetes"`},
+		{"auth-min-backoff", "5", `volume attribute "auth-min-backoff": "5" is not a length of time; write for example "5s"`},
+		{"address", "vault:8200", `volume attribute "address": "vault:8200" is not a URL; write it like "https://vault.example.com:8200"`},
+		{"address", "https://x/v1", `volume attribute "address": holds more than scheme, host and port; write it like "https://vault.example.com:8200"`},
+		{"proxy-address", "https://user:word@x", `volume attribute "proxy-address": holds more than scheme, host and port; write it like "https://vault.example.com:8200"`},
+		{"namespace", "a/../b", `volume attribute "namespace": "a/../b" is not a Vault namespace; write it as a path, for example "team/app"`},
+		{"tls-skip-verify", "yes", `volume attribute "tls-skip-verify": "yes" is neither "true" nor "false"`},
+		{"ca-cert", "/vault/tls/ca.crt", `volume attribute "ca-cert": "/vault/tls/ca.crt" is not the name of a key in a Secret; name a key of the nodePublishSecretRef's Secret, for example "ca.crt"`},
+		{"client-cert", "tls.crt", `volume attribute "client-key": is missing; a client-cert needs its key`},
+		{"client-key", "tls.key", `volume attribute "client-cert": is missing; a client-key needs its certificate`},
+		{"client-timeout", "soon", `volume attribute "client-timeout": "soon" is not a length of time; write for example "5s"`},
+		{"client-max-retries", "-1", `volume attribute "client-max-retries": "-1" is not a number of retries from 0 to 100`},
+		{"default-template", "yaml", `volume attribute "default-template": "yaml" is not a built-in template; use "map" or "json"`},
+		{"uid", "root", `volume attribute "uid": "root" is not a numeric id from 0 to 4294967294`},
+		{"uid", "4294967295", `volume attribute "uid": "4294967295" is not a numeric id from 0 to 4294967294`},
+		{"gid", "-1", `volume attribute "gid": "-1" is not a numeric id from 0 to 4294967294`},
+		{"size", "big", `volume attribute "size": "big" is not a quantity of bytes; write for example "1Mi"`},
+		{"size", "0", `volume attribute "size": "0" is less than one page of 4096 bytes`},
+		{"size", "-1Mi", `volume attribute "size": "-1Mi" is less than one page of 4096 bytes`},
+		{"secret/db", "kv/db", `volume attribute "template/db": the file has secret/db as well; keep one of the two`},
+		{"secret/a", "", `volume attribute "secret/a": is empty; leave the attribute out if the file is not wanted`},
+		{"secret/a", "/", `volume attribute "secret/a": the Vault path is empty`},
+		{"secret/a", `kv/a" "x=1`, `volume attribute "secret/a": a Vault path holds no quote, backslash or control character; to pass arguments to Vault, write template/<file>`},
+		{"template/", "x", `volume attribute "template/": the file name is missing after the slash`},
+		{"template//etc/passwd", "x", `volume attribute "template//etc/passwd": the file name must be relative to the volume; write "etc/passwd"`},
+		{"template/../x", "x", `volume attribute "template/../x": no part of a file name may start with ".."`},
+		{"template/a/..data", "x", `volume attribute "template/a/..data": no part of a file name may start with ".."`},
+		{"template/a//b", "x", `volume attribute "template/a//b": the file name has an empty or "." part; write the path in its shortest form`},
+		{"template/.", "x", `volume attribute "template/.": the file name has an empty or "." part; write the path in its shortest form`},
+		{"template/a/", "x", `volume attribute "template/a/": the file name has an empty or "." part; write the path in its shortest form`},
+		{"template/a\nb", "x", `volume attribute "template/a\nb": the file name holds a control character`},
+		{"template/db/x", "x", `volume attribute "template/db/x": needs "db" to be a directory, but "template/db" makes it a file; rename one of them`},
+		{"perms/db", "rw", `volume attribute "perms/db": "rw" is not an octal file mode; write for example "0640"`},
+		{"perms/db", "17777", `volume attribute "perms/db": "17777" is not an octal file mode; write for example "0640"`},
+		{"perms/bd", "0600", `volume attribute "perms/bd": no secret/bd or template/bd makes this file; did you mean "db"?`},
+		{"error-on-missing-key/db", "yes", `volume attribute "error-on-missing-key/db": "yes" is neither "true" nor "false"`},
+		{"left-delim/db", "", `volume attribute "left-delim/db": a delimiter is not empty and holds no white space; leave it out for {{ or }}`},
+		{"right-delim/kv", "}", `volume attribute "right-delim/kv": secret/kv is written with a built-in template, which has its own delimiters; leave this out or write template/kv`},
+		{"uid", long, `volume attribute "uid": "` + long[:48] + `"… is not a numeric id from 0 to 4294967294`},
+	}
+	for _, test := range tests {
+		t.Run(test.key+"="+test.value[:min(len(test.value), 20)], func(t *testing.T) {
+			t.Parallel()
+			attributes := map[string]string{"role": "app", "template/db": "x", "secret/kv": "kv/a"}
+			maps.Copy(attributes, map[string]string{test.key: test.value})
+			_, err := Parse(attributes)
+			if err == nil || err.Error() != test.want {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestParseRefusesIncompleteVolumes(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		attributes map[string]string
+		want       string
+	}{
+		"nothing":     {nil, `volume attribute "role": is missing; name the Vault role to log in with`},
+		"no role":     {map[string]string{"secret/a": "kv/a"}, `volume attribute "role": is missing; name the Vault role to log in with`},
+		"no file":     {map[string]string{"role": "app"}, `volume attribute "secret/<file>": is missing, and so is template/<file>; a volume needs at least one file`},
+		"only option": {map[string]string{"role": "app", "perms/a": "0600"}, `volume attribute "perms/a": no secret/a or template/a makes this file`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := Parse(test.attributes); err == nil || err.Error() != test.want {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+// The bytes between the quotes are the interface: programs parse what these
+// templates of the Vault Agent Injector have always written.
+func TestBuiltInTemplates(t *testing.T) {
+	t.Parallel()
+	file := File{Path: "a", Secret: "kv/data/a"}
+	tests := map[Format]string{
+		Map:  "{{ with secret \"kv/data/a\" }}{{ range $k, $v := .Data }}{{ $k }}: {{ $v }}\n{{ end }}{{ end }}",
+		JSON: "{{ with secret \"kv/data/a\" }}{{ .Data | toJSON }}\n{{ end }}",
+	}
+	for format, want := range tests {
+		if got := (Spec{DefaultTemplate: format}).Text(file); got != want {
+			t.Errorf("%s: got %q, want %q", format, got, want)
+		}
+	}
+}
