@@ -1,0 +1,113 @@
+// Package driver is the CSI node plugin: it serves the kubelet's calls for inline
+// volumes, checks them, and puts what the provider renders on disk.
+//
+// It decides what a volume may be and when it exists. It never talks to Vault,
+// and it needs no permission in Kubernetes: all it knows of a pod comes with the
+// kubelet's call.
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// Provider fetches and renders what volumes hold. Implementations may be called
+// concurrently for different volumes.
+type Provider interface {
+	// Open returns the output of each template, in order. The errors are those
+	// of package provider.
+	Open(ctx context.Context, request provider.Request) ([][]byte, error)
+	// Close gives up what Open took, without waiting for Vault.
+	Close(volumeID string)
+}
+
+// Config is what a driver needs to know of its node.
+type Config struct {
+	// Name is the name of the CSIDriver object, at most 63 characters.
+	Name string
+	// Version is reported to the kubelet and has no meaning to it.
+	Version string
+	// NodeName is the name of the Node object.
+	NodeName string
+	// KubeletRoot is the kubelet's --root-dir, an absolute path that is the same
+	// inside and outside the driver's container.
+	KubeletRoot string
+	// VolumeSize is the size in bytes of a volume that asks for none, and
+	// MaxVolumeSize the largest that one may ask for.
+	VolumeSize, MaxVolumeSize int64
+	Vault                     VaultConfig
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Name == "":
+		return errors.New("the driver name is empty")
+	case len(c.Name) > 63:
+		return fmt.Errorf("the driver name %q is longer than the 63 characters that CSI allows", c.Name)
+	case strings.Contains(c.Name, "/"):
+		return fmt.Errorf("the driver name %q holds a slash; it names files as well", c.Name)
+	case c.NodeName == "":
+		return errors.New("the node name is empty")
+	case !filepath.IsAbs(c.KubeletRoot):
+		return fmt.Errorf("the kubelet root %q is not an absolute path", c.KubeletRoot)
+	case c.VolumeSize <= 0 || c.MaxVolumeSize < c.VolumeSize:
+		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
+	}
+	return nil
+}
+
+// Driver implements the CSI Identity and Node services (CSI spec 1.13).
+type Driver struct {
+	csi.UnimplementedIdentityServer
+	csi.UnimplementedNodeServer
+
+	config   Config
+	mounter  *tmpfs.Mounter
+	provider Provider
+	inFlight inFlight
+}
+
+// New returns a driver. It touches nothing until it is called.
+func New(config Config, mounter *tmpfs.Mounter, provider Provider) (*Driver, error) {
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("configure the driver: %w", err)
+	}
+	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
+	return &Driver{config: config, mounter: mounter, provider: provider}, nil
+}
+
+// inFlight keeps two calls from working on one volume: the kubelet gives up on a
+// call after two minutes and may then send the next while the first still runs.
+type inFlight struct {
+	mutex   sync.Mutex
+	volumes map[string]bool
+}
+
+// start reports false if a call for the volume is in progress.
+func (f *inFlight) start(volumeID string) bool {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.volumes[volumeID] {
+		return false
+	}
+	if f.volumes == nil {
+		f.volumes = map[string]bool{}
+	}
+	f.volumes[volumeID] = true
+	return true
+}
+
+func (f *inFlight) finish(volumeID string) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	delete(f.volumes, volumeID)
+}

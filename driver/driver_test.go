@@ -1,0 +1,46 @@
+package driver
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	good := Config{Name: "csi.vaultmount.dev", NodeName: "node", KubeletRoot: "/var/lib/kubelet", VolumeSize: 1, MaxVolumeSize: 1}
+	tests := map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"good":           {func(*Config) {}, ""},
+		"no name":        {func(c *Config) { c.Name = "" }, "driver name is empty"},
+		"long name":      {func(c *Config) { c.Name = strings.Repeat("x", 64) }, "63 characters"},
+		"name of a path": {func(c *Config) { c.Name = "../x" }, "slash"},
+		"no node":        {func(c *Config) { c.NodeName = "" }, "node name is empty"},
+		"relative root":  {func(c *Config) { c.KubeletRoot = "kubelet" }, "not an absolute path"},
+		"sizes reversed": {func(c *Config) { c.VolumeSize = 2 }, "is less than the usual one"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := good
+			test.change(&config)
+			_, err := New(config, nil, nil)
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	var f inFlight
+	if !f.start("a") || f.start("a") || !f.start("b") {
+		t.Error("a volume takes one call at a time, and others are not in its way")
+	}
+	f.finish("a")
+	if !f.start("a") {
+		t.Error("a finished call is still in the way")
+	}
+}

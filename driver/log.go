@@ -1,0 +1,87 @@
+package driver
+
+import (
+	"context"
+	"path"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+)
+
+// The keys of log lines. Values are names and outcomes, never a request: a
+// request holds tokens and templates.
+const (
+	logMethod    = "method"
+	logCode      = "code"
+	logDuration  = "duration"
+	logVolumeID  = "volumeID"
+	logPod       = "pod"
+	logRepublish = "republish"
+	logSocket    = "socket"
+	logDriver    = "driver"
+)
+
+// Verbosity of what is not an error.
+const (
+	levelChange = 2 // a volume came or went
+	levelCall   = 5 // any call, some of them several times a minute
+)
+
+// logCalls writes one line for the outcome of each call and turns errors into
+// statuses.
+func logCalls(logger klog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		call := logger.WithValues(describe(info.FullMethod, request)...)
+		notes := &callNotes{}
+		start := time.Now()
+		response, err := handle(context.WithValue(klog.NewContext(ctx, call), callNotesKey{}, notes), request)
+		err = toStatus(err)
+		call = call.WithValues(logCode, status.Code(err).String(), logDuration, time.Since(start).Round(time.Microsecond).String())
+		if err != nil {
+			call.Error(nil, "Call failed", "reason", status.Convert(err).Message())
+			return nil, err
+		}
+		if notes.republish {
+			call = call.WithValues(logRepublish, true)
+		}
+		call.V(level(info.FullMethod, notes)).Info("Call served")
+		return response, nil
+	}
+}
+
+// callNotes is what a handler tells about its call, beyond the answer.
+type callNotes struct {
+	republish bool // the volume was there already
+}
+
+type callNotesKey struct{}
+
+func noteRepublish(ctx context.Context) {
+	if notes, ok := ctx.Value(callNotesKey{}).(*callNotes); ok {
+		notes.republish = true
+	}
+}
+
+func level(method string, notes *callNotes) int {
+	switch path.Base(method) {
+	case "NodePublishVolume", "NodeUnpublishVolume":
+		if !notes.republish {
+			return levelChange
+		}
+	}
+	return levelCall
+}
+
+func describe(method string, request any) []any {
+	values := []any{logMethod, path.Base(method)}
+	if r, ok := request.(interface{ GetVolumeId() string }); ok && r.GetVolumeId() != "" {
+		values = append(values, logVolumeID, r.GetVolumeId())
+	}
+	if r, ok := request.(interface{ GetVolumeContext() map[string]string }); ok {
+		context := r.GetVolumeContext()
+		values = append(values, logPod, klog.KRef(context[keyPodNamespace], context[keyPodName]))
+	}
+	return values
+}

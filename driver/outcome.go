@@ -1,0 +1,75 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+var (
+	errInFlight  = errors.New("a call for this volume is in progress; the kubelet will call again")
+	errNoToken   = errors.New("the kubelet sends no service-account token that Vault could be shown")
+	errNoPodInfo = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
+	errNoVolume  = errors.New("no volume is mounted there")
+)
+
+// argumentError is a field of a CSI request that the driver cannot work with.
+type argumentError struct {
+	field, problem string
+}
+
+func (e *argumentError) Error() string { return e.field + ": " + e.problem }
+
+func argument(field, problem string) error { return &argumentError{field: field, problem: problem} }
+
+func missing(field string) error { return argument(field, "is missing from the request") }
+
+// code is the only place that chooses gRPC codes. The kubelet reads them in two
+// ways: after a final code on a first publish it forgets the volume and will not
+// call NodeUnpublishVolume; after any other it will.
+func code(err error) codes.Code {
+	var attribute *volume.AttributeError
+	var field *argumentError
+	switch {
+	// Not final.
+	case errors.Is(err, errInFlight):
+		return codes.Aborted
+	case errors.Is(err, tmpfs.ErrFull):
+		return codes.ResourceExhausted
+	case errors.Is(err, provider.ErrUnavailable):
+		return codes.Unavailable
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	// Final.
+	case errors.As(err, &attribute), errors.As(err, &field), errors.Is(err, provider.ErrTemplate), errors.Is(err, provider.ErrInvalid):
+		return codes.InvalidArgument
+	case errors.Is(err, provider.ErrRefused):
+		return codes.PermissionDenied
+	case errors.Is(err, provider.ErrNotFound), errors.Is(err, errNoVolume):
+		return codes.NotFound
+	case errors.Is(err, provider.ErrData), errors.Is(err, errNoToken), errors.Is(err, errNoPodInfo):
+		return codes.FailedPrecondition
+	}
+	return codes.Internal
+}
+
+// toStatus makes the answer of a call. What is a status already comes from the
+// generated code, for calls that the driver does not serve.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(code(err), fmt.Sprint(err))
+}

@@ -1,0 +1,176 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// NodePublishVolume implements csi.NodeServer. The first call for a volume makes
+// it, or leaves nothing behind: after some errors the kubelet does not call
+// NodeUnpublishVolume. Each further call finds the volume there and is answered
+// at once, whatever Vault or the attributes say by then: until the answer is OK,
+// no container of the pod may start again.
+func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if err := d.checkPublish(request); err != nil {
+		return nil, err
+	}
+	if !d.inFlight.start(request.GetVolumeId()) {
+		return nil, errInFlight
+	}
+	defer d.inFlight.finish(request.GetVolumeId())
+
+	exists, err := tmpfs.Exists(request.GetTargetPath())
+	if err != nil {
+		return nil, err
+	}
+	if exists {
+		noteRepublish(ctx)
+		return &csi.NodePublishVolumeResponse{}, nil
+	}
+	if err := d.publish(ctx, request); err != nil {
+		return nil, fmt.Errorf("volume %q: %w", volumeName(request.GetTargetPath()), err)
+	}
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
+	if request.GetVolumeId() == "" {
+		return missing("volume_id")
+	}
+	if request.GetTargetPath() == "" {
+		return missing("target_path")
+	}
+	if request.GetVolumeCapability() == nil {
+		return missing("volume_capability")
+	}
+	mount := request.GetVolumeCapability().GetMount()
+	if mount == nil {
+		return argument("volume_capability", "the driver serves file systems, not block devices")
+	}
+	if fsType := mount.GetFsType(); fsType != "" && fsType != "tmpfs" {
+		return argument("fsType", fmt.Sprintf("%q is not available, a volume is a tmpfs; leave csi.fsType out", fsType))
+	}
+	return d.checkTarget(request.GetTargetPath())
+}
+
+func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	pod := splitContext(request.GetVolumeContext())
+	spec, err := volume.Parse(pod.attributes)
+	if err != nil {
+		return err
+	}
+	size, err := d.volumeSize(spec)
+	if err != nil {
+		return err
+	}
+	owner, err := fileOwner(spec, request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
+	if err != nil {
+		return err
+	}
+	if !pod.ephemeral {
+		return errNoPodInfo
+	}
+	wanted, err := d.providerRequest(ctx, request, pod, spec)
+	if err != nil {
+		return err
+	}
+	outputs, err := d.provider.Open(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	err = d.create(ctx, request.GetTargetPath(), size, fileSet(spec, owner, outputs))
+	if err != nil {
+		d.provider.Close(request.GetVolumeId())
+	}
+	return err
+}
+
+func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
+	wanted := provider.Request{VolumeID: request.GetVolumeId(), Templates: templates(spec)}
+	secret := newSecretKeys(request.GetSecrets())
+	var err error
+	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
+		return wanted, err
+	}
+	if wanted.Login, err = login(request, pod, spec.Auth, secret); err != nil {
+		return wanted, err
+	}
+	wanted.Options = sessionOptions(klog.FromContext(ctx), spec)
+	return wanted, nil
+}
+
+// create attaches the volume unless nobody waits for it any more: a caller that
+// has given up may have asked for its removal already.
+func (d *Driver) create(ctx context.Context, target string, size int64, set tmpfs.Set) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("give up before the volume is mounted: %w", err)
+	}
+	return d.mounter.Create(target, size, set)
+}
+
+func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {
+	if spec.Size > d.config.MaxVolumeSize {
+		return 0, &volume.AttributeError{Key: "size", Problem: fmt.Sprintf("%d bytes is more than the %d that this cluster allows for a volume (the driver's --max-volume-size)", spec.Size, d.config.MaxVolumeSize)}
+	}
+	if spec.Size == 0 {
+		return d.config.VolumeSize, nil
+	}
+	return spec.Size, nil
+}
+
+type owner struct{ uid, gid int }
+
+// fileOwner lets the pod's fsGroup win over the attribute gid: all containers of
+// the pod are members of it, whatever else they run as.
+func fileOwner(spec volume.Spec, fsGroup string) (owner, error) {
+	o := owner{uid: int(max(spec.Owner.UID, 0)), gid: int(max(spec.Owner.GID, 0))}
+	if fsGroup == "" {
+		return o, nil
+	}
+	gid, err := strconv.ParseUint(fsGroup, 10, 31)
+	if err != nil {
+		return owner{}, argument("volume_mount_group", "is not a numeric group id")
+	}
+	o.gid = int(gid)
+	return o, nil
+}
+
+func fileSet(spec volume.Spec, owner owner, outputs [][]byte) tmpfs.Set {
+	set := tmpfs.Set{UID: owner.uid, GID: owner.gid}
+	for i, file := range spec.Files {
+		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: outputs[i], Perms: file.Perms})
+	}
+	return set
+}
+
+// NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
+// succeeds, also for volumes that were never mounted or went with a reboot.
+func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if request.GetVolumeId() == "" {
+		return nil, missing("volume_id")
+	}
+	if request.GetTargetPath() == "" {
+		return nil, missing("target_path")
+	}
+	if err := d.checkTarget(request.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	if !d.inFlight.start(request.GetVolumeId()) {
+		return nil, errInFlight
+	}
+	defer d.inFlight.finish(request.GetVolumeId())
+
+	if err := tmpfs.Remove(request.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	d.provider.Close(request.GetVolumeId())
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}

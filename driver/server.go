@@ -1,0 +1,135 @@
+package driver
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// VaultConfig is what the administrator says of Vault, and what volumes may say
+// differently.
+type VaultConfig struct {
+	// Address is the URL of the Vault of volumes that name none.
+	Address string
+	// ReadCA returns the certificate authorities of that Vault in PEM form, empty
+	// for the system's. It is called for each new volume, so that a bundle that
+	// changes on disk is used from then on.
+	ReadCA func() (string, error)
+	// Addresses and Proxies are where volumes may lead the driver: the pod's token
+	// is sent there, from the node's network.
+	Addresses, Proxies AllowList
+	// ForbidSkipVerify refuses volumes that would take any certificate.
+	ForbidSkipVerify bool
+}
+
+// endpoint decides which Vault a volume talks to. What is not the administrator's
+// own choice must be on a list.
+func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider.Endpoint, error) {
+	endpoint := provider.Endpoint{Address: c.Address, Proxy: server.Proxy, ServerName: server.ServerName, SkipVerify: server.SkipVerify}
+	if server.Address != "" && server.Address != c.Address {
+		if !c.Addresses.allows(server.Address) {
+			return endpoint, refuse("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", server.Address, c.Address)
+		}
+		endpoint.Address = server.Address
+	}
+	if server.Proxy != "" && !c.Proxies.allows(server.Proxy) {
+		return endpoint, refuse("proxy-address", "%s is not on the driver's list (--allow-proxy)", server.Proxy)
+	}
+	if server.SkipVerify && c.ForbidSkipVerify {
+		return endpoint, refuse("tls-skip-verify", "is forbidden in this cluster (--forbid-tls-skip-verify); give the authority that signed Vault's certificate with ca-cert")
+	}
+	if err := c.certificates(server, secret, &endpoint); err != nil {
+		return endpoint, err
+	}
+	return endpoint, nil
+}
+
+func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpoint *provider.Endpoint) (err error) {
+	if endpoint.CACert, err = secret.get("ca-cert", server.CACert); err != nil {
+		return err
+	}
+	if endpoint.ClientCert, err = secret.get("client-cert", server.ClientCert); err != nil {
+		return err
+	}
+	if endpoint.ClientKey, err = secret.get("client-key", server.ClientKey); err != nil {
+		return err
+	}
+	if endpoint.CACert == "" && endpoint.Address == c.Address && !endpoint.SkipVerify {
+		endpoint.CACert, err = c.ReadCA()
+	}
+	return err
+}
+
+func refuse(key, format string, arguments ...any) error {
+	return &volume.AttributeError{Key: key, Problem: fmt.Sprintf(format, arguments...)}
+}
+
+// secretKeys are the keys of the Secret that nodePublishSecretRef names, less
+// what the kubelet adds.
+type secretKeys map[string]string
+
+func newSecretKeys(secrets map[string]string) secretKeys {
+	keys := secretKeys{}
+	for key, value := range secrets {
+		if !strings.HasPrefix(key, kubeletPrefix) {
+			keys[key] = value
+		}
+	}
+	return keys
+}
+
+// get returns the value of the key that an attribute names, empty if it names
+// none.
+func (s secretKeys) get(attribute, key string) (string, error) {
+	if key == "" {
+		return "", nil
+	}
+	if value := s[key]; value != "" {
+		return value, nil
+	}
+	if len(s) == 0 {
+		return "", refuse(attribute, "names the key %q, but the volume has no Secret; set csi.nodePublishSecretRef", key)
+	}
+	return "", refuse(attribute, "names the key %q, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %q", key, slices.Sorted(maps.Keys(s)))
+}
+
+// The limits keep one volume from holding a call of the kubelet longer than it
+// waits (two minutes), or from hammering Vault.
+const (
+	shortestTimeout, longestTimeout = 5 * time.Second, 100 * time.Second
+	shortestBackoff, longestBackoff = 100 * time.Millisecond, 60 * time.Second
+	mostRetries                     = 10
+)
+
+// sessionOptions fits what a volume asks for into the limits, and logs where it
+// had to.
+func sessionOptions(logger klog.Logger, spec volume.Spec) provider.Options {
+	fit := func(key string, value, shortest, longest time.Duration) time.Duration {
+		if value == 0 {
+			return 0
+		}
+		fitted := min(max(value, shortest), longest)
+		if fitted != value {
+			logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", key, "asked", value.String(), "used", fitted.String())
+		}
+		return fitted
+	}
+	retries := min(spec.Server.MaxRetries, mostRetries)
+	if retries != spec.Server.MaxRetries {
+		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
+	}
+	return provider.Options{
+		Namespace:  spec.Server.Namespace,
+		Timeout:    fit("client-timeout", spec.Server.Timeout, shortestTimeout, longestTimeout),
+		MaxRetries: retries,
+		MinBackoff: fit("auth-min-backoff", spec.Auth.MinBackoff, shortestBackoff, longestBackoff),
+		MaxBackoff: fit("auth-max-backoff", spec.Auth.MaxBackoff, shortestBackoff, longestBackoff),
+	}
+}

@@ -1,0 +1,44 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// checkTarget keeps mounts and removals within the kubelet's directory of pods.
+// The string comes over a socket that only root reaches, but what is done with
+// it is done as root as well.
+func (d *Driver) checkTarget(target string) error {
+	pods := filepath.Join(d.config.KubeletRoot, "pods")
+	if filepath.Clean(target) != target || !strings.HasPrefix(target, pods+"/") {
+		return argument("target_path", fmt.Sprintf("%q is not below %s; is --kubelet-root the kubelet's --root-dir?", target, pods))
+	}
+	parent := filepath.Dir(target)
+	real, err := filepath.EvalSymlinks(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The kubelet removes the parent after the last call; there is nothing to
+		// unpublish then, and nothing can be mounted.
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("resolve the parent of the target path: %w", err)
+	}
+	// The root itself may be a link, nothing below it.
+	realPods, err := filepath.EvalSymlinks(pods)
+	if err != nil {
+		return fmt.Errorf("resolve the kubelet's directory of pods: %w", err)
+	}
+	if real != realPods+strings.TrimPrefix(parent, pods) {
+		return argument("target_path", fmt.Sprintf("a symbolic link leads from %q out to %q", parent, real))
+	}
+	return nil
+}
+
+// volumeName is the volume's name in the pod: targets look like
+// <root>/pods/<uid>/volumes/kubernetes.io~csi/<name>/mount.
+func volumeName(target string) string {
+	return filepath.Base(filepath.Dir(target))
+}
