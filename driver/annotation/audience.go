@@ -1,0 +1,96 @@
+package annotation
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+)
+
+// audience is that of the token that the agent would read. The driver never reads
+// a token from the pod; it asks the kubelet for one with the same audience.
+func (r *reading) audience() (attribute, bool) {
+	if name, present := r.authConfig(tokenSetting(r.authType())); present {
+		if value := r.values[name]; value != "" {
+			r.reportUnread(nameTokenVolume, "is not read beside "+name+"; remove it")
+			return r.audienceAt(name, value)
+		}
+		r.warn(name, "is empty; remove it")
+	}
+	value := r.values[nameTokenVolume]
+	if value == "" {
+		return attribute{}, false
+	}
+	token, err := r.tokenIn(value)
+	if err != nil {
+		r.refuse(nameTokenVolume, "%v", err)
+		return attribute{}, false
+	}
+	return r.served(nameTokenVolume, token.Audience)
+}
+
+// audienceAt finds the projected token that is mounted at a path.
+func (r *reading) audienceAt(name, tokenPath string) (attribute, bool) {
+	if tokenPath == tokenDirectory+"/token" {
+		// A jwt mount compares the audience with what its role is bound to, so the
+		// driver's usual one would not do.
+		if r.authType() == volume.JWT {
+			return r.served(name, "")
+		}
+		return attribute{}, false
+	}
+	for _, container := range r.pod.Spec.Containers {
+		for _, mount := range container.VolumeMounts {
+			token, err := r.tokenIn(mount.Name)
+			if err == nil && path.Join(mount.MountPath, token.Path) == path.Clean(tokenPath) {
+				return r.served(name, token.Audience)
+			}
+		}
+	}
+	r.refuse(name, "%s is not a projected service-account token that a container mounts; remove it for the pod's own token", quote(tokenPath))
+	return attribute{}, false
+}
+
+func (r *reading) tokenIn(name string) (*corev1.ServiceAccountTokenProjection, error) {
+	source := r.volumeNamed(name)
+	if source == nil {
+		if r.isMounted(name) {
+			return nil, fmt.Errorf("failed to find volume %q in Pod %q volumes", name, r.pod.Name)
+		}
+		return nil, fmt.Errorf("failed to find service account volume %q", name)
+	}
+	if source.Projected != nil {
+		for _, projection := range source.Projected.Sources {
+			if token := projection.ServiceAccountToken; token != nil && token.Path != "" {
+				return token, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("failed to find tokenPath for projected volume %q", name)
+}
+
+func (r *reading) served(name, audience string) (attribute, bool) {
+	if r.settings.Audiences != nil && !slices.Contains(r.settings.Audiences, audience) {
+		r.refuse(name, "the token's audience %s is not in the CSIDriver's tokenRequests; use one of %q", quote(audience), r.settings.Audiences)
+		return attribute{}, false
+	}
+	return attribute{audience, name}, true
+}
+
+func (r *reading) volumeNamed(name string) *corev1.Volume {
+	for i := range r.pod.Spec.Volumes {
+		if r.pod.Spec.Volumes[i].Name == name {
+			return &r.pod.Spec.Volumes[i]
+		}
+	}
+	return nil
+}
+
+func (r *reading) isMounted(name string) bool {
+	return slices.ContainsFunc(r.pod.Spec.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == name })
+	})
+}

@@ -1,0 +1,122 @@
+package annotation
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+const (
+	verbSecret   = "secret"
+	verbTemplate = "template"
+)
+
+// readContent chooses among the annotations that say what a file holds, as the
+// injector does: the inline template, the template file, the path. It says no if
+// none of them holds anything.
+func (r *reading) readContent(f *file) bool {
+	secret, template := r.values[familySecret+f.suffix], r.values[familyTemplate+f.suffix]
+	hasSecret := strings.TrimSpace(secret) != ""
+	switch {
+	case r.isTwofold(f):
+		f.origin = familySecret + f.suffix
+		r.refuseFile(f, f.origin, "the injector takes %s%s for its template and for the template file of another file; rename this one", r.settings.Prefix, familyTemplate+f.suffix)
+	// Blanks are a template beside a path, and nothing without one.
+	case template != "" && (hasSecret || strings.TrimSpace(template) != ""):
+		f.origin = familyTemplate + f.suffix
+		f.attributes[verbTemplate] = attribute{template, f.origin}
+		r.reportUnread(familyTemplateFile+f.suffix, "is not read beside "+f.origin+"; remove it")
+	case r.isTwofold(&file{suffix: "file-" + f.suffix}) && !hasSecret:
+		// Reported with the other file.
+		return false
+	case r.values[familyTemplateFile+f.suffix] != "":
+		r.reportUnread(familyTemplate+f.suffix, "is empty and not used; remove it")
+		r.refuseTemplateFile(f)
+	case hasSecret:
+		r.reportUnread(familyTemplate+f.suffix, "is empty, so the built-in template writes the file; remove it")
+		r.reportUnread(familyTemplateFile+f.suffix, "is empty, so the built-in template writes the file; remove it")
+		f.origin = familySecret + f.suffix
+		r.splice(f, secret)
+	default:
+		r.reportUnread(familySecret+f.suffix, "is blank, so no file is written; write the path of the secret or remove it")
+		r.reportUnread(familyTemplate+f.suffix, "is blank, so no file is written; write a template or remove it")
+		r.reportUnread(familyTemplateFile+f.suffix, "is empty, so no file is written; remove it")
+		return false
+	}
+	return true
+}
+
+func (r *reading) reportUnread(name, text string) {
+	if _, present := r.values[name]; present {
+		r.warn(name, "%s", text)
+	}
+}
+
+// isTwofold finds the name that belongs to two files: template-file-x is the
+// template of file-x and the template file of x.
+func (r *reading) isTwofold(f *file) bool {
+	_, secret := r.values[familySecret+f.suffix]
+	_, template := r.values[familyTemplate+f.suffix]
+	return secret && template && strings.HasPrefix(familyTemplate+f.suffix, familyTemplateFile)
+}
+
+// splice puts the path into the built-in template as the injector does, without
+// escaping it. So a path may close its quotes and go on with arguments:
+// pki/issue/r" "common_name=x
+func (r *reading) splice(f *file, path string) {
+	special := func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }
+	if !strings.ContainsFunc(path, special) {
+		f.attributes[verbSecret] = attribute{path, f.origin}
+		return
+	}
+	text := r.defaultTemplate().Text(path)
+	f.attributes[verbTemplate] = attribute{text, f.origin}
+	if err := render.Check(render.Template{Name: f.suffix, Text: text}); err != nil {
+		r.refuseFile(f, f.origin, "the path makes an %v; write %s%s", err, familyTemplate, f.suffix)
+	}
+}
+
+// refuseTemplateFile: the files of the agent's container are not in the pod.
+func (r *reading) refuseTemplateFile(f *file) {
+	f.origin = familyTemplateFile + f.suffix
+	f.refused = true
+	path := r.values[f.origin]
+	if isBelow(path, "/vault/custom") || r.isCopied(path) {
+		lacking(familyTemplateFile+"X")(r, f.origin, path)
+		return
+	}
+	r.refuse(f.origin, "template file %s is inside the injector's agent image/volume; use %s%s", quote(path), familyTemplate, f.suffix)
+}
+
+// isCopied says whether the agent would see a ConfigMap or Secret of the pod at
+// the path, through agent-copy-volume-mounts.
+func (r *reading) isCopied(path string) bool {
+	for _, container := range r.pod.Spec.Containers {
+		if container.Name != r.values["agent-copy-volume-mounts"] {
+			continue
+		}
+		for _, mount := range container.VolumeMounts {
+			source := r.volumeNamed(mount.Name)
+			if isBelow(path, mount.MountPath) && source != nil {
+				return source.ConfigMap != nil || source.Secret != nil || source.Projected != nil
+			}
+		}
+	}
+	return false
+}
+
+// defaultTemplate is the pod's choice of a built-in template.
+func (r *reading) defaultTemplate() volume.Format {
+	value, present := r.values[nameDefaultTemplate]
+	if !present {
+		return r.settings.DefaultTemplate
+	}
+	format := volume.Format(strings.ToLower(value))
+	if format != volume.Map && format != volume.JSON {
+		r.refuse(nameDefaultTemplate, "invalid default template type: %s; write %q or %q", shorten(value, 40), volume.Map, volume.JSON)
+		return r.settings.DefaultTemplate
+	}
+	return format
+}

@@ -1,0 +1,123 @@
+package manifest
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
+)
+
+var update = flag.Bool("update", false, "write what the tests see into testdata")
+
+// Each input has an output beside it, and its notices at the output's end.
+func TestTranslate(t *testing.T) {
+	inputs, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("no input: %v", err)
+	}
+	for _, input := range inputs {
+		t.Run(filepath.Base(input), func(t *testing.T) {
+			text, err := os.ReadFile(input)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := Translate(annotation.Translator{}, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := string(result.Text)
+			for _, notice := range result.Notices {
+				got += "# " + notice.String() + "\n"
+			}
+			path := strings.TrimSuffix(input, ".in.yaml") + ".out.yaml"
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
+			}
+			again, err := Translate(annotation.Translator{}, result.Text)
+			if err != nil || again.Translated != 0 || !bytes.Equal(again.Text, result.Text) {
+				t.Errorf("a second translation changes the first: %v\n%s", err, again.Text)
+			}
+		})
+	}
+}
+
+func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":            "",
+		"a comment":        "# nothing\n",
+		"odd white space":  "kind:   ConfigMap\ndata: {a:   b}   # c\n\n",
+		"a block of text":  "kind: ConfigMap\ndata:\n  a: |\n    ---\n    x\n---\n\n---\nkind: Service\n",
+		"a pod that skips": "kind: Pod\nmetadata:\n    name:  x\nspec: {containers: [ {name: a} ]}\n",
+		"null annotations": "kind: Deployment\nspec:\n   template:\n      metadata:\n         annotations:\n      spec: {}\n",
+		"separators":       "---\n--- # one\nkind: Service\n---",
+		"a scalar":         "hello\n",
+		"a List of none":   "kind: List\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := Translate(annotation.Translator{}, []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(result.Text) != text {
+				t.Errorf("got %q, want %q", result.Text, text)
+			}
+		})
+	}
+}
+
+func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
+	for name, text := range map[string]string{
+		"no YAML":         "kind: [\n",
+		"a pod of a list": "kind: Pod\nspec: {containers: 7}\n",
+		"no spec":         "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n",
+		"an alias":        "a: &a {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}\nkind: Pod\nmetadata: {annotations: *a}\nspec: {}\n",
+		"odd annotations": "kind: Pod\nmetadata: {annotations: [a]}\n",
+	} {
+		if _, err := Translate(annotation.Translator{}, []byte(text)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+func FuzzTranslate(f *testing.F) {
+	inputs, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, input := range inputs {
+		text, err := os.ReadFile(input)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		result, err := Translate(annotation.Translator{}, text)
+		if err != nil {
+			return
+		}
+		if result.Translated == 0 && !bytes.Equal(result.Text, text) {
+			t.Fatalf("nothing was translated, and %q became %q", text, result.Text)
+		}
+		again, err := Translate(annotation.Translator{}, result.Text)
+		if err != nil {
+			t.Fatalf("read what was written: %v\n%s", err, result.Text)
+		}
+		if again.Translated != 0 {
+			t.Fatalf("a second translation changes the first:\n%s", result.Text)
+		}
+	})
+}

@@ -1,0 +1,109 @@
+package annotation
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// mounts puts every volume into the chosen containers and into all init
+// containers, which the injector does not let a pod choose.
+func (r *reading) mounts(volumes []Volume) []Mount {
+	chosen := r.containers()
+	var mounts []Mount
+	for _, container := range slices.Concat(r.pod.Spec.InitContainers, r.pod.Spec.Containers) {
+		isInit := slices.ContainsFunc(r.pod.Spec.InitContainers, named(container.Name))
+		if !isInit && !slices.Contains(chosen, container.Name) {
+			continue
+		}
+		for _, v := range volumes {
+			if r.isFree(container, v) {
+				mounts = append(mounts, Mount{Container: container.Name, Volume: v.Name, MountPath: v.MountPath})
+			}
+		}
+	}
+	return mounts
+}
+
+func named(name string) func(corev1.Container) bool {
+	return func(c corev1.Container) bool { return c.Name == name }
+}
+
+// containers are those that get the volumes. The injector does not trim names, and
+// passes over unknown ones: the application starts without its secrets.
+func (r *reading) containers() []string {
+	value, present := r.values[nameContainers]
+	if !present {
+		return containerNames(r.pod.Spec.Containers)
+	}
+	var chosen []string
+	for part := range strings.SplitSeq(value, ",") {
+		name := strings.TrimSpace(part)
+		switch {
+		case name == "":
+		case slices.ContainsFunc(r.pod.Spec.Containers, named(name)):
+			chosen = append(chosen, name)
+		case slices.ContainsFunc(r.pod.Spec.InitContainers, named(name)):
+			r.warn(nameContainers, "the init container %s has the secrets in any case; leave it out", quote(name))
+		default:
+			r.refuse(nameContainers, "the pod has no container %s, which would start without its secrets; it has %q", quote(name), containerNames(r.pod.Spec.Containers))
+		}
+	}
+	if len(chosen) == 0 {
+		r.warn(nameContainers, "names no container, so only init containers have the secrets; remove it to have them in all")
+	}
+	return chosen
+}
+
+func containerNames(containers []corev1.Container) []string {
+	var names []string
+	for _, c := range containers {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// isUsable lets a pod declare an emptyDir under the injector's name, as some do to
+// please a linter; it is replaced. Any other volume is the pod's own.
+func (r *reading) isUsable(v Volume) bool {
+	declared := r.volumeNamed(v.Name)
+	if declared == nil {
+		return true
+	}
+	if declared.EmptyDir == nil {
+		r.refuse(nameInject, "the pod has a volume %q of its own; rename it", v.Name)
+		return false
+	}
+	r.warn(nameInject, "the emptyDir %q of the pod is replaced by the volume with the secrets; remove it", v.Name)
+	return true
+}
+
+// isFree refuses a container that mounts something at the same place, which the
+// API server would, and something below, where the runtime could not make a
+// mount point, the volume being read-only. A pod may mount the volume itself.
+func (r *reading) isFree(container corev1.Container, v Volume) bool {
+	for _, mount := range container.VolumeMounts {
+		at := path.Clean(mount.MountPath)
+		if at == v.MountPath && mount.Name == v.Name && mount.SubPath == "" && mount.SubPathExpr == "" {
+			return false
+		}
+		if at == v.MountPath || isBelow(at, v.MountPath) {
+			r.refuse(r.pathAnnotation(v), "the container %s mounts %q at %s, where the secrets go; choose another directory for one of them", quote(container.Name), mount.Name, quote(at))
+			return false
+		}
+	}
+	return true
+}
+
+// pathAnnotation is what to change for another directory.
+func (r *reading) pathAnnotation(v Volume) string {
+	for _, name := range r.names() {
+		_, custom := r.inFamily(name, familyVolumePath)
+		if custom && path.Clean(r.values[name]) == v.MountPath {
+			return name
+		}
+	}
+	return nameVolumePath
+}

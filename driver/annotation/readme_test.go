@@ -1,0 +1,62 @@
+package annotation
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The table of README.md says of every annotation what the code does: its class,
+// whether the driver lacks what it needs, and which values pass without a message.
+func TestReadmeTellsTheRows(t *testing.T) {
+	t.Parallel()
+	lines := readmeLines(t)
+	if len(lines) != len(rows()) {
+		t.Errorf("README.md has %d annotations, want %d", len(lines), len(rows()))
+	}
+	for _, row := range rows() {
+		name := "`" + strings.Join(row.names, "`, `") + "`"
+		cells, ok := lines[name]
+		if !ok {
+			t.Errorf("README.md does not have %s", name)
+			continue
+		}
+		if cells.class != string(row.class) || cells.quiet != row.quiet {
+			t.Errorf("%s: README.md says class %q and quiet %q, want %q and %q", name, cells.class, cells.quiet, row.class, row.quiet)
+		}
+		if got, want := strings.Contains(cells.today, "not yet"), isLacking(row); got != want {
+			t.Errorf("%s: README.md says not yet: %v, want %v", name, got, want)
+		}
+	}
+}
+
+type readmeLine struct {
+	class, today, quiet string
+}
+
+func readmeLines(t *testing.T) map[string]readmeLine {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string]readmeLine{}
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSpace(line), " |")
+		if len(cells) != 5 || !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		trim := func(i int) string { return strings.TrimSpace(cells[i]) }
+		lines[strings.TrimPrefix(trim(0), "| ")] = readmeLine{trim(1), trim(2), trim(3)}
+	}
+	return lines
+}
+
+func isLacking(r row) bool {
+	for _, name := range r.names {
+		if _, ok := lacks()[name]; ok {
+			return true
+		}
+	}
+	return false
+}

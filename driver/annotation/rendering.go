@@ -1,0 +1,63 @@
+package annotation
+
+// renderingRows say when files are written and what becomes of leases.
+func renderingRows() []row {
+	return []row{
+		{[]string{"template-static-secret-render-interval"}, honoured, checked(checkDurationOrSeconds, unless(lacking("template-static-secret-render-interval"), "", "5m", "300", "300s", "5m0s")), "`5m`, empty"},
+		{[]string{"template-lease-renewal-threshold"}, honoured, checked(checkThreshold, unless(lacking("template-lease-renewal-threshold"), "0.9", "0.90")), "`0.90`"},
+		// Before the first rendering the kubelet retries, as a restarted agent would;
+		// the driver has no process in the pod that could exit.
+		{[]string{"template-config-exit-on-retry-failure"}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
+		// A CSI volume is there before any init container runs.
+		{[]string{"agent-init-first"}, honoured, checked(checkBool, silent()), "`true`, `false`"},
+		{[]string{namePrePopulate}, inDriverTerms, checked(checkBool, checkPrePopulate), "`true`"},
+		// The driver writes files once, which is all that this asks for. When it
+		// learns to refresh them, this must become an attribute that forbids it.
+		{[]string{namePrePopulateOnly}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
+		// The token goes with the volume in any case, also when the pod is killed.
+		{[]string{"agent-revoke-on-shutdown"}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
+		{[]string{"agent-revoke-grace"}, warnedAbout, checked(checkSeconds, unless(moot("has no effect: the Vault token is revoked after the containers have ended; remove it"), "5")), "`5`"},
+		{[]string{"agent-cache-enable"}, refusedOutright, checked(checkBool, unlessFalse(checkCache)), "`false`"},
+		{[]string{"agent-cache-use-auto-auth-token"}, warnedAbout, checked(checkList("true", "false", "force"), unless(mootCache(), "true")), "`true`"},
+		{[]string{"agent-cache-listener-port"}, warnedAbout, unless(mootCache(), "8200"), "`8200`"},
+		{[]string{"agent-cache-exit-on-err"}, warnedAbout, checked(checkBool, unlessFalse(mootCache())), "`false`"},
+		{[]string{"agent-enable-quit"}, refusedOutright, checked(checkBool, unlessFalse(checkQuit)), "`false`"},
+	}
+}
+
+// checkPrePopulate: a pod that gets its files late is one that the driver cannot
+// make, and one that never gets any is a mistake.
+func checkPrePopulate(r *reading, name, value string) {
+	if r.isOn(name, true) {
+		return
+	}
+	if r.isOn(namePrePopulateOnly, false) {
+		r.refuse(name, "with %s the injector would render nothing at all; remove one of them", namePrePopulateOnly)
+		return
+	}
+	r.warn(name, "secrets are always present before start, so while Vault is down the pod waits; remove it")
+}
+
+// checkCache refuses what the application would miss: the agent's listener. An
+// init agent never opens it.
+func checkCache(r *reading, name, _ string) {
+	if r.isOn(namePrePopulateOnly, false) {
+		r.warn(name, "has no effect with %s; remove it", namePrePopulateOnly)
+		return
+	}
+	r.refuse(name, "nothing listens at localhost in the pod; remove it, and let the application talk to Vault or read files")
+}
+
+func mootCache() treatment {
+	return moot("has no effect: there is no agent in the pod and so no cache; remove it")
+}
+
+// checkQuit: a Job that ends with a call to the agent would fail and run again.
+func checkQuit(r *reading, name, _ string) {
+	const text = "there is no agent to quit and the pod ends by itself; remove it together with the call to /agent/v1/quit, which would fail"
+	if r.settings.AllowQuit {
+		r.warn(name, text)
+		return
+	}
+	r.refuse(name, text)
+}

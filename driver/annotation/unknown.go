@@ -1,0 +1,54 @@
+package annotation
+
+import (
+	"math"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// reportUnknown warns of what the injector does not read either: it ignores a
+// misspelt annotation, and the pod lacks a file or a permission.
+func (r *reading) reportUnknown() {
+	for _, name := range r.names() {
+		if _, ok := r.matches[name]; !ok {
+			r.warn(name, "is unknown and ignored; did you mean %q?", nearest(name))
+		}
+	}
+}
+
+// nearest returns the known name that takes the fewest edits. The X of a family
+// is kept as it is.
+func nearest(name string) string {
+	best, fewest := "", math.MaxInt
+	consider := func(candidate string, edits int) {
+		if edits < fewest {
+			best, fewest = candidate, edits
+		}
+	}
+	for _, row := range rows() {
+		for _, candidate := range row.names {
+			// Names that lack agent- or template- are the commonest mistake.
+			if strings.HasSuffix(candidate, "-"+name) {
+				consider(candidate, 0)
+			}
+			family, isFamily := familyOf(candidate)
+			if !isFamily {
+				consider(candidate, levenshtein.ComputeDistance(name, candidate))
+				continue
+			}
+			considerFamily(name, family, candidate, consider)
+		}
+	}
+	return best
+}
+
+// considerFamily tries every dash of the name as the end of the family.
+func considerFamily(name, family, candidate string, consider func(string, int)) {
+	consider(candidate, 1+levenshtein.ComputeDistance(strings.TrimSuffix(name, "-"), strings.TrimSuffix(family, "-")))
+	for i := range name {
+		if name[i] == '-' && i+1 < len(name) {
+			consider(family+name[i+1:], levenshtein.ComputeDistance(name[:i+1], family))
+		}
+	}
+}

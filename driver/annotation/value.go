@@ -1,0 +1,97 @@
+package annotation
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// The checks take and refuse what the injector's do, in its words, which people
+// search for.
+
+func parseBool(value string) (bool, error) {
+	if value == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("cannot parse '' as bool: %w; write \"true\" or \"false\"", err)
+	}
+	return b, nil
+}
+
+func checkBool(value string) error {
+	_, err := parseBool(value)
+	return err
+}
+
+func checkInteger(value string) error {
+	if value == "" {
+		return nil
+	}
+	_, err := strconv.ParseInt(value, 0, 64)
+	return err
+}
+
+func checkSeconds(value string) error {
+	_, err := strconv.ParseUint(value, 10, 64)
+	return err
+}
+
+// checkThreshold wants a fraction of a lease; the injector takes any number.
+func checkThreshold(value string) error {
+	threshold, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return err
+	}
+	// Written so that NaN is refused as well.
+	if !(threshold > 0 && threshold <= 1) {
+		return fmt.Errorf("%s is no fraction of a lease; write for example \"0.90\"", quote(value))
+	}
+	return nil
+}
+
+func checkDuration(value string) error {
+	_, err := time.ParseDuration(value)
+	return err
+}
+
+// checkDurationOrSeconds takes a bare number as seconds, as the Vault Agent does.
+func checkDurationOrSeconds(value string) error {
+	if _, err := strconv.ParseInt(value, 10, 64); err == nil || value == "" {
+		return nil
+	}
+	return checkDuration(value)
+}
+
+func checkQuantity(value string) error {
+	if value == "" {
+		return nil
+	}
+	_, err := resource.ParseQuantity(value)
+	return err
+}
+
+func checkJSON(value string) error {
+	if !json.Valid([]byte(value)) {
+		return errors.New("is not JSON, for which the injector would drop all of the agent's telemetry settings; remove it, or quote it as JSON")
+	}
+	return nil
+}
+
+func checkList(allowed ...string) func(string) error {
+	return func(value string) error {
+		for part := range strings.SplitSeq(value, ",") {
+			if part = strings.TrimSpace(part); part != "" && !slices.Contains(allowed, part) {
+				return fmt.Errorf("%s is not one of %s", quote(part), strings.Join(allowed, ", "))
+			}
+		}
+		return nil
+	}
+}
