@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+// stopTimeout is what the last revocations get when the driver ends.
+const stopTimeout = 10 * time.Second
+
+type driverOptions struct {
+	endpoint      string
+	nodeName      string
+	kubeletRoot   string
+	driverName    string
+	vault         vaultOptions
+	volumeSize    string
+	maxVolumeSize string
+	verbosity     int
+}
+
+func newDriverCommand() *cobra.Command {
+	var options driverOptions
+	command := &cobra.Command{
+		Use:   "driver",
+		Short: "Serve volumes to the kubelet of one node (what the DaemonSet runs)",
+		Long: `Serve volumes to the kubelet of one node. Needs root (CAP_SYS_ADMIN), Linux 5.12
+or newer, and the kubelet's directory at the same path as on the host, with
+mounts propagated in both directions.
+
+The driver registers itself with the kubelet. It uses no Kubernetes API and has
+no credential of its own: towards Vault it is the pod whose volume it makes.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return options.run(command.Context(), command.ErrOrStderr())
+		},
+	}
+	options.addFlags(command.Flags())
+	return command
+}
+
+func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	o.vault.addFlags(flags)
+	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; by default $NODE_NAME")
+	flags.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's --root-dir")
+	flags.StringVar(&o.driverName, "driver-name", "csi.vaultmount.dev", "name of the CSIDriver object")
+	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; by default KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
+	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume that does not ask for one; holds the files twice")
+	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
+	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
+}
+
+func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
+	if err := clearVaultEnvironment(); err != nil {
+		return err
+	}
+	// consul-template logs through the global logger, with words of its own choice.
+	log.SetOutput(io.Discard)
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(logs), textlogger.Verbosity(o.verbosity)))
+	config, err := o.config()
+	if err != nil {
+		return err
+	}
+	mounter, err := tmpfs.NewMounter()
+	if err != nil {
+		return err
+	}
+	o.vault.warn(logger)
+	secrets := provider.New(logger, vault.NewServers(logger, time.Now))
+	plugin, err := driver.New(config, mounter, secrets)
+	if err != nil {
+		return err
+	}
+	if o.endpoint == "" {
+		o.endpoint = driver.DefaultEndpoint(config.KubeletRoot, config.Name)
+	}
+	err = plugin.Run(klog.NewContext(ctx, logger), o.endpoint)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	return errors.Join(err, secrets.Stop(stopping))
+}
+
+func (o *driverOptions) config() (driver.Config, error) {
+	config := driver.Config{Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot}
+	if o.nodeName == "" {
+		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
+	}
+	var err error
+	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {
+		return config, err
+	}
+	if config.MaxVolumeSize, err = parseBytes("--max-volume-size", o.maxVolumeSize); err != nil {
+		return config, err
+	}
+	config.Vault, err = o.vault.config()
+	return config, err
+}
+
+func parseBytes(flag, text string) (int64, error) {
+	quantity, err := resource.ParseQuantity(text)
+	if err != nil || quantity.Value() <= 0 {
+		return 0, fmt.Errorf("%s %q is not a quantity of bytes; write for example 1Mi", flag, text)
+	}
+	return quantity.Value(), nil
+}
+
+// clearVaultEnvironment keeps VAULT_ADDR, VAULT_TOKEN and their kin, which the
+// Vault client reads by itself, from overriding a flag or an attribute.
+func clearVaultEnvironment() error {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, "VAULT_") {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("clear $%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"k8s.io/klog/v2/textlogger"
+)
+
+func TestDriverRefusesBadFlags(t *testing.T) {
+	tests := map[string]struct {
+		arguments []string
+		want      string
+	}{
+		"no address":    {[]string{"--node-name=n"}, "--vault-address is missing; give the URL of Vault"},
+		"no scheme":     {[]string{"--node-name=n", "--vault-address=vault:8200"}, `--vault-address "vault:8200" is not a URL`},
+		"no node":       {[]string{"--node-name=", "--vault-address=http://vault:8200"}, "--node-name is missing, and so is $NODE_NAME"},
+		"size":          {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--volume-size=big"}, `--volume-size "big" is not a quantity of bytes`},
+		"sizes":         {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--volume-size=32Mi"}, "is less than the usual one"},
+		"relative root": {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--kubelet-root=kubelet"}, "is not an absolute path"},
+		"ca file":       {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--vault-ca-file=/nowhere"}, "read --vault-ca-file: open /nowhere: no such file"},
+		"allow-list":    {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--allow-address=*"}, `--allow-address: "*" is not a URL of scheme, host and port`},
+		"argument":      {[]string{"now"}, `unknown command "now"`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			command := newCommand()
+			command.SetArgs(append([]string{"driver"}, test.arguments...))
+			err := command.ExecuteContext(t.Context())
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestClearVaultEnvironment(t *testing.T) {
+	t.Setenv("VAULT_ADDR", "http://elsewhere")
+	t.Setenv("VAULT_TOKEN", "canary")
+	t.Setenv("VAULTS", "another program's")
+	if err := clearVaultEnvironment(); err != nil {
+		t.Fatal(err)
+	}
+	for _, variable := range os.Environ() {
+		if strings.HasPrefix(variable, "VAULT_") {
+			t.Errorf("%s is still set", variable)
+		}
+	}
+	if os.Getenv("VAULTS") == "" {
+		t.Error("a variable of another program is gone")
+	}
+}
+
+func TestWarnsOfUnencryptedVaults(t *testing.T) {
+	for address, want := range map[string]bool{"http://vault:8200": true, "https://vault:8200": false, "http://127.0.0.1:8200": false, "http://localhost:8200": false} {
+		var logs bytes.Buffer
+		options := vaultOptions{address: address}
+		options.warn(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&logs))))
+		if got := strings.Contains(logs.String(), "WARNING: tokens and secrets travel unencrypted"); got != want {
+			t.Errorf("%s: warned=%t", address, got)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	command := newCommand()
+	command.SetArgs([]string{"version"})
+	command.SetOut(&out)
+	if err := command.Execute(); err != nil || !strings.HasPrefix(out.String(), "vaultmount dev (go1.") {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}

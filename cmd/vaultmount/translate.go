@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/driver/annotation/manifest"
+)
+
+type translateOptions struct {
+	files    []string
+	check    bool
+	settings annotation.Translator
+	fallback string
+}
+
+func newTranslateCommand() *cobra.Command {
+	var options translateOptions
+	command := &cobra.Command{
+		Use:   "translate -f FILE|DIRECTORY|-",
+		Short: "Translate the Vault Agent Injector's annotations in manifests into volumes",
+		Long: `Translate the Vault Agent Injector's annotations in manifests into vaultmount
+volumes, for clusters without an admission component and for CI. The output
+applies as it is; what is no pod comes out as it went in. Warnings and refusals
+go to standard error, and a refusal makes the exit status 1.`,
+		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
+  helm template ./chart | vaultmount translate -f - > translated.yaml
+  vaultmount translate --check -f manifests/`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return options.run(command.InOrStdin(), command.OutOrStdout(), command.ErrOrStderr())
+		},
+	}
+	flags := command.Flags()
+	flags.SortFlags = false
+	flags.StringArrayVarP(&options.files, "filename", "f", nil, "file, directory (its .yaml, .yml and .json files), or - for standard input; repeatable (required)")
+	flags.BoolVar(&options.check, "check", false, "print only warnings and refusals")
+	flags.StringVar(&options.settings.Prefix, "prefix", annotation.DefaultPrefix, "prefix of the annotations")
+	flags.StringVar(&options.settings.Driver, "driver-name", annotation.DefaultDriver, "name of the CSIDriver object")
+	flags.StringVar(&options.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name it get no address of their own")
+	flags.StringVar(&options.fallback, "fallback", string(annotation.FallbackRefuse), "what becomes of a pod that cannot be translated in full: refuse, leave-to-injector, or warn")
+	return command
+}
+
+// errRefused is told by the lines on standard error already.
+var errRefused = errors.New("some pods cannot be translated; see above")
+
+func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
+	o.settings.Fallback = annotation.Fallback(o.fallback)
+	known := []annotation.Fallback{annotation.FallbackRefuse, annotation.FallbackLeave, annotation.FallbackWarn}
+	if !slices.Contains(known, o.settings.Fallback) {
+		return fmt.Errorf("--fallback %q is unknown; use one of %q", o.fallback, known)
+	}
+	paths, err := o.paths()
+	if err != nil {
+		return err
+	}
+	refused := false
+	for i, path := range paths {
+		result, err := o.translate(path, stdin)
+		if err != nil {
+			return err
+		}
+		for _, notice := range result.Notices {
+			fmt.Fprintf(stderr, "%s: %s\n", path, notice)
+		}
+		refused = refused || result.Refused()
+		if err := o.print(stdout, i > 0, result.Text); err != nil {
+			return err
+		}
+	}
+	if refused {
+		return errRefused
+	}
+	return nil
+}
+
+// paths are the files to read, those of a directory in the order of their names.
+func (o *translateOptions) paths() ([]string, error) {
+	if len(o.files) == 0 {
+		return nil, errors.New("-f is missing; name a file, a directory, or - for standard input")
+	}
+	var paths []string
+	for _, name := range o.files {
+		if name == "-" {
+			paths = append(paths, name)
+			continue
+		}
+		found, err := manifests(name)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("directory %s holds no .yaml, .yml or .json file", name)
+		}
+		paths = append(paths, found...)
+	}
+	return paths, nil
+}
+
+func manifests(name string) ([]string, error) {
+	var found []string
+	err := filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if path == name || slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find manifests: %w", err)
+	}
+	return found, nil
+}
+
+func (o *translateOptions) translate(path string, stdin io.Reader) (manifest.Result, error) {
+	var text []byte
+	var err error
+	if path == "-" {
+		text, err = io.ReadAll(stdin)
+	} else {
+		text, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return manifest.Result{}, fmt.Errorf("read manifest: %w", err)
+	}
+	result, err := manifest.Translate(o.settings, text)
+	if err != nil {
+		return manifest.Result{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return result, nil
+}
+
+func (o *translateOptions) print(stdout io.Writer, separate bool, text []byte) error {
+	if o.check {
+		return nil
+	}
+	if separate {
+		if _, err := io.WriteString(stdout, "---\n"); err != nil {
+			return err
+		}
+	}
+	_, err := stdout.Write(text)
+	return err
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	askingPod = `kind: Pod
+metadata:
+  name: app
+  annotations: {vault.hashicorp.com/agent-inject: "true", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-db: kv/db}
+spec: {containers: [{name: app}]}
+`
+	service = "kind: Service\n"
+)
+
+var refusedPod = strings.Replace(askingPod, "secret-db: kv/db", `secret-db: kv/db, vault.hashicorp.com/agent-inject-command-db: "kill 1"`, 1)
+
+func runTranslate(t *testing.T, input string, arguments ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, problems bytes.Buffer
+	command := newCommand()
+	command.SetArgs(append([]string{"translate"}, arguments...))
+	command.SetIn(strings.NewReader(input))
+	command.SetOut(&out)
+	command.SetErr(&problems)
+	err = command.ExecuteContext(t.Context())
+	return out.String(), problems.String(), err
+}
+
+func TestTranslateStandardInput(t *testing.T) {
+	stdout, stderr, err := runTranslate(t, askingPod, "-f", "-")
+	if err != nil || stderr != "" || !strings.Contains(stdout, "driver: csi.vaultmount.dev") {
+		t.Errorf("got %v, %q, %s", err, stderr, stdout)
+	}
+}
+
+func TestTranslateDirectory(t *testing.T) {
+	directory := t.TempDir()
+	for name, text := range map[string]string{"b.yml": askingPod, "a.yaml": service, "c.txt": "not: [read"} {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, _, err := runTranslate(t, "", "-f", directory, "--driver-name", "csi.example.com")
+	if err != nil || !strings.HasPrefix(stdout, service+"---\n") || !strings.Contains(stdout, "driver: csi.example.com") {
+		t.Errorf("got %v, %s", err, stdout)
+	}
+}
+
+func TestTranslateCheckPrintsNoManifest(t *testing.T) {
+	stdout, stderr, err := runTranslate(t, refusedPod, "-f", "-", "--check")
+	if err == nil || stdout != "" || !strings.Contains(stderr, "-: refused: Pod/app: vault.hashicorp.com/agent-inject-command-db: ") {
+		t.Errorf("got %v, %q, %q", err, stdout, stderr)
+	}
+	if stdout, _, err := runTranslate(t, askingPod, "-f", "-", "--check"); err != nil || stdout != "" {
+		t.Errorf("a pod that can be translated: %v, %q", err, stdout)
+	}
+}
+
+func TestTranslateRefusesBadArguments(t *testing.T) {
+	empty := t.TempDir()
+	for want, arguments := range map[string][]string{
+		"-f is missing":                         {},
+		"holds no .yaml, .yml or .json file":    {"-f", empty},
+		"no such file or directory":             {"-f", empty + "/nowhere"},
+		`--fallback "ignore" is unknown`:        {"-f", "-", "--fallback=ignore"},
+		"-: translate document 1: read YAML: y": {"-f", "-"},
+	} {
+		_, _, err := runTranslate(t, "kind: [\n", arguments...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want %s", arguments, err, want)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/driver"
+)
+
+// vaultOptions say which Vault there is, and how far a volume may stray from it.
+type vaultOptions struct {
+	address          string
+	caFile           string
+	addresses        []string
+	proxies          []string
+	forbidSkipVerify bool
+}
+
+func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.address, "vault-address", "", "URL of Vault, for example https://vault.vault.svc:8200 (required)")
+	flags.StringVar(&o.caFile, "vault-ca-file", "", "file of the authorities that sign Vault's certificate, in PEM form; read anew for each new volume; by default the public ones")
+	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may name as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the pod's token is sent there")
+	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may name as proxy-address; repeatable")
+	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that would accept any certificate")
+}
+
+func (o *vaultOptions) config() (driver.VaultConfig, error) {
+	config := driver.VaultConfig{ReadCA: o.readCA, ForbidSkipVerify: o.forbidSkipVerify}
+	if o.address == "" {
+		return config, errors.New("--vault-address is missing; give the URL of Vault, for example https://vault.vault.svc:8200")
+	}
+	address, err := url.Parse(o.address)
+	if err != nil || address.Host == "" || address.Scheme != "https" && address.Scheme != "http" || strings.Trim(address.Path, "/") != "" {
+		return config, fmt.Errorf("--vault-address %q is not a URL; write it like https://vault.vault.svc:8200", o.address)
+	}
+	config.Address = address.Scheme + "://" + strings.ToLower(address.Host)
+	if config.Addresses, err = driver.ParseAllowList(o.addresses); err != nil {
+		return config, fmt.Errorf("--allow-address: %w", err)
+	}
+	if config.Proxies, err = driver.ParseAllowList(o.proxies); err != nil {
+		return config, fmt.Errorf("--allow-proxy: %w", err)
+	}
+	// A wrong path shows at the start, not at the first pod.
+	_, err = o.readCA()
+	return config, err
+}
+
+func (o *vaultOptions) readCA() (string, error) {
+	if o.caFile == "" {
+		return "", nil
+	}
+	pem, err := os.ReadFile(o.caFile)
+	if err != nil {
+		return "", fmt.Errorf("read --vault-ca-file: %w", err)
+	}
+	return string(pem), nil
+}
+
+// warn tells of tokens that would cross a network in the clear.
+func (o *vaultOptions) warn(logger klog.Logger) {
+	for _, text := range append([]string{o.address}, o.addresses...) {
+		address, err := url.Parse(text)
+		if err == nil && address.Scheme == "http" && !isLoopback(address.Hostname()) {
+			logger.Info("WARNING: tokens and secrets travel unencrypted; use https", "address", text)
+		}
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
