@@ -1,0 +1,238 @@
+package component
+
+import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vaultmount/vaultmount/driver"
+)
+
+// publish makes a volume with these attributes and Secret, and returns what its
+// file "a" holds.
+func (n *node) publish(t *testing.T, pod string, attributes, secret map[string]string) (string, error) {
+	t.Helper()
+	all := map[string]string{"template/a": connectionTemplate}
+	maps.Copy(all, attributes)
+	request := n.request(t, pod, all)
+	maps.Copy(request.Secrets, secret)
+	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+		requireNothing(t, request.GetTargetPath())
+		return "", err
+	}
+	return mustRead(t, volumeFile(request, "a")), nil
+}
+
+func (n *node) requirePublished(t *testing.T, pod string, attributes, secret map[string]string) {
+	t.Helper()
+	got, err := n.publish(t, pod, attributes, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != connection {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+func vaultCA(pem string) func(*driver.Config) {
+	return func(c *driver.Config) { c.Vault.ReadCA = func() (string, error) { return pem, nil } }
+}
+
+func TestTLS(t *testing.T) {
+	a := newAuthority(t, "the right one")
+	fixture := startTLSVault(t, a, false)
+	n := startNode(t, fixture.server.TLSAddress, fixture)
+	t.Run("authority and name of the volume", func(t *testing.T) {
+		n.requirePublished(t, "own-ca", map[string]string{"ca-cert": "ca.crt", "tls-server-name": "vault.internal"}, map[string]string{"ca.crt": a.pem})
+	})
+	t.Run("no verification", func(t *testing.T) {
+		n.requirePublished(t, "skip", map[string]string{"tls-skip-verify": "true"}, nil)
+	})
+	t.Run("authority of the driver", func(t *testing.T) {
+		own := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
+		own.requirePublished(t, "driver-ca", map[string]string{"tls-server-name": "vault.internal"}, nil)
+	})
+}
+
+// The bundle on disk may change while the driver runs: when the old authority is
+// about to expire, for one.
+func TestAuthorityIsReadAnew(t *testing.T) {
+	right, wrong := newAuthority(t, "the right one"), newAuthority(t, "the wrong one")
+	fixture := startTLSVault(t, right, false)
+	var mutex sync.Mutex
+	bundle := wrong.pem
+	n := startNode(t, fixture.server.TLSAddress, fixture, func(c *driver.Config) {
+		c.Vault.ReadCA = func() (string, error) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			return bundle, nil
+		}
+	})
+	if _, err := n.publish(t, "early", map[string]string{"tls-server-name": "vault.internal"}, nil); err == nil {
+		t.Fatal("a certificate of an unknown authority was accepted")
+	}
+	mutex.Lock()
+	bundle = right.pem
+	mutex.Unlock()
+	n.requirePublished(t, "later", map[string]string{"tls-server-name": "vault.internal"}, nil)
+}
+
+func TestMutualTLS(t *testing.T) {
+	a := newAuthority(t, "the right one")
+	fixture := startTLSVault(t, a, true)
+	n := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
+	certificate, key := a.issue(t, "client", time.Now().Add(time.Hour))
+	n.requirePublished(t, "client",
+		map[string]string{"tls-server-name": "vault.internal", "client-cert": "tls.crt", "client-key": "tls.key"},
+		map[string]string{"tls.crt": certificate, "tls.key": key})
+	// One pod's certificate must not open the way for the next.
+	if _, err := n.publish(t, "without", map[string]string{"tls-server-name": "vault.internal"}, nil); err == nil {
+		t.Error("a volume without a certificate used another's connection")
+	}
+	n.logs.requireNone(t, "PRIVATE KEY", password, "hvs.")
+}
+
+func TestAddressOnTheList(t *testing.T) {
+	near, far := startVault(t), startVault(t)
+	far.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "far", "password": "away"}})
+	list, err := driver.ParseAllowList([]string{far.server.Address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The pod's token must be one that the other Vault trusts.
+	n := startNode(t, near.server.Address, far, func(c *driver.Config) { c.Vault.Addresses = list })
+	got, err := n.publish(t, "far", map[string]string{"address": far.server.Address}, nil)
+	if err != nil || got != "postgresql://far:away@postgres:5432/wizard" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// spy is a proxy in front of a real Vault that keeps the headers it saw.
+type spy struct {
+	*httptest.Server
+	mutex    sync.Mutex
+	requests []*http.Request
+}
+
+// startSpy forwards to a Vault, or as a forward proxy to wherever it is asked.
+func startSpy(t *testing.T, target string, change func(http.Header)) *spy {
+	t.Helper()
+	s := &spy{}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			if target == "" {
+				return
+			}
+			address, err := url.Parse(target)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.SetURL(address)
+		},
+		ModifyResponse: func(response *http.Response) error {
+			change(response.Header)
+			return nil
+		},
+	}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mutex.Lock()
+		s.requests = append(s.requests, r.Clone(t.Context()))
+		s.mutex.Unlock()
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *spy) seen(part string) []*http.Request {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	var found []*http.Request
+	for _, request := range s.requests {
+		if strings.Contains(request.URL.Path, part) {
+			found = append(found, request)
+		}
+	}
+	return found
+}
+
+func TestNamespaceAndConsistencyHeaders(t *testing.T) {
+	fixture := startVault(t)
+	// What a Vault cluster says after a write; a single Vault does not.
+	s := startSpy(t, fixture.server.Address, func(h http.Header) { h.Set("X-Vault-Index", "djE6c3RhdGU6MTo6") })
+	n := startNode(t, s.URL, fixture)
+	n.requirePublished(t, "tenant", map[string]string{"namespace": "team/app"}, nil)
+	for _, part := range []string{"/auth/jwt/login", "/internal/data/database/config"} {
+		requests := s.seen(part)
+		if len(requests) == 0 {
+			t.Fatalf("no request to %s", part)
+		}
+		for _, request := range requests {
+			if got := strings.Trim(request.Header.Get("X-Vault-Namespace"), "/"); got != "team/app" {
+				t.Errorf("%s: namespace %q", part, got)
+			}
+		}
+	}
+	reads := s.seen("/internal/data/database/config")
+	if got := reads[len(reads)-1].Header.Get("X-Vault-Index"); got == "" {
+		t.Error("a read does not ask for the state that the session has seen")
+	}
+}
+
+func TestProxyOnTheList(t *testing.T) {
+	fixture := startVault(t)
+	s := startSpy(t, "", func(http.Header) {})
+	list, err := driver.ParseAllowList([]string{s.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.Vault.Proxies = list })
+	n.requirePublished(t, "proxied", map[string]string{"proxy-address": s.URL}, nil)
+	if len(s.seen("/auth/jwt/login")) != 1 {
+		t.Error("the login did not go through the proxy")
+	}
+}
+
+func TestAppRole(t *testing.T) {
+	fixture := startVault(t)
+	fixture.write(t, "sys/auth/approle", map[string]any{"type": "approle"})
+	fixture.write(t, "auth/approle/role/app", map[string]any{"token_policies": []string{"internal-app"}, "secret_id_num_uses": 1})
+	roleID, err := fixture.root.Logical().ReadWithContext(t.Context(), "auth/approle/role/app/role-id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secretID, err := fixture.root.Logical().WriteWithContext(t.Context(), "auth/approle/role/app/secret-id", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, fixture.server.Address, fixture)
+	attributes := map[string]string{"role": absent, "auth-type": "approle", "role-id": "id", "secret-id": "secret"}
+	secret := map[string]string{"id": roleID.Data["role_id"].(string), "secret": secretID.Data["secret_id"].(string)}
+	n.requirePublished(t, "approle", attributes, secret)
+	_, err = n.publish(t, "used-up", attributes, secret)
+	if err == nil || !strings.Contains(err.Error(), "check the role id and the secret id in the volume's Secret") || strings.Contains(err.Error(), secret["secret"]) {
+		t.Errorf("a secret id that is used up: %v", err)
+	}
+	n.logs.requireNone(t, secret["secret"], secret["id"])
+}
+
+func TestDefaultRoleOfAJWTMount(t *testing.T) {
+	fixture := startVault(t)
+	n := startNode(t, fixture.server.Address, fixture)
+	if _, err := n.publish(t, "none", map[string]string{"role": absent}, nil); err == nil || !strings.Contains(err.Error(), "set the attribute role, or default_role of auth/jwt") {
+		t.Errorf("without any role: %v", err)
+	}
+	config, err := fixture.root.Logical().ReadWithContext(t.Context(), "auth/jwt/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixture.write(t, "auth/jwt/config", map[string]any{"jwt_validation_pubkeys": config.Data["jwt_validation_pubkeys"], "default_role": "internal-app"})
+	n.requirePublished(t, "default", map[string]string{"role": absent}, nil)
+}

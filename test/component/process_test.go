@@ -1,0 +1,103 @@
+package component
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/test/parts"
+)
+
+// startProcess runs the program as the DaemonSet does, in an environment that
+// would lead the Vault client astray.
+func startProcess(t *testing.T, program, kubelet, address string) *exec.Cmd {
+	t.Helper()
+	command := exec.Command(program, "driver", "--vault-address="+address, "--kubelet-root="+kubelet, "--verbosity=10")
+	command.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
+	command.Stderr = t.Output()
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if command.ProcessState == nil {
+			_ = command.Process.Kill()
+			_ = command.Wait()
+		}
+	})
+	return command
+}
+
+func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
+	fixture := startVault(t)
+	program, err := parts.Vaultmount(t.Context(), t.TempDir(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{vaultFixture: fixture, kubelet: shortDir(t)}
+	for _, directory := range []string{"pods", "plugins_registry"} {
+		if err := os.Mkdir(filepath.Join(n.kubelet, directory), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := startProcess(t, program, n.kubelet, fixture.server.Address)
+	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
+
+	registrar := registration.NewRegistrationClient(dial(t, filepath.Join(n.kubelet, "plugins_registry", driverName+"-reg.sock")))
+	info, err := registrar.GetInfo(t.Context(), &registration.InfoRequest{})
+	if err != nil || info.GetType() != registration.CSIPlugin || info.GetName() != driverName || info.GetEndpoint() != n.endpoint() || len(info.GetSupportedVersions()) != 1 {
+		t.Errorf("registration says %v, %v", info, err)
+	}
+	identity, err := csi.NewIdentityClient(dial(t, n.endpoint())).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})
+	if err != nil || identity.GetName() != driverName {
+		t.Errorf("identity says %v, %v", identity, err)
+	}
+	node, err := n.calls.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || node.GetNodeId() != "node-1" {
+		t.Errorf("node info says %v, %v", node, err)
+	}
+
+	request := n.request(t, "survivor", map[string]string{"template/db": connectionTemplate})
+	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // killed
+	second := startProcess(t, program, n.kubelet, fixture.server.Address)
+	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+		t.Errorf("republish after SIGKILL: %v", err)
+	}
+	if got := mustRead(t, volumeFile(request, "db")); got != connection {
+		t.Errorf("the file holds %q", got)
+	}
+	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
+		t.Error(err)
+	}
+	requireNothing(t, request.GetTargetPath())
+
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Wait(); err != nil {
+		t.Errorf("after SIGTERM the program ends with %v", err)
+	}
+	// The kubelet must find the driver again where it was.
+	for _, socket := range []string{n.endpoint(), filepath.Join(n.kubelet, "plugins_registry", driverName+"-reg.sock")} {
+		if info, err := os.Lstat(socket); err != nil || info.Mode().Type() != fs.ModeSocket {
+			t.Errorf("%s is gone: %v", socket, err)
+		}
+	}
+	if info, err := os.Stat(filepath.Dir(driver.DefaultEndpoint(n.kubelet, driverName))); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of the socket is open to others: %v, %v", info, err)
+	}
+}

@@ -1,0 +1,330 @@
+package component
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+)
+
+const mebibyte = 1 << 20
+
+func newMounter(t *testing.T) *tmpfs.Mounter {
+	t.Helper()
+	mounter, err := tmpfs.NewMounter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mounter
+}
+
+// newTarget returns the target path of a volume that is gone after the test.
+func newTarget(t *testing.T) string {
+	t.Helper()
+	target := filepath.Join(t.TempDir(), "mount")
+	t.Cleanup(func() {
+		if err := tmpfs.Remove(target); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return target
+}
+
+func oneFile(path, content string) tmpfs.Set {
+	return tmpfs.Set{Files: []tmpfs.File{{Path: path, Content: []byte(content), Perms: 0o644}}}
+}
+
+func mustRead(t *testing.T, parts ...string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func mountOptions(t *testing.T, target string) []string {
+	t.Helper()
+	for line := range strings.Lines(mustRead(t, "/proc/self/mountinfo")) {
+		fields := strings.Fields(line)
+		if fields[4] == target {
+			return slices.Concat(strings.Split(fields[5], ","), strings.Split(fields[len(fields)-1], ","))
+		}
+	}
+	return nil
+}
+
+func TestVolumeHasItsFilesOwnersAndOptions(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	set := tmpfs.Set{UID: 100, GID: 2000, Files: []tmpfs.File{
+		{Path: "a.txt", Content: []byte("A"), Perms: 0o440},
+		{Path: "conf/deep/b", Content: []byte("B"), Perms: 0o600},
+	}}
+	if err := mounter.Create(target, mebibyte, set); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range set.Files {
+		path := filepath.Join(target, file.Path)
+		if got := mustRead(t, path); got != string(file.Content) {
+			t.Errorf("%s holds %q", file.Path, got)
+		}
+		var stat syscall.Stat_t
+		if err := syscall.Stat(path, &stat); err != nil {
+			t.Fatal(err)
+		}
+		if stat.Uid != 100 || stat.Gid != 2000 || stat.Mode&0o7777 != file.Perms {
+			t.Errorf("%s has owner %d:%d, mode %o", file.Path, stat.Uid, stat.Gid, stat.Mode)
+		}
+	}
+	options := mountOptions(t, target)
+	for _, want := range []string{"ro", "nosuid", "nodev", "noexec", "size=1024k", "mode=755"} {
+		if !slices.Contains(options, want) {
+			t.Errorf("mount options %v lack %s", options, want)
+		}
+	}
+	if mounter.NoSwap() != slices.Contains(options, "noswap") {
+		t.Errorf("mount options are %v, and noswap is available: %t", options, mounter.NoSwap())
+	}
+	if err := os.WriteFile(filepath.Join(target, "x"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing into the volume: %v, want a read-only file system", err)
+	}
+}
+
+func TestReplaceSwapsTheWholeSet(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	if err := mounter.Create(target, mebibyte, tmpfs.Set{Files: []tmpfs.File{
+		{Path: "a", Content: []byte("old"), Perms: 0o644}, {Path: "gone/x", Content: []byte("old"), Perms: 0o644},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.Open(filepath.Join(target, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	changed, err := mounter.Replace(target, tmpfs.Set{Files: []tmpfs.File{
+		{Path: "a", Content: []byte("new"), Perms: 0o600}, {Path: "come/y", Content: []byte("new"), Perms: 0o644},
+	}})
+	if err != nil || !changed {
+		t.Fatalf("changed=%t, %v", changed, err)
+	}
+	if got := mustRead(t, target, "a") + mustRead(t, target, "come/y"); got != "newnew" {
+		t.Errorf("the files hold %q", got)
+	}
+	names, err := filepath.Glob(target + "/*")
+	if err != nil || len(names) != 4 { // ..data, its directory, a, come
+		t.Errorf("the volume lists %v, %v", names, err)
+	}
+	old := make([]byte, 3)
+	if _, err := open.ReadAt(old, 0); err != nil || string(old) != "old" {
+		t.Errorf("a file open since before reads %q, %v", old, err)
+	}
+	if !slices.Contains(mountOptions(t, target), "ro") {
+		t.Error("the volume stays writable after a swap")
+	}
+}
+
+func TestReplaceWritesNothingForTheSameSet(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	set := oneFile("a", "same")
+	if err := mounter.Create(target, mebibyte, set); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Readlink(filepath.Join(target, "..data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := mounter.Replace(target, set); err != nil || changed {
+		t.Errorf("changed=%t, %v", changed, err)
+	}
+	if after, _ := os.Readlink(filepath.Join(target, "..data")); after != before {
+		t.Error("an unchanged set was written again")
+	}
+	set.Files[0].Perms = 0o600
+	if changed, err := mounter.Replace(target, set); err != nil || !changed {
+		t.Errorf("a change of mode alone: changed=%t, %v", changed, err)
+	}
+}
+
+// A reader that resolves ..data once sees files of one generation, whenever it
+// looks.
+func TestReplaceIsAtomicForReaders(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	generation := func(i int) tmpfs.Set {
+		content := fmt.Appendf(nil, "%d", i)
+		return tmpfs.Set{Files: []tmpfs.File{{Path: "a", Content: content, Perms: 0o644}, {Path: "b", Content: content, Perms: 0o644}}}
+	}
+	if err := mounter.Create(target, mebibyte, generation(0)); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var reader sync.WaitGroup
+	reads := 0
+	reader.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			directory, err := os.OpenRoot(filepath.Join(target, "..data"))
+			if err != nil {
+				t.Errorf("open the current generation: %v", err)
+				return
+			}
+			a, errA := directory.ReadFile("a")
+			b, errB := directory.ReadFile("b")
+			directory.Close()
+			// The generation may be removed between the two reads, never mixed.
+			if errA == nil && errB == nil && string(a) != string(b) {
+				t.Errorf("read generations %s and %s together", a, b)
+				return
+			}
+			reads++
+		}
+	})
+	for i := range 300 {
+		if _, err := mounter.Replace(target, generation(i+1)); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	reader.Wait()
+	if reads == 0 {
+		t.Error("the reader never came to read")
+	}
+}
+
+func TestCreateLeavesNothingAfterAnError(t *testing.T) {
+	mounter := newMounter(t)
+	t.Run("too large", func(t *testing.T) {
+		target := newTarget(t)
+		err := mounter.Create(target, 8192, oneFile("a", strings.Repeat("x", 4097)))
+		if !errors.Is(err, tmpfs.ErrFull) || !strings.Contains(err.Error(), "raise the attribute size") {
+			t.Errorf("got %v", err)
+		}
+		requireNothing(t, target)
+	})
+	t.Run("no parent", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "gone", "mount")
+		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+			t.Error("a volume was created nowhere")
+		}
+		requireNothing(t, target)
+	})
+	t.Run("a file in the way", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "mount")
+		if err := os.WriteFile(target, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+			t.Error("a volume was created over a file")
+		}
+		if got := mustRead(t, target); got != "mine" {
+			t.Errorf("the file holds %q", got)
+		}
+	})
+	t.Run("a directory with files in the way", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "mount")
+		if err := os.MkdirAll(filepath.Join(target, "mine"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+			t.Error("a volume was created over files")
+		}
+		if exists, _ := tmpfs.Exists(target); exists {
+			t.Error("something is mounted")
+		}
+		if err := tmpfs.Remove(target); err == nil {
+			t.Error("somebody's files were removed")
+		}
+	})
+}
+
+func requireNothing(t *testing.T, target string) {
+	t.Helper()
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the target path is still there: %v", err)
+	}
+	if mountOptions(t, target) != nil {
+		t.Error("the target path is still mounted")
+	}
+}
+
+func TestRemove(t *testing.T) {
+	mounter := newMounter(t)
+	t.Run("a volume in use", func(t *testing.T) {
+		target := newTarget(t)
+		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+			t.Fatal(err)
+		}
+		open, err := os.Open(filepath.Join(target, "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer open.Close()
+		if err := tmpfs.Remove(target); err != nil {
+			t.Error(err)
+		}
+		requireNothing(t, target)
+	})
+	t.Run("never mounted", func(t *testing.T) {
+		target := newTarget(t)
+		if err := os.Mkdir(target, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := tmpfs.Remove(target); err != nil {
+			t.Error(err)
+		}
+		requireNothing(t, target)
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		if err := tmpfs.Remove(newTarget(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("a file", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "mount")
+		if err := os.WriteFile(target, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := tmpfs.Remove(target); err == nil {
+			t.Error("somebody's file was removed")
+		}
+	})
+}
+
+func TestExistsRefusesAForeignMount(t *testing.T) {
+	target := t.TempDir()
+	if err := unix.Mount("proc", target, "proc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(target, 0)
+	if exists, err := tmpfs.Exists(target); exists || err == nil {
+		t.Errorf("got %t, %v", exists, err)
+	}
+}
+
+func TestReadUsage(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+		t.Fatal(err)
+	}
+	usage, err := tmpfs.ReadUsage(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if usage.BytesTotal != mebibyte || usage.BytesUsed != 4096 || usage.BytesAvailable != mebibyte-4096 || usage.InodesUsed < 4 || usage.InodesAvailable < 4 {
+		t.Errorf("got %+v", usage)
+	}
+}
