@@ -1,0 +1,50 @@
+# make help lists the commands. All need Linux, Go, make, git and apt; those that
+# mount or start a cluster need root.
+GOTESTSUM   = go run gotest.tools/gotestsum@v1.13.0 --format pkgname
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUILD       = $(CURDIR)/.build
+VERSION    ?= dev
+LAB         = cd test && go run ./lab
+COMPONENT   = ./component ./image ./parts ./vaultserver
+END_TO_END  = ./cluster/... ./e2e
+
+.PHONY: help build image lint test e2e demo demo-down fuzz
+
+help: ## List the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## Build the static binary into .build/
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BUILD)/vaultmount ./cmd/vaultmount
+
+image: build ## Build the image into .build/vaultmount.tar, without a registry or a container engine
+	$(LAB) image $(BUILD)/vaultmount $(BUILD)/vaultmount.tar
+
+lint: ## Check format, go vet, staticcheck and go.mod of both modules
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
+	cd test && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
+
+test: ## Unit and component tests with the race detector; builds a Vault server once (5 min)
+	@mkdir -p $(BUILD)
+	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -timeout 20m $(COMPONENT)
+
+e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
+	@mkdir -p $(BUILD)
+	@$(LAB) build
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/e2e.json --format testname -- -count=1 -p 1 -timeout 30m $(END_TO_END)
+
+fuzz: ## Fuzz each parser for 30 s
+	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 30s
+	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 30s
+	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 30s
+	go test ./driver/annotation -run NONE -fuzz FuzzTranslate -fuzztime 30s
+	go test ./driver/annotation/manifest -run NONE -fuzz FuzzTranslate -fuzztime 30s
+	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 30s
+	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 30s
+
+demo: ## From nothing to a pod that reads a Vault secret; KEEP=1 leaves the cluster up
+	@$(LAB) demo $(if $(KEEP),--keep)
+
+demo-down: ## End the cluster of make demo KEEP=1
+	@$(LAB) down
