@@ -55,19 +55,32 @@ type Request struct {
 	Templates []Template
 }
 
+// Renderer runs templates, which are programs of whoever wrote the pod. It may be
+// used concurrently.
+type Renderer interface {
+	// Check refuses a template that no data can make good: render.ErrInvalid.
+	Check(ctx context.Context, template render.Template) error
+	// Render runs a template with the answers at hand. The error is that of
+	// render.Render, or one that says why it was not run to its end.
+	Render(ctx context.Context, template render.Template, answers render.Answers) (render.Result, error)
+}
+
 // Provider holds a session for each open volume. It may be used concurrently.
 type Provider struct {
 	servers     *vault.Servers
+	renderer    Renderer
 	revocations *revocations
 
 	mutex    sync.Mutex
 	sessions map[string]*vault.Session
 }
 
-// New returns a provider that gets its secrets from servers. Stop ends it.
-func New(logger klog.Logger, servers *vault.Servers) *Provider {
+// New returns a provider that gets its secrets from servers and runs templates by
+// renderer. Stop ends it.
+func New(logger klog.Logger, servers *vault.Servers, renderer Renderer) *Provider {
 	return &Provider{
 		servers:     servers,
+		renderer:    renderer,
 		revocations: startRevocations(logger),
 		sessions:    map[string]*vault.Session{},
 	}
@@ -86,7 +99,7 @@ func (p *Provider) Stop(ctx context.Context) error {
 func (p *Provider) Open(ctx context.Context, request Request) ([][]byte, error) {
 	// What no secret can make good costs no login.
 	for _, t := range request.Templates {
-		if err := render.Check(t); err != nil {
+		if err := p.renderer.Check(ctx, t); err != nil {
 			return nil, fmt.Errorf("render file %q: %w", t.Name, err)
 		}
 	}
@@ -94,7 +107,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([][]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	outputs, err := renderAll(ctx, session, request.Templates)
+	outputs, err := p.renderAll(ctx, session, request.Templates)
 	if err != nil {
 		p.revocations.add(session)
 		return nil, err
@@ -125,11 +138,11 @@ func (p *Provider) keep(volumeID string, session *vault.Session) {
 
 // renderAll renders every template with answers that they share, so that two
 // files which name the same secret show the same version of it.
-func renderAll(ctx context.Context, session *vault.Session, templates []render.Template) ([][]byte, error) {
+func (p *Provider) renderAll(ctx context.Context, session *vault.Session, templates []render.Template) ([][]byte, error) {
 	answers := render.Answers{}
 	outputs := make([][]byte, len(templates))
 	for i, t := range templates {
-		output, err := renderOne(ctx, session, t, answers)
+		output, err := p.renderOne(ctx, session, t, answers)
 		if err != nil {
 			return nil, fmt.Errorf("render file %q: %w", t.Name, err)
 		}
@@ -144,9 +157,9 @@ const maxRounds = 16
 
 // renderOne renders until nothing is missing. A round without an answer to give
 // it a path may ask for less than the next.
-func renderOne(ctx context.Context, session *vault.Session, t render.Template, answers render.Answers) ([]byte, error) {
+func (p *Provider) renderOne(ctx context.Context, session *vault.Session, t render.Template, answers render.Answers) ([]byte, error) {
 	for range maxRounds {
-		result, err := render.Render(t, answers)
+		result, err := p.renderer.Render(ctx, t, answers)
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -84,7 +85,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
 		return err
 	}
 	o.vault.warn(logger)
-	secrets := provider.New(logger, vault.NewServers(logger, time.Now))
+	secrets := provider.New(logger, vault.NewServers(logger, time.Now), render.InProcess{})
 	plugin, err := driver.New(config, mounter, secrets)
 	if err != nil {
 		return err

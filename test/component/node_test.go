@@ -32,6 +32,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -65,7 +66,7 @@ func startNode(t *testing.T, address string, fixture *vaultFixture, changes ...f
 	n.connection = dial(t, n.endpoint())
 	n.calls = csi.NewNodeClient(n.connection)
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(n.logs), textlogger.Verbosity(10)))
-	secrets := provider.New(logger, vault.NewServers(logger, time.Now))
+	secrets := provider.New(logger, vault.NewServers(logger, time.Now), render.InProcess{})
 	config := driver.Config{
 		Name: driverName, Version: "test", NodeName: "node-1", KubeletRoot: n.kubelet, VolumeSize: mebibyte, MaxVolumeSize: 16 * mebibyte,
 		Vault: driver.VaultConfig{Address: address, ReadCA: func() (string, error) { return "", nil }},

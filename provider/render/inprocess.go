@@ -1,0 +1,15 @@
+package render
+
+import "context"
+
+// InProcess runs templates where it is called. It holds no state and may be used
+// concurrently.
+type InProcess struct{}
+
+// Check is the function Check.
+func (InProcess) Check(_ context.Context, t Template) error { return Check(t) }
+
+// Render is the function Render. It runs to its end, whatever becomes of ctx.
+func (InProcess) Render(_ context.Context, t Template, answers Answers) (Result, error) {
+	return Render(t, answers)
+}
