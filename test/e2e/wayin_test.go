@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/vaultmount/vaultmount/test/parts"
+)
+
+// wayIn is how annotated manifests become pods with volumes. The manifests and
+// patches are files of testdata/tutorial.
+type wayIn interface {
+	// apply makes what a manifest describes.
+	apply(t *testing.T, namespace, manifest string)
+	// patch changes the one object that a manifest has made.
+	patch(t *testing.T, namespace, manifest, patch string)
+}
+
+var (
+	_ wayIn = byCommand{}
+	_ wayIn = byAdmission{}
+)
+
+// byCommand translates before anything reaches the cluster.
+type byCommand struct{ program string }
+
+func newByCommand(t *testing.T) byCommand {
+	t.Helper()
+	program, err := parts.Vaultmount(t.Context(), t.TempDir(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return byCommand{program: program}
+}
+
+func (c byCommand) apply(t *testing.T, namespace, manifest string) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/tutorial/" + manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.applyTranslated(t, namespace, string(text))
+}
+
+// patch changes the manifest, since what is in the cluster is its translation.
+func (c byCommand) patch(t *testing.T, namespace, manifest, patch string) {
+	t.Helper()
+	patched := kubectl(t, "patch", "--local", "--filename="+tutorialFile(manifest), "--patch-file="+tutorialFile(patch), "--output=yaml")
+	c.applyTranslated(t, namespace, patched)
+}
+
+func (c byCommand) applyTranslated(t *testing.T, namespace, manifest string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), c.program, "translate", "-f", "-")
+	command.Stdin = strings.NewReader(manifest)
+	command.Stderr = t.Output()
+	translated, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bed.KubectlWithInput(t.Context(), string(translated), "apply", "--namespace="+namespace, "--filename=-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// byAdmission is what the tutorial itself does: what translates is in the cluster.
+type byAdmission struct{}
+
+func (byAdmission) apply(t *testing.T, namespace, manifest string) {
+	t.Helper()
+	kubectl(t, "apply", "--namespace="+namespace, "--filename="+tutorialFile(manifest))
+}
+
+func (byAdmission) patch(t *testing.T, namespace, manifest, patch string) {
+	t.Helper()
+	kubectl(t, "patch", "--namespace="+namespace, "--filename="+tutorialFile(manifest), "--patch-file="+tutorialFile(patch))
+}
