@@ -16,10 +16,10 @@ import (
 )
 
 type translateOptions struct {
-	files    []string
-	check    bool
-	settings annotation.Translator
-	fallback string
+	translatorOptions
+
+	files []string
+	check bool
 }
 
 func newTranslateCommand() *cobra.Command {
@@ -43,10 +43,7 @@ go to standard error, and a refusal makes the exit status 1.`,
 	flags.SortFlags = false
 	flags.StringArrayVarP(&options.files, "filename", "f", nil, "file, directory (its .yaml, .yml and .json files), or - for standard input; repeatable (required)")
 	flags.BoolVar(&options.check, "check", false, "print only warnings and refusals")
-	flags.StringVar(&options.settings.Prefix, "prefix", annotation.DefaultPrefix, "prefix of the annotations")
-	flags.StringVar(&options.settings.Driver, "driver-name", annotation.DefaultDriver, "name of the CSIDriver object")
-	flags.StringVar(&options.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name it get no address of their own")
-	flags.StringVar(&options.fallback, "fallback", string(annotation.FallbackRefuse), "what becomes of a pod that cannot be translated in full: refuse, leave-to-injector, or warn")
+	options.addFlags(flags)
 	return command
 }
 
@@ -54,10 +51,9 @@ go to standard error, and a refusal makes the exit status 1.`,
 var errRefused = errors.New("some pods cannot be translated; see above")
 
 func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
-	o.settings.Fallback = annotation.Fallback(o.fallback)
-	known := []annotation.Fallback{annotation.FallbackRefuse, annotation.FallbackLeave, annotation.FallbackWarn}
-	if !slices.Contains(known, o.settings.Fallback) {
-		return fmt.Errorf("--fallback %q is unknown; use one of %q", o.fallback, known)
+	translator, err := o.translator()
+	if err != nil {
+		return err
 	}
 	paths, err := o.paths()
 	if err != nil {
@@ -65,7 +61,7 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 	}
 	refused := false
 	for i, path := range paths {
-		result, err := o.translate(path, stdin)
+		result, err := translate(translator, path, stdin)
 		if err != nil {
 			return err
 		}
@@ -123,7 +119,7 @@ func manifests(name string) ([]string, error) {
 	return found, nil
 }
 
-func (o *translateOptions) translate(path string, stdin io.Reader) (manifest.Result, error) {
+func translate(translator annotation.Translator, path string, stdin io.Reader) (manifest.Result, error) {
 	var text []byte
 	var err error
 	if path == "-" {
@@ -134,7 +130,7 @@ func (o *translateOptions) translate(path string, stdin io.Reader) (manifest.Res
 	if err != nil {
 		return manifest.Result{}, fmt.Errorf("read manifest: %w", err)
 	}
-	result, err := manifest.Translate(o.settings, text)
+	result, err := manifest.Translate(translator, text)
 	if err != nil {
 		return manifest.Result{}, fmt.Errorf("%s: %w", path, err)
 	}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+
+	"github.com/vaultmount/vaultmount/driver/admission/certificate"
+)
+
+// apiTimeout bounds one call to the API server.
+const apiTimeout = 10 * time.Second
+
+// certificateOptions say where the certificate comes from.
+type certificateOptions struct {
+	certFile, keyFile                         string
+	secret, namespace, service, configuration string
+	extraNames                                []string
+}
+
+func (o *certificateOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.certFile, "tls-cert-file", "", "file of the certificate, in PEM form, read anew as it changes; by default the webhook makes its own")
+	flags.StringVar(&o.keyFile, "tls-key-file", "", "file of the certificate's key")
+	flags.StringVar(&o.secret, "tls-secret", "vaultmount-webhook-tls", "Secret for the webhook's own certificate, in its namespace; made if missing")
+	flags.StringVar(&o.configuration, "webhook-configuration", "vault-agent-annotations", "MutatingWebhookConfiguration that is made to trust the webhook's own certificate")
+	flags.StringVar(&o.service, "service", "vaultmount-webhook", "Service that the webhook's own certificate is for")
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Secret and the Service; by default $POD_NAMESPACE")
+	flags.StringArrayVar(&o.extraNames, "tls-extra-name", nil, "further name or IP address for the webhook's own certificate, for a configuration with a url; repeatable")
+}
+
+// source returns the certificate of the files, read once so that a wrong path
+// shows at the start; without files, the webhook's own.
+func (o *certificateOptions) source(ctx context.Context) (certificate.Source, error) {
+	if o.certFile == "" && o.keyFile == "" {
+		return o.managed()
+	}
+	if o.certFile == "" || o.keyFile == "" {
+		return nil, errors.New("--tls-cert-file and --tls-key-file go together; one of them is missing")
+	}
+	files := certificate.NewFiles(o.certFile, o.keyFile)
+	return files, files.Sync(ctx)
+}
+
+func (o *certificateOptions) managed() (certificate.Source, error) {
+	for flag, value := range map[string]string{"tls-secret": o.secret, "webhook-configuration": o.configuration, "service": o.service} {
+		if value == "" {
+			return nil, fmt.Errorf("--%s is empty; leave it out for the default", flag)
+		}
+	}
+	if o.namespace == "" {
+		return nil, errors.New("--namespace is missing, and so is $POD_NAMESPACE")
+	}
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the API server, which keeps the webhook's own certificate (--tls-cert-file needs none): %w", err)
+	}
+	config.Timeout = apiTimeout
+	config.UserAgent = "vaultmount-webhook/" + version
+	secrets, configurations, err := certificate.NewClients(config, o.namespace)
+	if err != nil {
+		return nil, err
+	}
+	name := o.service + "." + o.namespace
+	return certificate.NewManaged(certificate.Options{
+		Secrets:        secrets,
+		Configurations: configurations,
+		Secret:         o.secret,
+		Configuration:  o.configuration,
+		Names:          append([]string{o.service, name, name + ".svc"}, o.extraNames...),
+		Now:            time.Now,
+	}), nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/driver/volume"
+)
+
+// translatorOptions are the settings of a translation. The webhook and the command
+// have the same, so that what CI says of a manifest holds in the cluster.
+type translatorOptions struct {
+	settings annotation.Translator
+	fallback string
+	format   string
+}
+
+func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.settings.Prefix, "prefix", annotation.DefaultPrefix, "prefix of the annotations, with its slash")
+	flags.StringVar(&o.settings.Driver, "driver-name", annotation.DefaultDriver, "name of the CSIDriver object")
+	flags.StringVar(&o.fallback, "fallback", string(annotation.FallbackRefuse), "what becomes of a pod that cannot be translated in full: refuse, leave-to-injector, or warn")
+	flags.StringVar(&o.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name it get no address of their own")
+	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path of pods that name none; by default auth/kubernetes")
+	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template of pods that name none: map or json")
+	flags.StringArrayVar(&o.settings.Audiences, "audience", nil, "audience of the CSIDriver's tokenRequests, empty for the API server's; repeatable; a pod that wants another is refused; by default the driver decides when the pod starts")
+	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn of agent-enable-quit instead of refusing it")
+	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn of permissions that belong to no file instead of refusing them")
+}
+
+func (o *translatorOptions) translator() (annotation.Translator, error) {
+	settings := o.settings
+	settings.Fallback = annotation.Fallback(o.fallback)
+	known := []annotation.Fallback{annotation.FallbackRefuse, annotation.FallbackLeave, annotation.FallbackWarn}
+	if !slices.Contains(known, settings.Fallback) {
+		return settings, fmt.Errorf("--fallback %q is unknown; use one of %q", o.fallback, known)
+	}
+	settings.DefaultTemplate = volume.Format(o.format)
+	if formats := []volume.Format{volume.Map, volume.JSON}; !slices.Contains(formats, settings.DefaultTemplate) {
+		return settings, fmt.Errorf("--default-template %q is unknown; use one of %q", o.format, formats)
+	}
+	if name, ok := strings.CutSuffix(settings.Prefix, "/"); !ok || name == "" || strings.Contains(name, "/") {
+		return settings, fmt.Errorf("--prefix %q is no prefix of annotations; write it like %s", settings.Prefix, annotation.DefaultPrefix)
+	}
+	if settings.Driver == "" {
+		return settings, fmt.Errorf("--driver-name is empty; leave it out for %s", annotation.DefaultDriver)
+	}
+	if address := settings.Address; address != "" {
+		parsed, err := url.Parse(address)
+		if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
+			return settings, fmt.Errorf("--vault-address %q is not a URL; write it like https://vault.vault.svc:8200", address)
+		}
+	}
+	if settings.AuthPath != "" {
+		// The driver's own parser judges, here and not at each pod.
+		if _, err := volume.Parse(map[string]string{"role": "any", "secret/any": "any", "auth-path": settings.AuthPath}); err != nil {
+			return settings, fmt.Errorf("--auth-path: %w", err)
+		}
+	}
+	return settings, nil
+}

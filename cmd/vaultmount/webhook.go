@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/vaultmount/vaultmount/driver/admission"
+	"github.com/vaultmount/vaultmount/driver/admission/certificate"
+)
+
+type webhookOptions struct {
+	translatorOptions
+
+	certificate   certificateOptions
+	address       string
+	healthAddress string
+	verbosity     int
+}
+
+func newWebhookCommand() *cobra.Command {
+	var options webhookOptions
+	command := &cobra.Command{
+		Use:   "webhook",
+		Short: "Translate the Vault Agent Injector's annotations of pods as they are made (what the Deployment runs)",
+		Long: `Translate the Vault Agent Injector's annotations of pods as they are made. The
+API server asks at POST /mutate, over TLS; /healthz, /readyz and /metrics are
+served apart, without TLS.
+
+The certificate is the webhook's own: it is kept in a Secret, renewed, and put
+into the MutatingWebhookConfiguration. Or it comes in files, from cert-manager
+for example, and who makes them sees to the configuration.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return options.run(command.Context(), command.ErrOrStderr())
+		},
+	}
+	options.addFlags(command.Flags())
+	return command
+}
+
+func (o *webhookOptions) addFlags(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	o.translatorOptions.addFlags(flags)
+	o.certificate.addFlags(flags)
+	flags.StringVar(&o.address, "listen", ":8443", "address to serve reviews at")
+	flags.StringVar(&o.healthAddress, "listen-health", ":8080", "address to serve /healthz, /readyz and /metrics at")
+	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each pod that asks, 4 each request")
+}
+
+func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(logs), textlogger.Verbosity(o.verbosity)))
+	ctx = klog.NewContext(ctx, logger)
+	translator, err := o.translator()
+	if err != nil {
+		return err
+	}
+	source, err := o.certificate.source(ctx)
+	if err != nil {
+		return err
+	}
+	reviews, err := net.Listen("tcp", o.address)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	health, err := net.Listen("tcp", o.healthAddress)
+	if err != nil {
+		return errors.Join(fmt.Errorf("--listen-health: %w", err), reviews.Close())
+	}
+	metrics := admission.NewMetrics(source)
+	server := &admission.Server{
+		Handler:     &admission.Handler{Reviewer: admission.Reviewer{Translator: translator}, Metrics: metrics},
+		Certificate: source,
+		Now:         time.Now,
+	}
+	keeping, stop := context.WithCancel(ctx)
+	var kept sync.WaitGroup
+	kept.Go(func() {
+		certificate.Keep(keeping, source, func(err error) {
+			metrics.SyncedCertificate(err)
+			if err != nil && keeping.Err() == nil {
+				logger.Error(err, "Certificate not up to date")
+			}
+		})
+	})
+	err = server.Serve(ctx, reviews, health)
+	stop()
+	kept.Wait()
+	return err
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWebhookRefusesBadFlags(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	tests := map[string]struct {
+		arguments []string
+		want      string
+	}{
+		"fallback":         {[]string{"--fallback=ignore"}, `--fallback "ignore" is unknown; use one of ["refuse" "leave-to-injector" "warn"]`},
+		"template":         {[]string{"--default-template=yaml"}, `--default-template "yaml" is unknown; use one of ["map" "json"]`},
+		"prefix":           {[]string{"--prefix=vault.hashicorp.com"}, `--prefix "vault.hashicorp.com" is no prefix of annotations`},
+		"prefix, no slash": {[]string{"--prefix=/"}, `--prefix "/" is no prefix`},
+		"driver":           {[]string{"--driver-name="}, "--driver-name is empty"},
+		"address":          {[]string{"--vault-address=vault:8200"}, `--vault-address "vault:8200" is not a URL`},
+		"auth path":        {[]string{"--auth-path=../kubernetes"}, "--auth-path: "},
+		"one file":         {[]string{"--tls-cert-file=/tls.crt"}, "--tls-cert-file and --tls-key-file go together"},
+		"no files":         {[]string{"--tls-cert-file=/nowhere/tls.crt", "--tls-key-file=/nowhere/tls.key"}, "read the certificate: open /nowhere/tls.crt: no such file"},
+		"no namespace":     {nil, "--namespace is missing, and so is $POD_NAMESPACE"},
+		"no secret":        {[]string{"--namespace=n", "--tls-secret="}, "--tls-secret is empty"},
+		"no cluster":       {[]string{"--namespace=n"}, "find the API server, which keeps the webhook's own certificate"},
+		"argument":         {[]string{"now"}, `unknown command "now"`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			command := newCommand()
+			command.SetArgs(append([]string{"webhook"}, test.arguments...))
+			err := command.ExecuteContext(t.Context())
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestWebhookServesWithFiles(t *testing.T) {
+	certFile, keyFile := writeCertificate(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	logs, writer := io.Pipe()
+	command := newCommand()
+	command.SetArgs([]string{"webhook", "--tls-cert-file=" + certFile, "--tls-key-file=" + keyFile, "--listen=127.0.0.1:0", "--listen-health=127.0.0.1:0"})
+	command.SetErr(writer)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- command.ExecuteContext(ctx)
+		writer.Close()
+	}()
+	scanner := bufio.NewScanner(logs)
+	var health string
+	for health == "" && scanner.Scan() {
+		if found := regexp.MustCompile(`Serving health and metrics" address="(.*)"`).FindStringSubmatch(scanner.Text()); found != nil {
+			health = found[1]
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, logs) }()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+health+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("/readyz says %s", response.Status)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+func writeCertificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, block string, der []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("tls.crt", "CERTIFICATE", certificate), write("tls.key", "PRIVATE KEY", encoded)
+}
