@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -92,7 +93,7 @@ func (m *Managed) Sync(ctx context.Context) error {
 // sync reads the configuration before the Secret, so that what it derives from
 // the Secret is never older than the configuration that it would replace.
 func (m *Managed) sync(ctx context.Context) error {
-	configuration, err := m.options.Configurations.Get(ctx, m.options.Configuration, metav1.GetOptions{})
+	configuration, err := m.options.Configurations.Get(quiet(ctx), m.options.Configuration, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("get the webhook configuration: %w", err)
 	}
@@ -110,7 +111,7 @@ func (m *Managed) sync(ctx context.Context) error {
 
 // settle returns what the Secret holds, after what is due has been done.
 func (m *Managed) settle(ctx context.Context) (*state, error) {
-	secret, err := m.options.Secrets.Get(ctx, m.options.Secret, metav1.GetOptions{})
+	secret, err := m.options.Secrets.Get(quiet(ctx), m.options.Secret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: m.options.Secret}, Type: corev1.SecretTypeTLS}
 	} else if err != nil {
@@ -151,9 +152,9 @@ func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) er
 	}
 	secret.Data = data
 	if secret.ResourceVersion == "" {
-		_, err = m.options.Secrets.Create(ctx, secret, metav1.CreateOptions{})
+		_, err = m.options.Secrets.Create(quiet(ctx), secret, metav1.CreateOptions{})
 	} else {
-		_, err = m.options.Secrets.Update(ctx, secret, metav1.UpdateOptions{})
+		_, err = m.options.Secrets.Update(quiet(ctx), secret, metav1.UpdateOptions{})
 	}
 	// A Secret that is gone when it is updated was deleted in between.
 	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && secret.ResourceVersion != "" {
@@ -163,4 +164,10 @@ func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) er
 		return fmt.Errorf("write the certificate's Secret: %w", err)
 	}
 	return nil
+}
+
+// quiet keeps client-go from logging: at a high verbosity it logs what it sends
+// and receives, and here that is keys.
+func quiet(ctx context.Context) context.Context {
+	return klog.NewContext(ctx, logr.Discard())
 }

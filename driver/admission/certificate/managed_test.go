@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/klog/v2"
 )
 
 // apiServer stands for the API server where a test decides what comes between two
@@ -41,7 +42,10 @@ func newAPIServer() *apiServer {
 	}}
 }
 
-func (s *apiServer) call(name string) (unlock func(), err error) {
+func (s *apiServer) call(ctx context.Context, name string) (unlock func(), err error) {
+	if klog.FromContext(ctx).Enabled() {
+		return nil, errors.New("client-go would log the keys")
+	}
 	if s.before != nil {
 		if err := s.before(name); err != nil {
 			return nil, err
@@ -64,8 +68,8 @@ var (
 
 type secrets struct{ *apiServer }
 
-func (s secrets) Get(_ context.Context, name string, _ metav1.GetOptions) (*corev1.Secret, error) {
-	unlock, err := s.call("get secret")
+func (s secrets) Get(ctx context.Context, name string, _ metav1.GetOptions) (*corev1.Secret, error) {
+	unlock, err := s.call(ctx, "get secret")
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +80,8 @@ func (s secrets) Get(_ context.Context, name string, _ metav1.GetOptions) (*core
 	return s.secret.DeepCopy(), nil
 }
 
-func (s secrets) Create(_ context.Context, secret *corev1.Secret, _ metav1.CreateOptions) (*corev1.Secret, error) {
-	unlock, err := s.call("create secret")
+func (s secrets) Create(ctx context.Context, secret *corev1.Secret, _ metav1.CreateOptions) (*corev1.Secret, error) {
+	unlock, err := s.call(ctx, "create secret")
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +92,8 @@ func (s secrets) Create(_ context.Context, secret *corev1.Secret, _ metav1.Creat
 	return s.put(secret), nil
 }
 
-func (s secrets) Update(_ context.Context, secret *corev1.Secret, _ metav1.UpdateOptions) (*corev1.Secret, error) {
-	unlock, err := s.call("update secret")
+func (s secrets) Update(ctx context.Context, secret *corev1.Secret, _ metav1.UpdateOptions) (*corev1.Secret, error) {
+	unlock, err := s.call(ctx, "update secret")
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +115,8 @@ func (s secrets) put(secret *corev1.Secret) *corev1.Secret {
 
 type configurations struct{ *apiServer }
 
-func (c configurations) Get(context.Context, string, metav1.GetOptions) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
-	unlock, err := c.call("get configuration")
+func (c configurations) Get(ctx context.Context, _ string, _ metav1.GetOptions) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	unlock, err := c.call(ctx, "get configuration")
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +124,8 @@ func (c configurations) Get(context.Context, string, metav1.GetOptions) (*admiss
 	return c.configuration.DeepCopy(), nil
 }
 
-func (c configurations) Patch(_ context.Context, name string, kind types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
-	unlock, err := c.call("patch configuration")
+func (c configurations) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	unlock, err := c.call(ctx, "patch configuration")
 	if err != nil {
 		return nil, err
 	}

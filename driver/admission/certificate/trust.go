@@ -52,7 +52,7 @@ func (m *Managed) trust(ctx context.Context, configuration *admissionregistratio
 	if err != nil {
 		return fmt.Errorf("write the trust in the certificate: %w", err)
 	}
-	_, err = m.options.Configurations.Patch(ctx, configuration.Name, types.StrategicMergePatchType, text, metav1.PatchOptions{})
+	_, err = m.options.Configurations.Patch(quiet(ctx), configuration.Name, types.StrategicMergePatchType, text, metav1.PatchOptions{})
 	if apierrors.IsConflict(err) {
 		return fmt.Errorf("patch the webhook configuration: %w: %w", errStale, err)
 	}

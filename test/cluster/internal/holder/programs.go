@@ -31,6 +31,8 @@ func (h *holder) containerd() program {
 	}}
 }
 
+// apiserver finds the pods of a webhook's Service itself: there is no kube-proxy
+// that would lead it there.
 func (h *holder) apiserver() program {
 	return h.kubernetes("kube-apiserver",
 		"--etcd-servers="+etcdURL,
@@ -46,6 +48,7 @@ func (h *holder) apiserver() program {
 		"--service-cluster-ip-range="+serviceNetwork,
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
+		"--enable-aggregator-routing=true",
 		"--allow-privileged=true",
 		"--kubelet-certificate-authority="+pkiFile("ca.crt"),
 		"--kubelet-client-certificate="+pkiFile("apiserver.crt"),
