@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 )
 
 func TestWebhookRefusesBadFlags(t *testing.T) {
@@ -114,4 +116,24 @@ func writeCertificate(t *testing.T) (certFile, keyFile string) {
 		return path
 	}
 	return write("tls.crt", "CERTIFICATE", certificate), write("tls.key", "PRIVATE KEY", encoded)
+}
+
+// The reference holds every flag, with its default.
+func TestWebhookFlagsAreInTheReference(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	text, err := os.ReadFile("../../deploy/webhook/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newWebhookCommand().Flags().VisitAll(func(flag *pflag.Flag) {
+		for row := range strings.Lines(string(text)) {
+			if strings.HasPrefix(row, "|") && strings.Contains(row, "`--"+flag.Name+"`") {
+				if value := flag.DefValue; value != "false" && value != "[]" && !strings.Contains(row, value) {
+					t.Errorf("the default of --%s is %s", flag.Name, value)
+				}
+				return
+			}
+		}
+		t.Errorf("--%s is missing", flag.Name)
+	})
 }

@@ -52,8 +52,18 @@ func webhookTrust(t *testing.T) []string {
 	return strings.Split(kubectl(t, "get", "mutatingwebhookconfiguration", "vault-agent-annotations", "-o", `jsonpath={.webhooks[0].clientConfig.caBundle}{","}{.webhooks[1].clientConfig.caBundle}`), ",")
 }
 
-// servedBy returns the certificate of one pod, verified as the API server does.
+// servedBy returns the certificate of one pod.
 func servedBy(t *testing.T, pod, trust string) *x509.Certificate {
+	t.Helper()
+	served, err := handshake(t, forward(t, pod), trust)
+	if err != nil {
+		t.Fatalf("%s: %v", pod, err)
+	}
+	return served
+}
+
+// handshake returns what is served at an address, verified as the API server does.
+func handshake(t *testing.T, address, trust string) (*x509.Certificate, error) {
 	t.Helper()
 	bundle, err := base64.StdEncoding.DecodeString(trust)
 	if err != nil {
@@ -64,12 +74,12 @@ func servedBy(t *testing.T, pod, trust string) *x509.Certificate {
 		t.Fatalf("the trust holds no certificate: %s", bundle)
 	}
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "vaultmount-webhook.vaultmount.svc"}}
-	conn, err := dialer.DialContext(t.Context(), "tcp", forward(t, pod))
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
 	if err != nil {
-		t.Fatalf("%s: %v", pod, err)
+		return nil, err
 	}
 	defer conn.Close()
-	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
 }
 
 // forward makes the reviews' port of a pod reachable for the rest of the test.
