@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -27,6 +28,7 @@ type Handler struct {
 // ServeHTTP answers one review and writes one line of log for it.
 func (h *Handler) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	logger := klog.FromContext(request.Context())
+	defer recovered(logger, writer)
 	start := time.Now()
 	review, status, err := read(writer, request)
 	if err != nil {
@@ -44,6 +46,16 @@ func (h *Handler) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if err := json.NewEncoder(writer).Encode(review); err != nil {
 		logger.Error(err, "Answer not sent", logUID, outcome.Response.UID)
 	}
+}
+
+// recovered answers for a review that panicked. What it panicked with may hold a
+// value of an annotation, and is not logged.
+func recovered(logger klog.Logger, writer http.ResponseWriter) {
+	if recover() == nil {
+		return
+	}
+	logger.Error(nil, "Review panicked", logStack, string(debug.Stack()))
+	http.Error(writer, "the review failed; see the webhook's log", http.StatusInternalServerError)
 }
 
 // read returns the review, or the HTTP status for what is none.

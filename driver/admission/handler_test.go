@@ -92,6 +92,19 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 	}
 }
 
+// A panic of a review is a bug, which must show, and must not show values.
+func TestHandlerSurvivesAPanic(t *testing.T) {
+	t.Parallel()
+	c := readCase(t, "testdata/tutorial-payroll/object.yaml")
+	recorder, logs := post(t, &Handler{}, "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
+	if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), "see the webhook's log") {
+		t.Errorf("answered %d, %s", recorder.Code, recorder.Body)
+	}
+	if !strings.Contains(logs, "Review panicked") || !strings.Contains(logs, "handler.go") || strings.Contains(logs, "nil pointer") {
+		t.Errorf("logged %s", logs)
+	}
+}
+
 func requireMetric(t *testing.T, handler *Handler, want string) {
 	t.Helper()
 	recorder := httptest.NewRecorder()

@@ -22,14 +22,15 @@ const (
 	logDryRun   = "dryRun"
 	logDuration = "duration"
 	logStatus   = "status"
+	logStack    = "stack"
 	logAddress  = "address"
 )
 
 // Verbosity of what is not an error.
 const (
 	levelChange    = 2 // a pod that asks
+	levelHandshake = 2 // a client that does not trust the certificate
 	levelRequest   = 4 // any request
-	levelHandshake = 4 // clients that do not trust the certificate, and port scans
 )
 
 // logOutcome writes one line for a request.
