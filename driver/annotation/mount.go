@@ -84,17 +84,19 @@ func (r *reading) isUsable(v Volume) bool {
 // API server would, and something below, where the runtime could not make a
 // mount point, the volume being read-only. A pod may mount the volume itself.
 func (r *reading) isFree(container corev1.Container, v Volume) bool {
+	free := true
 	for _, mount := range container.VolumeMounts {
 		at := path.Clean(mount.MountPath)
 		if at == v.MountPath && mount.Name == v.Name && mount.SubPath == "" && mount.SubPathExpr == "" {
-			return false
+			free = false
+			continue
 		}
 		if at == v.MountPath || isBelow(at, v.MountPath) {
 			r.refuse(r.pathAnnotation(v), "the container %s mounts %q at %s, where the secrets go; choose another directory for one of them", quote(container.Name), mount.Name, quote(at))
 			return false
 		}
 	}
-	return true
+	return free
 }
 
 // pathAnnotation is what to change for another directory.
