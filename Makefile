@@ -38,7 +38,8 @@ fuzz: ## Fuzz each parser for 30 s
 	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 30s
 	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 30s
 	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 30s
-	go test ./driver/annotation -run NONE -fuzz FuzzTranslate -fuzztime 30s
+	go test ./driver/annotation -run NONE -fuzz '^FuzzTranslate$$' -fuzztime 30s
+	go test ./driver/annotation -run NONE -fuzz FuzzTranslateVolume -fuzztime 30s
 	go test ./driver/annotation/manifest -run NONE -fuzz FuzzTranslate -fuzztime 30s
 	go test ./driver/admission -run NONE -fuzz FuzzReview -fuzztime 30s
 	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 30s

@@ -15,7 +15,9 @@ import (
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/vaultmount/vaultmount/driver/annotation"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -45,6 +47,9 @@ type Config struct {
 	// MaxVolumeSize the largest that one may ask for.
 	VolumeSize, MaxVolumeSize int64
 	Vault                     VaultConfig
+	// Annotations are the settings for volumes that hold the annotations of pods:
+	// the prefix, and what the administrator allows. New sets the rest.
+	Annotations annotation.Translator
 }
 
 func (c Config) validate() error {
@@ -61,6 +66,19 @@ func (c Config) validate() error {
 		return fmt.Errorf("the kubelet root %q is not an absolute path", c.KubeletRoot)
 	case c.VolumeSize <= 0 || c.MaxVolumeSize < c.VolumeSize:
 		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
+	}
+	return checkPrefix(c.Annotations.Prefix)
+}
+
+// checkPrefix keeps the annotations apart from the driver's own attributes and
+// from what the kubelet adds.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	domain, isPrefix := strings.CutSuffix(prefix, "/")
+	if problems := validation.IsDNS1123Subdomain(domain); !isPrefix || len(problems) > 0 || !strings.Contains(domain, ".") || prefix == kubeletPrefix {
+		return fmt.Errorf("the prefix of annotations %q is not a domain with a slash; write it like %q", prefix, annotation.DefaultPrefix)
 	}
 	return nil
 }
@@ -82,6 +100,8 @@ func New(config Config, mounter *tmpfs.Mounter, provider Provider) (*Driver, err
 		return nil, fmt.Errorf("configure the driver: %w", err)
 	}
 	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
+	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
+	config.Annotations.UncheckedTemplates = true
 	return &Driver{config: config, mounter: mounter, provider: provider}, nil
 }
 

@@ -18,6 +18,9 @@ func TestConfigValidate(t *testing.T) {
 		"name of a path": {func(c *Config) { c.Name = "../x" }, "slash"},
 		"no node":        {func(c *Config) { c.NodeName = "" }, "node name is empty"},
 		"relative root":  {func(c *Config) { c.KubeletRoot = "kubelet" }, "not an absolute path"},
+		"other prefix":   {func(c *Config) { c.Annotations.Prefix = "openbao.openbao.org/" }, ""},
+		"kubelet's":      {func(c *Config) { c.Annotations.Prefix = "csi.storage.k8s.io/" }, "prefix of annotations"},
+		"verb as prefix": {func(c *Config) { c.Annotations.Prefix = "secret/" }, "prefix of annotations"},
 		"sizes reversed": {func(c *Config) { c.VolumeSize = 2 }, "is less than the usual one"},
 	}
 	for name, test := range tests {

@@ -63,10 +63,18 @@ func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
 
 func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
 	pod := splitContext(request.GetVolumeContext())
-	spec, err := volume.Parse(pod.attributes)
+	description, err := d.describe(pod)
 	if err != nil {
 		return err
 	}
+	if err := d.publishAs(ctx, request, pod, description.spec); err != nil {
+		return description.blame(err)
+	}
+	description.logWarnings(ctx)
+	return nil
+}
+
+func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) error {
 	size, err := d.volumeSize(spec)
 	if err != nil {
 		return err

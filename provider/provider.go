@@ -44,6 +44,19 @@ type Options = vault.Options
 // Template is the program of one file.
 type Template = render.Template
 
+// FileError says which file cannot be made.
+type FileError struct {
+	// Name is that of the file's template.
+	Name string
+	err  error
+}
+
+// Error implements error.
+func (e *FileError) Error() string { return fmt.Sprintf("render file %q: %v", e.Name, e.err) }
+
+// Unwrap returns why.
+func (e *FileError) Unwrap() error { return e.err }
+
 // Request is what a volume needs.
 type Request struct {
 	// VolumeID names the volume until Close.
@@ -100,7 +113,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([][]byte, error) 
 	// What no secret can make good costs no login.
 	for _, t := range request.Templates {
 		if err := p.renderer.Check(ctx, t); err != nil {
-			return nil, fmt.Errorf("render file %q: %w", t.Name, err)
+			return nil, &FileError{Name: t.Name, err: err}
 		}
 	}
 	session, err := p.servers.Login(ctx, request.Endpoint, request.Options, request.Login)
@@ -144,7 +157,7 @@ func (p *Provider) renderAll(ctx context.Context, session *vault.Session, templa
 	for i, t := range templates {
 		output, err := p.renderOne(ctx, session, t, answers)
 		if err != nil {
-			return nil, fmt.Errorf("render file %q: %w", t.Name, err)
+			return nil, &FileError{Name: t.Name, err: err}
 		}
 		outputs[i] = output
 	}

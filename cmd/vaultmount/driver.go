@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2/textlogger"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/annotation"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/render"
@@ -34,6 +35,7 @@ type driverOptions struct {
 	vault         vaultOptions
 	volumeSize    string
 	maxVolumeSize string
+	annotations   annotation.Translator
 	verbosity     int
 }
 
@@ -66,6 +68,9 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; by default KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
 	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume that does not ask for one; holds the files twice")
 	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
+	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", annotation.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
+	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
+	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
 }
 
@@ -100,7 +105,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
 }
 
 func (o *driverOptions) config() (driver.Config, error) {
-	config := driver.Config{Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot}
+	config := driver.Config{Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot, Annotations: o.annotations}
 	if o.nodeName == "" {
 		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
 	}

@@ -38,6 +38,9 @@ type Translator struct {
 	AllowUnknownPerms bool
 	// AllowQuit turns the refusal of agent-enable-quit into a warning.
 	AllowQuit bool
+	// UncheckedTemplates leaves the text of templates alone. The driver sets it:
+	// the text is a tenant's, and the driver reads it in no process of its own.
+	UncheckedTemplates bool
 }
 
 // Fallback says what becomes of a pod that cannot be translated in full.
@@ -89,6 +92,9 @@ type Volume struct {
 	Spec      volume.Spec
 	// SecretName is the Secret whose keys the Spec names, empty if it names none.
 	SecretName string
+	// Origins are the annotations, with their prefix, by the attributes of the Spec
+	// that they make or would change.
+	Origins map[string]string
 }
 
 // Mount puts a volume into a container or an init container.

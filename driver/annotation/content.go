@@ -73,6 +73,9 @@ func (r *reading) splice(f *file, path string) {
 	}
 	text := r.defaultTemplate().Text(path)
 	f.attributes[verbTemplate] = attribute{text, f.origin}
+	if r.settings.UncheckedTemplates {
+		return
+	}
 	if err := render.Check(render.Template{Name: f.suffix, Text: text}); err != nil {
 		r.refuseFile(f, f.origin, "the path makes an %v; write %s%s", err, familyTemplate, f.suffix)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // quietReason decides whether a value may pass without a trace, by what the rows
@@ -79,7 +81,7 @@ func quietReasons() map[string]quietReason {
 		nameRunAsUser:          isNumber(100),
 		nameRunAsGroup:         isNumber(1000),
 		nameRunAsSameUser:      isFalse,
-		nameSetSecurityContext: isTrue,
+		nameSetSecurityContext: func(r *reading, m match, value string) bool { return isTrue(r, m, value) || saysNothingOfUsers(r.pod) },
 
 		nameExtraSecret:            empty,
 		"agent-copy-volume-mounts": empty,
@@ -166,4 +168,12 @@ func quietDelim(r *reading, m match, value string) bool {
 func quietPatch(_ *reading, _ match, value string) bool {
 	operations, err := parsePatch(value)
 	return err == nil && !slices.ContainsFunc(operations, func(o operation) bool { return !o.setsIdentity() })
+}
+
+func saysNothingOfUsers(pod *corev1.Pod) bool {
+	if c := pod.Spec.SecurityContext; c != nil && (c.RunAsUser != nil || c.RunAsGroup != nil) {
+		return false
+	}
+	c := pod.Spec.Containers[0].SecurityContext
+	return c == nil || c.RunAsUser == nil && c.RunAsGroup == nil
 }

@@ -60,3 +60,17 @@ func isLacking(r row) bool {
 	}
 	return false
 }
+
+// What stands beside annotations in a volume is in the reference of attributes.
+func TestReferenceTellsTheFacts(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../volume/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{keyMountPath, keyPodUser, keyPodGroup, keyContainerUser, keyContainerGroup, verbTokenAudience + "/<volume>", verbTokenAudience + "/<volume>/<path>"} {
+		if !strings.Contains(string(text), "`"+key+"`") {
+			t.Errorf("driver/volume/README.md does not mention %s", key)
+		}
+	}
+}

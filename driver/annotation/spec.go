@@ -14,7 +14,7 @@ import (
 // pod starts is refused here, by the annotation's name. Files that it refuses
 // are left out and reported, all of them; without an attribute that it refuses
 // there is no volume.
-func (r *reading) spec(mount string, common map[string]attribute, files []*file) (volume.Spec, bool) {
+func (r *reading) spec(mount string, common map[string]attribute, files []*file) (Volume, bool) {
 	common = maps.Clone(common)
 	complete := true
 	for len(files) > 0 {
@@ -22,9 +22,9 @@ func (r *reading) spec(mount string, common map[string]attribute, files []*file)
 		for _, f := range files {
 			maps.Copy(attributes, f.attributesIn(mount))
 		}
-		spec, err := parse(attributes)
+		spec, err := r.parse(attributes)
 		if err == nil {
-			return spec, complete
+			return Volume{MountPath: mount, Spec: spec, Origins: r.origins(attributes)}, complete
 		}
 		problem := &volume.AttributeError{Problem: err.Error()}
 		errors.As(err, &problem)
@@ -34,7 +34,7 @@ func (r *reading) spec(mount string, common map[string]attribute, files []*file)
 			if complete {
 				r.refuse(nameInject, "the volume lacks %s, which %s", problem.Key, problem.Problem)
 			}
-			return volume.Spec{}, false
+			return Volume{}, false
 		}
 		r.refuse(wrong.origin, "%s", problem.Problem)
 		if _, ofVolume := common[problem.Key]; ofVolume {
@@ -47,7 +47,7 @@ func (r *reading) spec(mount string, common map[string]attribute, files []*file)
 			return isAbout
 		})
 	}
-	return volume.Spec{}, false
+	return Volume{}, false
 }
 
 // attributesIn are by the names that they have in the volume at mount.
@@ -59,14 +59,22 @@ func (f *file) attributesIn(mount string) map[string]attribute {
 	return attributes
 }
 
-func parse(attributes map[string]attribute) (volume.Spec, error) {
+func (r *reading) origins(attributes map[string]attribute) map[string]string {
+	origins := map[string]string{}
+	for key, a := range attributes {
+		origins[key] = r.settings.Prefix + a.origin
+	}
+	return origins
+}
+
+func (r *reading) parse(attributes map[string]attribute) (volume.Spec, error) {
 	values := map[string]string{}
 	for key, a := range attributes {
 		values[key] = a.value
 	}
 	spec, err := volume.Parse(values)
-	if err != nil {
-		return volume.Spec{}, err
+	if err != nil || r.settings.UncheckedTemplates {
+		return spec, err
 	}
 	return spec, checkTemplates(spec)
 }

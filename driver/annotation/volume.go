@@ -54,11 +54,12 @@ func (r *reading) volumes(files []*file) []Volume {
 	}
 	var volumes []Volume
 	for _, mount := range roots(files) {
-		spec, ok := r.spec(mount, common, slices.DeleteFunc(slices.Clone(files), func(f *file) bool {
+		v, ok := r.spec(mount, common, slices.DeleteFunc(slices.Clone(files), func(f *file) bool {
 			return !isBelow(f.destination, mount)
 		}))
 		if ok {
-			volumes = append(volumes, Volume{MountPath: mount, Spec: spec, SecretName: secret})
+			v.SecretName = secret
+			volumes = append(volumes, v)
 		}
 	}
 	r.nameVolumes(volumes)
