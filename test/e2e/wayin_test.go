@@ -53,6 +53,13 @@ func (c byCommand) patch(t *testing.T, namespace, manifest, patch string) {
 
 func (c byCommand) applyTranslated(t *testing.T, namespace, manifest string) {
 	t.Helper()
+	if _, err := bed.KubectlWithInput(t.Context(), c.translate(t, manifest), "apply", "--namespace="+namespace, "--filename=-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c byCommand) translate(t *testing.T, manifest string) string {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), c.program, "translate", "-f", "-")
 	command.Stdin = strings.NewReader(manifest)
 	command.Stderr = t.Output()
@@ -60,9 +67,7 @@ func (c byCommand) applyTranslated(t *testing.T, namespace, manifest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bed.KubectlWithInput(t.Context(), string(translated), "apply", "--namespace="+namespace, "--filename=-"); err != nil {
-		t.Fatal(err)
-	}
+	return string(translated)
 }
 
 // byAdmission is what the tutorial itself does: what translates is in the cluster.

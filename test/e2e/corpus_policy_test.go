@@ -1,0 +1,160 @@
+package e2e
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+// stricter are pods that the policy rejects and the webhook does not: in the first
+// no container has a volume for the driver to look at what else may be wrong, and
+// the second the webhook leaves alone.
+func stricter() map[string]string {
+	return map[string]string{
+		"asks-without-files": "vault.hashicorp.com/agent-inject: no annotation asks for a file",
+		"asks-running-pod":   "vault.hashicorp.com/agent-inject: the pod's status says that it runs already",
+	}
+}
+
+// apiServers are refused both ways, but by the policy in the API server's own
+// words: the pod mounts a volume that nobody adds.
+func apiServers() map[string]string {
+	return map[string]string{
+		"login-token-volume-mounted-only": `volumeMounts[0].name: Not found: "other"`,
+		"mount-itself-and-below":          `volumeMounts[0].name: Not found: "vault-secrets"`,
+	}
+}
+
+// The webhook translates what it sees of a pod in the API server; the driver
+// translates what the policy has put into the pod's volumes. Both lead to the
+// same pod, with the same files in the same places, or to a refusal that names
+// the same annotation.
+func TestPolicyAndWebhookAgree(t *testing.T) {
+	pods := corpus(t)
+	seen := admitUntranslated(t, pods)
+	installPolicy(t)
+	byPolicy := admit(t, pods)
+	same, refused := 0, 0
+	for _, pod := range pods {
+		got := byPolicy[pod.Name]
+		translation := annotation.Translator{}.Translate(seen[pod.Name], pod.Namespace)
+		why := refusedWith(t, got, pod.Namespace)
+		switch words := stricter()[pod.Name]; {
+		case words != "":
+			if translation.Decision == annotation.Refuse || !strings.Contains(why, words) {
+				t.Errorf("%s: %s, and by the policy %q", pod.Name, translation.Decision, why)
+			}
+		case translation.Decision == annotation.Refuse:
+			refused++
+			requireSameRefusal(t, pod.Name, translation.Refusals, why)
+		case why != "":
+			t.Errorf("%s: the policy leads to a refusal: %s", pod.Name, why)
+		default:
+			same++
+			want := annotation.Translator{}.Apply(seen[pod.Name], translation)
+			want.Status = got.pod.Status
+			requireSamePod(t, pod.Namespace, want, got.pod)
+		}
+	}
+	t.Logf("%d pods are the same and %d are refused both ways", same, refused)
+	if same < 60 || refused < 60 {
+		t.Error("the corpus is too small to prove anything")
+	}
+}
+
+// refusedWith is what a user reads: of the API server, or of the driver when the pod
+// starts.
+func refusedWith(t *testing.T, got admitted, namespace string) string {
+	t.Helper()
+	if got.pod == nil && got.refusal == "" {
+		t.Fatal("the API server says nothing")
+	}
+	if got.pod == nil {
+		return got.refusal
+	}
+	for _, v := range mountedVolumes(got.pod) {
+		if _, err := published(v, namespace); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+// mountedVolumes are those that the kubelet publishes: it passes over a volume
+// that no container mounts.
+func mountedVolumes(pod *corev1.Pod) []corev1.Volume {
+	mounted := mountedNames(pod)
+	return slices.DeleteFunc(slices.Clone(pod.Spec.Volumes), func(v corev1.Volume) bool { return v.CSI == nil || !mounted[v.Name] })
+}
+
+// published is what the driver makes of a volume before it asks Vault.
+func published(v corev1.Volume, namespace string) (volume.Spec, error) {
+	settings := annotation.Translator{UncheckedTemplates: true}
+	attributes := v.CSI.VolumeAttributes
+	if !settings.IsVerbatim(attributes) {
+		return volume.Parse(attributes)
+	}
+	translated, _, err := settings.TranslateVolume(attributes, namespace)
+	if err != nil {
+		return volume.Spec{}, err
+	}
+	for _, file := range translated.Spec.Files {
+		if err := render.Check(render.Template{Name: file.Path, Text: translated.Spec.Text(file), LeftDelim: file.LeftDelim, RightDelim: file.RightDelim}); err != nil {
+			return volume.Spec{}, fmt.Errorf("%s%s: %w", translated.Origins["template/"+file.Path], translated.Origins["secret/"+file.Path], err)
+		}
+	}
+	return translated.Spec, nil
+}
+
+func requireSameRefusal(t *testing.T, name string, refusals []annotation.Notice, why string) {
+	t.Helper()
+	if words := apiServers()[name]; words != "" && strings.Contains(why, words) {
+		return
+	}
+	// Of several annotations, either may be named first.
+	isNamed := func(n annotation.Notice) bool {
+		return strings.Contains(why, n.Annotation+":") || strings.Contains(why, fmt.Sprintf("%q", n.Annotation))
+	}
+	if !slices.ContainsFunc(refusals, isNamed) {
+		t.Errorf("%s: refused for %v, by the policy for %q", name, refusals, why)
+	}
+}
+
+// requireSamePod compares the pods, volumes by what the driver makes of them.
+func requireSamePod(t *testing.T, namespace string, want, got *corev1.Pod) {
+	t.Helper()
+	wantSpecs, gotSpecs := takeSpecs(t, namespace, want), takeSpecs(t, namespace, got)
+	if !reflect.DeepEqual(wantSpecs, gotSpecs) {
+		t.Errorf("%s: the webhook leads to\n%+v\nand the policy to\n%+v", want.Name, wantSpecs, gotSpecs)
+	}
+	if !reflect.DeepEqual(want, got) {
+		t.Errorf("%s: the webhook leads to the pod\n%+v\nand the policy to\n%+v", want.Name, want, got)
+	}
+}
+
+// takeSpecs takes the attributes out of the pod, in which two ways are allowed to
+// differ.
+func takeSpecs(t *testing.T, namespace string, pod *corev1.Pod) map[string]volume.Spec {
+	t.Helper()
+	specs := map[string]volume.Spec{}
+	for i, v := range pod.Spec.Volumes {
+		if v.CSI == nil || v.CSI.Driver != annotation.DefaultDriver {
+			continue
+		}
+		spec, err := published(v, namespace)
+		if err != nil {
+			t.Errorf("%s: %v", pod.Name, err)
+		}
+		specs[v.Name] = spec
+		pod.Spec.Volumes[i].CSI.VolumeAttributes = nil
+	}
+	return specs
+}

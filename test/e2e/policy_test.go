@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// installPolicy puts the policy and its guard into the cluster, waits until they
+// act, and takes them out after the test: all tests share one cluster.
+func installPolicy(t *testing.T) {
+	t.Helper()
+	kubectl(t, "apply", "-k", "deploy/policy")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := bed.Kubectl(ctx, "delete", "-k", "deploy/policy"); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+		// The API server forgets a policy a moment after it is gone.
+		for probePolicy(ctx) != "" {
+			if ctx.Err() != nil {
+				t.Error("the policy is gone and still acts")
+				return
+			}
+		}
+	})
+	eventually(t, "the policy and its guard act", func() bool { return probePolicy(t.Context()) == "translates, guards" })
+}
+
+// probePolicy creates pods that are not kept, and says what becomes of them.
+func probePolicy(ctx context.Context) string {
+	const asking = `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: probe
+  annotations: {vault.hashicorp.com/agent-inject: "true", vault.hashicorp.com/role: app, FILE}
+spec: {containers: [{name: app, image: app}]}`
+	create := func(file string) (string, error) {
+		return bed.KubectlWithInput(ctx, strings.Replace(asking, "FILE", file, 1), "create", "--dry-run=server", "--filename=-", "--output=yaml")
+	}
+	var acts []string
+	if pod, _ := create("vault.hashicorp.com/agent-inject-secret-db: kv/db"); strings.Contains(pod, "csi.vaultmount.dev") {
+		acts = append(acts, "translates")
+	}
+	if _, err := create("vault.hashicorp.com/log-level: info"); err != nil && strings.Contains(err.Error(), "vaultmount-guard") {
+		acts = append(acts, "guards")
+	}
+	return strings.Join(acts, ", ")
+}
+
+// The tutorial once more, on a cluster where the API server itself gives the pods
+// their volumes.
+func TestTutorialByPolicy(t *testing.T) {
+	installPolicy(t)
+	playTutorial(t, byAdmission{})
+}
+
+// What the policy cannot translate is rejected with the reason and the way out,
+// and a pod that does not ask is left alone.
+func TestPolicyRejectsWithReason(t *testing.T) {
+	installPolicy(t)
+	pod := func(annotation string) string {
+		return `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: rejected
+  annotations:
+    vault.hashicorp.com/agent-inject: "true"
+    vault.hashicorp.com/role: internal-app
+    vault.hashicorp.com/agent-inject-secret-db: kv/db
+    ` + annotation + `
+spec:
+  shareProcessNamespace: false
+  containers: [{name: app, image: app, volumeMounts: [{name: data, mountPath: /data}]}]
+  volumes: [{name: data, emptyDir: {}}]`
+	}
+	for annotation, want := range map[string]string{
+		`vault.hashicorp.com/agent-inject-containers: "app, b"`:            `vault.hashicorp.com/agent-inject-containers: the pod has no container "b", which would start without its secrets`,
+		`vault.hashicorp.com/agent-inject-containers: "a\nb"`:              `the pod has no container "a\nb"`,
+		`vault.hashicorp.com/agent-inject-containers: ""`:                  `vault.hashicorp.com/agent-inject-containers: names no container, so nothing would have the secrets; remove it to have them in all`,
+		`vault.hashicorp.com/secret-volume-path: ""`:                       `vault.hashicorp.com/secret-volume-path: not a directory to mount at; write an absolute path such as /vault/secrets`,
+		`vault.hashicorp.com/secret-volume-path-db: /vault/../data`:        `vault.hashicorp.com/secret-volume-path-db: the policy does not follow ".." in a path; write the path without it`,
+		`vault.hashicorp.com/secret-volume-path-db: /data`:                 `vault.hashicorp.com/secret-volume-path-db: the container app mounts data at /data, where the secrets go; choose another directory for one of them`,
+		`vault.hashicorp.com/agent-share-process-namespace: "true"`:        `vault.hashicorp.com/agent-share-process-namespace: shareProcessNamespace explicitly disabled on the pod, refusing to enable it; remove one of the two`,
+		`vault.hashicorp.com/agent-configmap: config`:                      `vault.hashicorp.com/agent-configmap: cannot be honoured; move its templates to agent-inject-template-FILE`,
+		`vaultmount.dev/not-translated: "a reason of the pod\nits own"`:    "",
+		`vault.hashicorp.com/agent-inject-secret-2: "{{ not a template }"`: "",
+	} {
+		_, err := bed.KubectlWithInput(t.Context(), pod(annotation), "create", "--dry-run=server", "--filename=-")
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", annotation, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'vaultmount-guard'") || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v, want %s", annotation, err, want)
+		}
+	}
+}
+
+// The guard alone, as it stands beside a webhook: who slips past translation is
+// rejected, whom the injector has marked is not.
+func TestGuardWithoutTranslation(t *testing.T) {
+	kubectl(t, "apply", "-k", "deploy/guard")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := bed.Kubectl(ctx, "delete", "-k", "deploy/guard"); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+		for probePolicy(ctx) != "" && ctx.Err() == nil {
+		}
+	})
+	eventually(t, "the guard acts", func() bool { return probePolicy(t.Context()) == "guards" })
+	payroll := "--filename=" + tutorialFile("pod-payroll.yaml")
+	_, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", payroll)
+	if err == nil || !strings.Contains(err.Error(), "vault.hashicorp.com/agent-inject: nothing has translated the pod's annotations, so it would start without its secrets") {
+		t.Errorf("an annotated pod: %v", err)
+	}
+	marked := kubectl(t, "annotate", "--local", "--output=yaml", payroll, "vault.hashicorp.com/agent-inject-status=injected")
+	injected := strings.Replace(marked, "containers:\n", "containers:\n  - {name: vault-agent, image: vault}\n", 1)
+	translated := newByCommand(t).translate(t, kubectl(t, "create", "--dry-run=client", "--output=yaml", payroll))
+	for name, manifest := range map[string]string{"injected": injected, "translated": translated, "marked": marked} {
+		if _, err := bed.KubectlWithInput(t.Context(), manifest, "create", "--dry-run=server", "--filename=-"); err != nil {
+			t.Errorf("a pod that is %s: %v", name, err)
+		}
+		warned := `agent-inject-status: the pod is marked as injected but has no secrets volume`
+		_, err := bed.KubectlWithInput(t.Context(), manifest, "create", "--dry-run=server", "--filename=-", "--warnings-as-errors")
+		if got := err != nil; got != (name == "marked") || got && !strings.Contains(err.Error(), warned) {
+			t.Errorf("a pod that is %s: warned %v", name, err)
+		}
+	}
+	if _, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--filename="+tutorialFile("deployment-orgchart.yaml")); err != nil {
+		t.Errorf("what does not ask: %v", err)
+	}
+}
