@@ -37,6 +37,7 @@ e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 fuzz: ## Fuzz each parser for 30 s
 	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 30s
 	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 30s
+	go test ./driver/volume -run NONE -fuzz FuzzLifecycleRoundTrip -fuzztime 30s
 	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 30s
 	go test ./driver/annotation -run NONE -fuzz '^FuzzTranslate$$' -fuzztime 30s
 	go test ./driver/annotation -run NONE -fuzz FuzzTranslateVolume -fuzztime 30s

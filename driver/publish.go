@@ -102,9 +102,18 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 }
 
 func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
-	wanted := provider.Request{VolumeID: request.GetVolumeId(), Templates: templates(spec)}
+	wanted := provider.Request{VolumeID: request.GetVolumeId()}
 	secret := newSecretKeys(request.GetSecrets())
-	var err error
+	if spec.HasToken() && d.config.Vault.ForbidTokenFile {
+		return wanted, refuse("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
+	}
+	err := notYet(spec)
+	if err != nil {
+		return wanted, err
+	}
+	if wanted.Templates, err = templates(spec, secret); err != nil {
+		return wanted, err
+	}
 	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
 		return wanted, err
 	}

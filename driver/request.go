@@ -62,16 +62,41 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 	return l, err
 }
 
-func templates(spec volume.Spec) []provider.Template {
+// notYet refuses what the provider does not do so far: to pass over it would start
+// the pod with something else than what it asks for.
+func notYet(spec volume.Spec) error {
+	const problem = "is not available in this version of vaultmount; leave it out"
+	switch life := spec.Lifecycle; {
+	case spec.HasToken():
+		return refuse("token-file", problem)
+	case life.StaticInterval != 0:
+		return refuse("static-secret-render-interval", problem)
+	case life.RenewalThreshold != 0:
+		return refuse("lease-renewal-threshold", problem)
+	case life.Revocation == volume.Keep:
+		return refuse("revoke-on-unpublish", problem)
+	}
+	return nil
+}
+
+// templates are those of the files, in order.
+func templates(spec volume.Spec, secret secretKeys) ([]provider.Template, error) {
 	all := make([]provider.Template, 0, len(spec.Files))
 	for _, file := range spec.Files {
+		text := spec.Text(file)
+		if file.TemplateKey != "" {
+			var err error
+			if text, err = secret.get("template-key/"+file.Path, file.TemplateKey); err != nil {
+				return nil, err
+			}
+		}
 		all = append(all, provider.Template{
 			Name:              file.Path,
-			Text:              spec.Text(file),
+			Text:              text,
 			LeftDelim:         file.LeftDelim,
 			RightDelim:        file.RightDelim,
 			ErrorOnMissingKey: file.ErrorOnMissingKey,
 		})
 	}
-	return all
+	return all, nil
 }

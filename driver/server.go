@@ -27,6 +27,8 @@ type VaultConfig struct {
 	Addresses, Proxies AllowList
 	// ForbidSkipVerify refuses volumes that would take any certificate.
 	ForbidSkipVerify bool
+	// ForbidTokenFile refuses volumes that would hand the Vault token to the pod.
+	ForbidTokenFile bool
 }
 
 // endpoint decides which Vault a volume talks to. What is not the administrator's

@@ -21,6 +21,7 @@ type vaultOptions struct {
 	addresses        []string
 	proxies          []string
 	forbidSkipVerify bool
+	forbidTokenFile  bool
 }
 
 func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
@@ -29,10 +30,11 @@ func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may name as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the pod's token is sent there")
 	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may name as proxy-address; repeatable")
 	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that would accept any certificate")
+	flags.BoolVar(&o.forbidTokenFile, "forbid-token-file", false, "refuse volumes that would hand their Vault token to the pod")
 }
 
 func (o *vaultOptions) config() (driver.VaultConfig, error) {
-	config := driver.VaultConfig{ReadCA: o.readCA, ForbidSkipVerify: o.forbidSkipVerify}
+	config := driver.VaultConfig{ReadCA: o.readCA, ForbidSkipVerify: o.forbidSkipVerify, ForbidTokenFile: o.forbidTokenFile}
 	if o.address == "" {
 		return config, errors.New("--vault-address is missing; give the URL of Vault, for example https://vault.vault.svc:8200")
 	}

@@ -24,6 +24,11 @@ const (
 	keyUID             = "uid"
 	keyGID             = "gid"
 	keySize            = "size"
+	keyTokenFile       = "token-file"
+	keyRefresh         = "refresh"
+	keyStaticInterval  = "static-secret-render-interval"
+	keyRenewal         = "lease-renewal-threshold"
+	keyRevoke          = "revoke-on-unpublish"
 )
 
 // The verbs of attributes that belong to one file: <verb>/<file>. The file is
@@ -31,6 +36,7 @@ const (
 const (
 	verbSecret            = "secret"
 	verbTemplate          = "template"
+	verbTemplateKey       = "template-key"
 	verbPerms             = "perms"
 	verbErrorOnMissingKey = "error-on-missing-key"
 	verbLeftDelim         = "left-delim"
@@ -50,10 +56,10 @@ func volumeKeys() []string {
 	return []string{
 		keyRole, keyAuthType, keyAuthPath, keyAudience, keyRoleID, keySecretID, keyAuthMinBackoff, keyAuthMaxBackoff,
 		keyAddress, keyProxy, keyNamespace, keyServerName, keySkipVerify, keyCACert, keyClientCert, keyClientKey, keyClientTimeout, keyMaxRetries,
-		keyDefaultTemplate, keyUID, keyGID, keySize,
+		keyDefaultTemplate, keyUID, keyGID, keySize, keyTokenFile, keyRefresh, keyStaticInterval, keyRenewal, keyRevoke,
 	}
 }
 
 func fileVerbs() []string {
-	return []string{verbSecret, verbTemplate, verbPerms, verbErrorOnMissingKey, verbLeftDelim, verbRightDelim}
+	return []string{verbSecret, verbTemplate, verbTemplateKey, verbPerms, verbErrorOnMissingKey, verbLeftDelim, verbRightDelim}
 }

@@ -31,7 +31,7 @@ func (p *parser) connectionKeys() map[string]func(string) error {
 		keyCACert:         into(&server.CACert, parseSecretKey),
 		keyClientCert:     into(&server.ClientCert, parseSecretKey),
 		keyClientKey:      into(&server.ClientKey, parseSecretKey),
-		keyClientTimeout:  into(&server.Timeout, parseTimeout),
+		keyClientTimeout:  into(&server.Timeout, parseDurationOrSeconds),
 		keyMaxRetries:     into(&server.MaxRetries, parseRetries),
 	}
 }
@@ -170,9 +170,9 @@ func parseDuration(value string) (time.Duration, error) {
 	return duration, nil
 }
 
-// parseTimeout takes plain seconds as well, as Vault's own client does.
-func parseTimeout(value string) (time.Duration, error) {
-	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
+// parseDurationOrSeconds takes plain seconds as well, as Vault's own programs do.
+func parseDurationOrSeconds(value string) (time.Duration, error) {
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
 		value = strconv.FormatUint(seconds, 10) + "s"
 	}
 	return parseDuration(value)

@@ -17,9 +17,12 @@ func Encode(spec Spec) map[string]string {
 	set(keyUID, strconv.FormatInt(spec.Owner.UID, 10), spec.Owner.UID < 0)
 	set(keyGID, strconv.FormatInt(spec.Owner.GID, 10), spec.Owner.GID < 0)
 	set(keySize, strconv.FormatInt(spec.Size, 10), spec.Size == 0)
+	encodeLifecycle(spec.Lifecycle, set)
 	for _, file := range spec.Files {
+		set(keyTokenFile, file.Path, !file.Token)
 		set(verbSecret+"/"+file.Path, file.Secret, file.Secret == "")
 		set(verbTemplate+"/"+file.Path, file.Template, file.Template == "")
+		set(verbTemplateKey+"/"+file.Path, file.TemplateKey, file.TemplateKey == "")
 		set(verbPerms+"/"+file.Path, formatPerms(file.Perms), file.Perms == DefaultPerms)
 		set(verbErrorOnMissingKey+"/"+file.Path, "true", !file.ErrorOnMissingKey)
 		set(verbLeftDelim+"/"+file.Path, file.LeftDelim, file.LeftDelim == "")
@@ -50,6 +53,13 @@ func encodeServer(server Server, set func(key, value string, isDefault bool)) {
 	set(keyClientKey, server.ClientKey, server.ClientKey == "")
 	set(keyClientTimeout, server.Timeout.String(), server.Timeout == 0)
 	set(keyMaxRetries, strconv.Itoa(server.MaxRetries), server.MaxRetries < 0)
+}
+
+func encodeLifecycle(life Lifecycle, set func(key, value string, isDefault bool)) {
+	set(keyRefresh, "false", life.Refresh)
+	set(keyStaticInterval, life.StaticInterval.String(), life.StaticInterval == 0)
+	set(keyRenewal, strconv.FormatFloat(life.RenewalThreshold, 'g', -1, 64), life.RenewalThreshold == 0)
+	set(keyRevoke, string(life.Revocation), life.Revocation == DriversRevocation)
 }
 
 func formatPerms(perms uint32) string {

@@ -8,9 +8,9 @@ import (
 // FuzzRoundTrip holds Parse(Encode(spec)) == spec for every spec that Parse can
 // return: the webhook encodes what the driver parses, on another machine.
 func FuzzRoundTrip(f *testing.F) {
-	f.Add("app", "auth/kubernetes", "vault", "map", "100", "1000", "1Mi", "db", "kv/db", "a/b", "{{ 1 }}", "0640", "true", "[[")
-	f.Add("app", "ns/auth/x", "", "JSON", "0", "", "4096", "x", "kv/x?version=1", "x/y", "[[", "7777", "0", "{{")
-	f.Fuzz(func(t *testing.T, role, authPath, audience, format, uid, gid, size, secretFile, secret, templateFile, template, perms, missing, delim string) {
+	f.Add("app", "auth/kubernetes", "vault", "map", "100", "1000", "1Mi", "db", "kv/db", "a/b", "{{ 1 }}", "0640", "true", "[[", "token")
+	f.Add("app", "ns/auth/x", "", "JSON", "0", "", "4096", "x", "kv/x?version=1", "x/y", "[[", "7777", "0", "{{", "x/z")
+	f.Fuzz(func(t *testing.T, role, authPath, audience, format, uid, gid, size, secretFile, secret, templateFile, template, perms, missing, delim, tokenFile string) {
 		attributes := map[string]string{}
 		set := func(key, value string) {
 			if value != "" {
@@ -29,6 +29,24 @@ func FuzzRoundTrip(f *testing.F) {
 		set("perms/"+templateFile, perms)
 		set("error-on-missing-key/"+secretFile, missing)
 		set("left-delim/"+templateFile, delim)
+		set("token-file", tokenFile)
+		requireRoundTrip(t, attributes)
+	})
+}
+
+// FuzzLifecycleRoundTrip is FuzzRoundTrip for the attributes of the life cycle, and
+// for a file whose template is in the volume's Secret.
+func FuzzLifecycleRoundTrip(f *testing.F) {
+	f.Add("false", "5m", "0.9", "true", "db", "db.tmpl")
+	f.Add("T", "86400", "1e-300", "0", "a/b", "x")
+	f.Add("", "1ns", "0x1p-2", "", "a", "b")
+	f.Fuzz(func(t *testing.T, refresh, interval, threshold, revoke, file, templateKey string) {
+		attributes := map[string]string{"role": "app", "template-key/" + file: templateKey}
+		for key, value := range map[string]string{keyRefresh: refresh, keyStaticInterval: interval, keyRenewal: threshold, keyRevoke: revoke} {
+			if value != "" {
+				attributes[key] = value
+			}
+		}
 		requireRoundTrip(t, attributes)
 	})
 }

@@ -30,6 +30,7 @@ func newSpec() Spec {
 		Server:          Server{MaxRetries: driversChoice},
 		DefaultTemplate: Map,
 		Owner:           Owner{UID: -1, GID: -1},
+		Lifecycle:       Lifecycle{Refresh: true},
 	}
 }
 
@@ -47,8 +48,8 @@ func (p *parser) keys() []string {
 // file from an option that belongs to none.
 func (p *parser) parseFiles() error {
 	for _, key := range p.keys() {
-		verb, path, isFile := strings.Cut(key, "/")
-		if !isFile || (verb != verbSecret && verb != verbTemplate) {
+		path, ok := p.madeBy(key)
+		if !ok {
 			continue
 		}
 		if err := blame(key, checkFilePath(path)); err != nil {
@@ -59,11 +60,20 @@ func (p *parser) parseFiles() error {
 			file = &File{Path: path, Perms: DefaultPerms}
 			p.files[path] = file
 		}
-		if err := blame(key, parseContent(file, verb, p.attributes[key])); err != nil {
+		if err := blame(key, parseContent(file, key, p.attributes[key])); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// madeBy returns the file whose content an attribute is.
+func (p *parser) madeBy(key string) (path string, ok bool) {
+	if key == keyTokenFile {
+		return p.attributes[key], true
+	}
+	verb, path, isFile := strings.Cut(key, "/")
+	return path, isFile && slices.Contains([]string{verbSecret, verbTemplate, verbTemplateKey}, verb)
 }
 
 func (p *parser) parseRest() error {
@@ -100,9 +110,14 @@ func (p *parser) parseVolumeKey(key, value string) (err error) {
 		p.spec.Owner.GID, err = parseID(value)
 	case keySize:
 		p.spec.Size, err = parseSize(value)
+	case keyTokenFile:
+		// Parsed with the files.
 	default:
-		parse, known := p.connectionKeys()[key]
-		if !known {
+		parse := p.connectionKeys()[key]
+		if parse == nil {
+			parse = p.lifecycleKeys()[key]
+		}
+		if parse == nil {
 			return unknown(key)
 		}
 		err = parse(value)
@@ -122,8 +137,8 @@ func (p *parser) checkComplete() error {
 		return wrong(verbSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file")
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.files)) {
-		if directory := p.fileAbove(path); directory != "" {
-			return wrong(p.contentKey(path), "needs %q to be a directory, but %q makes it a file; rename one of them", directory, p.contentKey(directory))
+		if above := p.fileAbove(path); above != nil {
+			return wrong(p.files[path].contentKey(), "needs %q to be a directory, but %q makes it a file; rename one of them", above.Path, above.contentKey())
 		}
 		p.spec.Files = append(p.spec.Files, *p.files[path])
 	}
@@ -131,18 +146,11 @@ func (p *parser) checkComplete() error {
 }
 
 // fileAbove returns the file that stands where path needs a directory.
-func (p *parser) fileAbove(path string) string {
+func (p *parser) fileAbove(path string) *File {
 	for i := range path {
 		if path[i] == '/' && p.files[path[:i]] != nil {
-			return path[:i]
+			return p.files[path[:i]]
 		}
 	}
-	return ""
-}
-
-func (p *parser) contentKey(path string) string {
-	if p.files[path].Secret != "" {
-		return verbSecret + "/" + path
-	}
-	return verbTemplate + "/" + path
+	return nil
 }

@@ -5,7 +5,10 @@
 // network, no clock, and it never sees a token or a secret value.
 package volume
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // AuthType is one of Vault's auth methods.
 type AuthType string
@@ -33,7 +36,8 @@ type Owner struct {
 	UID, GID int64
 }
 
-// File is one file of a volume. Exactly one of Secret and Template is set.
+// File is one file of a volume. Exactly one of Secret, Template, TemplateKey and
+// Token is set.
 type File struct {
 	// Path is relative to the volume, clean, and never starts with "..".
 	Path string
@@ -41,6 +45,11 @@ type File struct {
 	Secret string
 	// Template is the text of a consul-template template.
 	Template string
+	// TemplateKey names the key of the volume's Secret that holds the template.
+	TemplateKey string
+	// Token means that the file holds the volume's Vault token and nothing else. At
+	// most one file does.
+	Token bool
 	// Perms are the permission bits as chmod(2) takes them, 0 to 07777.
 	Perms uint32
 	// ErrorOnMissingKey refuses a template that names a key the secret lacks,
@@ -84,6 +93,34 @@ type Server struct {
 	MaxRetries int
 }
 
+// Lifecycle is how long what the files show may stay as it is, and what becomes
+// of it when the volume is gone.
+type Lifecycle struct {
+	// Refresh is false for files that are written once and not again.
+	Refresh bool
+	// StaticInterval is the time between two reads of a secret without a lease; 0
+	// leaves it to the driver.
+	StaticInterval time.Duration
+	// RenewalThreshold is the part of a lease that cannot be renewed, above 0 and
+	// up to 1, after which the secret is read again; 0 leaves it to the driver.
+	RenewalThreshold float64
+	Revocation       Revocation
+}
+
+// Revocation says what becomes of the volume's Vault token, and of the leases
+// under it, when the volume is unpublished.
+type Revocation string
+
+// The values of the attribute revoke-on-unpublish.
+const (
+	// DriversRevocation is that of a volume that does not say.
+	DriversRevocation Revocation = ""
+	// Revoke gives the token back to Vault.
+	Revoke Revocation = "true"
+	// Keep leaves the token and its leases to expire.
+	Keep Revocation = "false"
+)
+
 // Spec is what one volume should hold. Parse makes it, nothing changes it
 // afterwards, so it may be shared between goroutines.
 type Spec struct {
@@ -93,12 +130,19 @@ type Spec struct {
 	DefaultTemplate Format
 	Owner           Owner
 	// Size limits the tmpfs in bytes; 0 leaves it to the driver.
-	Size int64
+	Size      int64
+	Lifecycle Lifecycle
 	// Files are sorted by Path; there is at least one.
 	Files []File
 }
 
-// Text returns the template that renders the file.
+// HasToken says whether a file holds the Vault token.
+func (s Spec) HasToken() bool {
+	return slices.ContainsFunc(s.Files, func(f File) bool { return f.Token })
+}
+
+// Text returns the template that renders the file; it is empty for one whose
+// content is not in the attributes: of a TemplateKey or a Token.
 func (s Spec) Text(file File) string {
 	if file.Secret == "" {
 		return file.Template
