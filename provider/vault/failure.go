@@ -15,6 +15,12 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrRefused is an answer that repeating the request will not change.
 	ErrRefused = errors.New("refused by Vault")
+	// ErrDenied is an ErrRefused for want of permission: of a policy, or of a token
+	// that is alive.
+	ErrDenied = fmt.Errorf("%w", ErrRefused)
+	// ErrTokenGone is an ErrDenied of a token that Vault does not know, or not any
+	// more. Older versions of Vault do not tell it from other denials.
+	ErrTokenGone = fmt.Errorf("%w", ErrDenied)
 	// ErrNotFound is a secret that is not there.
 	ErrNotFound = errors.New("no such secret")
 	// ErrUnavailable is anything that may be otherwise in a moment.
@@ -79,7 +85,11 @@ func requestFailure(err error) error {
 	}
 	switch response.StatusCode {
 	case http.StatusForbidden:
-		return fmt.Errorf("%w: %s; grant the path in a policy of the role", ErrRefused, answer(response))
+		words := answer(response)
+		if strings.Contains(words, "invalid token") {
+			return fmt.Errorf("%w: %s; the token was revoked or has expired", ErrTokenGone, words)
+		}
+		return fmt.Errorf("%w: %s; grant the path in a policy of the role", ErrDenied, words)
 	case http.StatusBadRequest, http.StatusMethodNotAllowed:
 		return fmt.Errorf("%w: %s", ErrRefused, answer(response))
 	case http.StatusNotFound:
@@ -114,7 +124,7 @@ func redact(err error, tokens ...string) error {
 	if clean == err.Error() {
 		return err
 	}
-	for _, kind := range []error{ErrInvalid, ErrRefused, ErrNotFound, ErrUnavailable} {
+	for _, kind := range []error{ErrInvalid, ErrTokenGone, ErrDenied, ErrRefused, ErrNotFound, ErrUnavailable} {
 		if errors.Is(err, kind) {
 			return fmt.Errorf("%w: %s", kind, strings.TrimPrefix(clean, kind.Error()+": "))
 		}

@@ -56,6 +56,18 @@ func TestRequestFailure(t *testing.T) {
 	}
 }
 
+func TestDenialsOfDeadTokensAreTold(t *testing.T) {
+	t.Parallel()
+	denied := requestFailure(answered(403, "1 error occurred:\n\t* permission denied\n\n"))
+	if !errors.Is(denied, ErrDenied) || errors.Is(denied, ErrTokenGone) || !strings.Contains(denied.Error(), "grant the path") {
+		t.Errorf("a policy's denial: %v", denied)
+	}
+	gone := redact(requestFailure(answered(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n", "hvs.canary")), "hvs.canary")
+	if !errors.Is(gone, ErrTokenGone) || !errors.Is(gone, ErrDenied) || strings.Contains(gone.Error(), "canary") || strings.Contains(gone.Error(), "grant") {
+		t.Errorf("a dead token's denial: %v", gone)
+	}
+}
+
 func TestRedact(t *testing.T) {
 	t.Parallel()
 	err := redact(fmt.Errorf("%w: token s.canary is bad", ErrRefused), "s.canary")

@@ -18,6 +18,9 @@ type Login struct {
 	JWT string
 	// RoleID and SecretID are set for an AppRole, and nothing else is then.
 	RoleID, SecretID string
+	// Audience says which of the pod's tokens JWT is. Vault is not told; it tells
+	// the logins of a pod apart.
+	Audience string
 	// ServiceAccount is "namespace/name", for messages alone.
 	ServiceAccount string
 }
@@ -51,18 +54,39 @@ func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options,
 	if err != nil {
 		return nil, err
 	}
-	client, err := server.logIn(ctx, options, login)
+	token, err := server.logIn(ctx, options, login)
 	if err != nil {
 		s.release(server)
 		return nil, err
 	}
-	return &Session{servers: s, server: server, client: client}, nil
+	return s.newSession(server, options, token)
 }
 
-func (s *server) logIn(ctx context.Context, options Options, login Login) (*api.Client, error) {
+// Resume returns the session of a token that an earlier login brought. It asks
+// Vault nothing. The error is ErrInvalid for certificates that cannot be used.
+func (s *Servers) Resume(endpoint Endpoint, options Options, token Token) (*Session, error) {
+	server, err := s.acquire(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return s.newSession(server, options, token)
+}
+
+// newSession takes over an acquired server.
+func (s *Servers) newSession(server *server, options Options, token Token) (*Session, error) {
+	client, err := server.newClient(options)
+	if err != nil {
+		s.release(server)
+		return nil, fmt.Errorf("prepare a session: %w", err)
+	}
+	client.SetToken(token.Secret)
+	return &Session{servers: s, server: server, client: client, token: token}, nil
+}
+
+func (s *server) logIn(ctx context.Context, options Options, login Login) (Token, error) {
 	client, err := s.newClient(options)
 	if err != nil {
-		return nil, fmt.Errorf("prepare a session: %w", err)
+		return Token{}, fmt.Errorf("prepare a session: %w", err)
 	}
 	if options.MinBackoff > 0 {
 		client.SetMinRetryWait(options.MinBackoff)
@@ -73,17 +97,12 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (*api.
 	}
 	secret, err := client.Logical().WriteWithContext(ctx, login.Mount+"/login", login.body())
 	if err != nil {
-		return nil, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
+		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
 	}
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
-		return nil, fmt.Errorf("log in to Vault at %s through %s: %w: the answer holds no token; is %s an auth method?", client.Address(), login, ErrRefused, login.Mount)
+		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w: the answer holds no token; is %s an auth method?", client.Address(), login, ErrRefused, login.Mount)
 	}
-	session, err := s.newClient(options)
-	if err != nil {
-		return nil, fmt.Errorf("prepare a session: %w", err)
-	}
-	session.SetToken(secret.Auth.ClientToken)
-	return session, nil
+	return newToken(secret.Auth), nil
 }
 
 // newClient returns a client of its own settings on the shared transport.

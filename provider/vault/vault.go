@@ -1,5 +1,5 @@
-// Package vault logs in to a Vault server and reads, lists, writes and revokes
-// there with the token of one session.
+// Package vault logs in to a Vault server and reads, lists, writes, renews and
+// revokes there with the token of one session.
 //
 // It never touches the file system, keeps no secret after it has returned it,
 // and puts no token into an error.
@@ -17,6 +17,7 @@ type Session struct {
 	servers *Servers
 	server  *server
 	client  *api.Client
+	token   Token
 }
 
 // Close gives the session up here; Revoke ends it in Vault.
@@ -71,14 +72,6 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 		return nil, s.failure("write", path, err)
 	}
 	return secret, nil
-}
-
-// Revoke ends the session in Vault, and all its leases with it.
-func (s *Session) Revoke(ctx context.Context) error {
-	if err := s.client.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
-		return s.failure("revoke", "auth/token/revoke-self", err)
-	}
-	return nil
 }
 
 // failure says what was tried, where, and what Vault answered, without the token.
