@@ -11,6 +11,7 @@ import (
 type options struct {
 	sizeBytes int64
 	inodes    int
+	mode      string // octal
 	noswap    bool
 }
 
@@ -30,7 +31,7 @@ func newDetached(o options) (*detached, error) {
 		{"source", "vaultmount"},
 		{"size", strconv.FormatInt(o.sizeBytes, 10)},
 		{"nr_inodes", strconv.Itoa(o.inodes)},
-		{"mode", "0755"},
+		{"mode", o.mode},
 	}
 	for _, s := range settings {
 		if err := unix.FsconfigSetString(context, s[0], s[1]); err != nil {

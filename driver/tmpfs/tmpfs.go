@@ -23,6 +23,11 @@ import (
 // ErrFull says that a set of files does not fit into the volume's size.
 var ErrFull = errors.New("the files do not fit into the volume")
 
+const (
+	volumeMode  = "0755"
+	privateMode = "0700"
+)
+
 // File is one file of a set.
 type File struct {
 	// Path is relative, clean and has no part that starts with "..".
@@ -49,7 +54,7 @@ type Mounter struct {
 // mount_setattr(2), Linux 5.12, as an error if it is missing; and tmpfs's
 // noswap, Linux 6.4 and not in a user namespace, as a property of the Mounter.
 func NewMounter() (*Mounter, error) {
-	mount, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4})
+	mount, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode})
 	if err != nil {
 		return nil, fmt.Errorf("mount a tmpfs apart from the file tree (needs Linux 5.12 and CAP_SYS_ADMIN): %w", err)
 	}
@@ -57,7 +62,7 @@ func NewMounter() (*Mounter, error) {
 	if err := mount.setReadOnly(true); err != nil {
 		return nil, fmt.Errorf("make a mount read-only by mount_setattr (needs Linux 5.12): %w", err)
 	}
-	swapless, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, noswap: true})
+	swapless, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode, noswap: true})
 	if err != nil {
 		// Older kernels and user namespaces refuse the option.
 		return &Mounter{}, nil
@@ -77,7 +82,7 @@ func (m *Mounter) Create(target string, sizeBytes int64, set Set) (err error) {
 	if need := 2 * pageBytes(set); need > sizeBytes {
 		return fmt.Errorf("%w: the files take %d bytes in whole pages, two generations of them %d, and the size is %d; raise the attribute size", ErrFull, need/2, need, sizeBytes)
 	}
-	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set), noswap: m.noswap})
+	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set), mode: volumeMode, noswap: m.noswap})
 	if err != nil {
 		return err
 	}
@@ -95,6 +100,24 @@ func (m *Mounter) Create(target string, sizeBytes int64, set Set) (err error) {
 		return errors.Join(err, removeDirectory(target))
 	}
 	return nil
+}
+
+// CreatePrivate attaches an empty, writable tmpfs at target that only root may
+// look into, and creates the directory. What is mounted there already stays.
+func (m *Mounter) CreatePrivate(target string, sizeBytes int64) error {
+	exists, err := Exists(target)
+	if err != nil || exists {
+		return err
+	}
+	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: int(sizeBytes / int64(os.Getpagesize())), mode: privateMode, noswap: m.noswap})
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	if err := makeDirectory(target); err != nil {
+		return err
+	}
+	return mount.attach(target)
 }
 
 // Replace swaps the files of the volume at target for set, atomically for a
