@@ -1,5 +1,6 @@
 // Package driver is the CSI node plugin: it serves the kubelet's calls for inline
-// volumes, checks them, and puts what the provider renders on disk.
+// volumes, checks them, and puts what the provider renders on disk, at first and
+// whenever that changes.
 //
 // It decides what a volume may be and when it exists. It never talks to Vault,
 // and it needs no permission in Kubernetes: all it knows of a pod comes with the
@@ -13,12 +14,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -28,6 +29,9 @@ type Provider interface {
 	// Open returns the output of each template, in order. The errors are those
 	// of package provider.
 	Open(ctx context.Context, request provider.Request) ([][]byte, error)
+	// Republish takes over fresh tokens for a volume that is mounted. It neither
+	// waits for Vault nor fails.
+	Republish(request provider.Request)
 	// Close gives up what Open took, without waiting for Vault.
 	Close(volumeID string)
 }
@@ -46,13 +50,19 @@ type Config struct {
 	// VolumeSize is the size in bytes of a volume that asks for none, and
 	// MaxVolumeSize the largest that one may ask for.
 	VolumeSize, MaxVolumeSize int64
-	Vault                     VaultConfig
 	// Annotations are the settings for volumes that hold the annotations of pods:
 	// the prefix, and what the administrator allows. New sets the rest.
 	Annotations annotation.Translator
+	// StaticInterval is the time between two reads of a static secret, of volumes
+	// that do not say; 0 is the provider's.
+	StaticInterval time.Duration
+	// KeepTokens leaves the Vault tokens of volumes that do not say to expire.
+	KeepTokens bool
+	Vault      VaultConfig
 }
 
-func (c Config) validate() error {
+// Validate reports what no driver can work with.
+func (c Config) Validate() error {
 	switch {
 	case c.Name == "":
 		return errors.New("the driver name is empty")
@@ -64,6 +74,8 @@ func (c Config) validate() error {
 		return errors.New("the node name is empty")
 	case !filepath.IsAbs(c.KubeletRoot):
 		return fmt.Errorf("the kubelet root %q is not an absolute path", c.KubeletRoot)
+	case c.StaticInterval != 0 && c.StaticInterval < provider.MinInterval:
+		return fmt.Errorf("the interval of static secrets, %s, is shorter than %s", c.StaticInterval, provider.MinInterval)
 	case c.VolumeSize <= 0 || c.MaxVolumeSize < c.VolumeSize:
 		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
 	}
@@ -89,20 +101,20 @@ type Driver struct {
 	csi.UnimplementedNodeServer
 
 	config   Config
-	mounter  *tmpfs.Mounter
+	mounts   *Mounts
 	provider Provider
 	inFlight inFlight
 }
 
 // New returns a driver. It touches nothing until it is called.
-func New(config Config, mounter *tmpfs.Mounter, provider Provider) (*Driver, error) {
-	if err := config.validate(); err != nil {
-		return nil, fmt.Errorf("configure the driver: %w", err)
+func New(config Config, mounts *Mounts, provider Provider) (*Driver, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
 	}
 	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
 	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
 	config.Annotations.UncheckedTemplates = true
-	return &Driver{config: config, mounter: mounter, provider: provider}, nil
+	return &Driver{config: config, mounts: mounts, provider: provider}, nil
 }
 
 // inFlight keeps two calls from working on one volume: the kubelet gives up on a

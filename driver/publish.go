@@ -33,6 +33,7 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	}
 	if exists {
 		noteRepublish(ctx)
+		d.republish(ctx, request)
 		return &csi.NodePublishVolumeResponse{}, nil
 	}
 	if err := d.publish(ctx, request); err != nil {
@@ -79,7 +80,7 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
-	owner, err := fileOwner(spec, request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
+	mount, err := newMount(request, spec)
 	if err != nil {
 		return err
 	}
@@ -94,24 +95,51 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
-	err = d.create(ctx, request.GetTargetPath(), size, fileSet(spec, owner, outputs))
+	err = d.create(ctx, mount, size, outputs)
 	if err != nil {
 		d.provider.Close(request.GetVolumeId())
 	}
 	return err
 }
 
+// republish hands fresh tokens on, for when Vault wants to see one again. It
+// cannot fail: the volume has its files, whatever comes with the call.
+func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) {
+	wanted, mount, err := d.readRepublish(request)
+	if err != nil {
+		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
+		return
+	}
+	if d.mounts.find(mount.VolumeID) == nil {
+		d.mounts.remember(mount)
+	}
+	d.provider.Republish(wanted)
+}
+
+func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {
+	pod := splitContext(request.GetVolumeContext())
+	description, err := d.describe(pod)
+	if err != nil {
+		return provider.Request{}, mount{}, err
+	}
+	mount, err := newMount(request, description.spec)
+	if err != nil {
+		return provider.Request{}, mount, err
+	}
+	// What is out of bounds was logged at the first publish.
+	quiet := klog.NewContext(context.Background(), klog.Logger{})
+	wanted, err := d.providerRequest(quiet, request, pod, description.spec)
+	return wanted, mount, err
+}
+
 func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
-	wanted := provider.Request{VolumeID: request.GetVolumeId()}
+	wanted := provider.Request{VolumeID: request.GetVolumeId(), PodUID: pod.uid, Pod: pod.namespace + "/" + pod.name}
 	secret := newSecretKeys(request.GetSecrets())
 	if spec.HasToken() && d.config.Vault.ForbidTokenFile {
 		return wanted, refuse("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
 	}
-	err := notYet(spec)
-	if err != nil {
-		return wanted, err
-	}
-	if wanted.Templates, err = templates(spec, secret); err != nil {
+	var err error
+	if wanted.Outputs, err = outputs(spec, secret); err != nil {
 		return wanted, err
 	}
 	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
@@ -120,17 +148,19 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	if wanted.Login, err = login(request, pod, spec.Auth, secret); err != nil {
 		return wanted, err
 	}
-	wanted.Options = sessionOptions(klog.FromContext(ctx), spec)
+	logger := klog.FromContext(ctx)
+	wanted.Options = sessionOptions(logger, spec)
+	wanted.Refresh = d.config.refresh(logger, spec.Lifecycle)
 	return wanted, nil
 }
 
 // create attaches the volume unless nobody waits for it any more: a caller that
 // has given up may have asked for its removal already.
-func (d *Driver) create(ctx context.Context, target string, size int64, set tmpfs.Set) error {
+func (d *Driver) create(ctx context.Context, mount mount, size int64, contents [][]byte) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("give up before the volume is mounted: %w", err)
 	}
-	return d.mounter.Create(target, size, set)
+	return d.mounts.create(mount, size, contents)
 }
 
 func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {
@@ -160,12 +190,16 @@ func fileOwner(spec volume.Spec, fsGroup string) (owner, error) {
 	return o, nil
 }
 
-func fileSet(spec volume.Spec, owner owner, outputs [][]byte) tmpfs.Set {
-	set := tmpfs.Set{UID: owner.uid, GID: owner.gid}
-	for i, file := range spec.Files {
-		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: outputs[i], Perms: file.Perms})
+func newMount(request *csi.NodePublishVolumeRequest, spec volume.Spec) (mount, error) {
+	owner, err := fileOwner(spec, request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
+	if err != nil {
+		return mount{}, err
 	}
-	return set
+	m := mount{VolumeID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: owner.uid, GID: owner.gid}
+	for _, file := range spec.Files {
+		m.Files = append(m.Files, mountedFile{Path: file.Path, Perms: file.Perms})
+	}
+	return m, nil
 }
 
 // NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
@@ -185,7 +219,7 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpubli
 	}
 	defer d.inFlight.finish(request.GetVolumeId())
 
-	if err := tmpfs.Remove(request.GetTargetPath()); err != nil {
+	if err := d.mounts.remove(request.GetVolumeId(), request.GetTargetPath()); err != nil {
 		return nil, err
 	}
 	d.provider.Close(request.GetVolumeId())

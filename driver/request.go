@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
@@ -50,6 +51,9 @@ func splitContext(raw map[string]string) volumeContext {
 // halves from its Secret.
 func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys) (provider.Login, error) {
 	l := provider.Login{Mount: auth.Path, Role: auth.Role, ServiceAccount: pod.namespace + "/" + pod.serviceAccount}
+	if auth.Audience.Chosen {
+		l.Audience = "audience " + auth.Audience.Name // not empty for the API server's
+	}
 	var err error
 	if auth.Type != volume.AppRole {
 		l.JWT, err = chooseToken(request, pod, auth.Audience)
@@ -62,26 +66,9 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 	return l, err
 }
 
-// notYet refuses what the provider does not do so far: to pass over it would start
-// the pod with something else than what it asks for.
-func notYet(spec volume.Spec) error {
-	const problem = "is not available in this version of vaultmount; leave it out"
-	switch life := spec.Lifecycle; {
-	case spec.HasToken():
-		return refuse("token-file", problem)
-	case life.StaticInterval != 0:
-		return refuse("static-secret-render-interval", problem)
-	case life.RenewalThreshold != 0:
-		return refuse("lease-renewal-threshold", problem)
-	case life.Revocation == volume.Keep:
-		return refuse("revoke-on-unpublish", problem)
-	}
-	return nil
-}
-
-// templates are those of the files, in order.
-func templates(spec volume.Spec, secret secretKeys) ([]provider.Template, error) {
-	all := make([]provider.Template, 0, len(spec.Files))
+// outputs are what makes the files, in their order.
+func outputs(spec volume.Spec, secret secretKeys) ([]provider.Output, error) {
+	all := make([]provider.Output, 0, len(spec.Files))
 	for _, file := range spec.Files {
 		text := spec.Text(file)
 		if file.TemplateKey != "" {
@@ -90,13 +77,26 @@ func templates(spec volume.Spec, secret secretKeys) ([]provider.Template, error)
 				return nil, err
 			}
 		}
-		all = append(all, provider.Template{
+		all = append(all, provider.Output{Token: file.Token, Template: provider.Template{
 			Name:              file.Path,
 			Text:              text,
 			LeftDelim:         file.LeftDelim,
 			RightDelim:        file.RightDelim,
 			ErrorOnMissingKey: file.ErrorOnMissingKey,
-		})
+		}})
 	}
 	return all, nil
+}
+
+// refresh fits what a volume asks for into the limits, and logs where it had to.
+func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.Refresh {
+	wanted := provider.Refresh{Never: !life.Refresh, Interval: life.StaticInterval, Threshold: life.RenewalThreshold}
+	if wanted.Interval == 0 {
+		wanted.Interval = c.StaticInterval
+	} else if wanted.Interval < provider.MinInterval {
+		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "static-secret-render-interval", "asked", wanted.Interval.String(), "used", provider.MinInterval.String())
+		wanted.Interval = provider.MinInterval
+	}
+	wanted.KeepToken = life.Revocation == volume.Keep || life.Revocation == volume.DriversRevocation && c.KeepTokens
+	return wanted
 }

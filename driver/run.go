@@ -37,11 +37,18 @@ func (d *Driver) Run(ctx context.Context, endpoint string) error {
 		nodeListener.Close()
 		return err
 	}
-	logger.Info("Serving", logDriver, d.config.Name, logSocket, endpoint, "noswap", d.mounter.NoSwap())
+	logger.Info("Serving", logDriver, d.config.Name, logSocket, endpoint, "noswap", d.mounts.mounter.NoSwap())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(ctx, node, nodeListener) })
 	group.Go(func() error { return serve(ctx, announcement, announcementListener) })
+	group.Go(func() error { return d.sweepUntil(ctx) })
 	return group.Wait()
+}
+
+// StateDirectory is the conventional place of what the driver must know of its
+// volumes when it starts again.
+func StateDirectory(kubeletRoot, driverName string) string {
+	return filepath.Join(kubeletRoot, "plugins", driverName, "state")
 }
 
 // DefaultEndpoint is the conventional place of the CSI socket.

@@ -15,16 +15,19 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
+	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// stopTimeout is what the last revocations get when the driver ends.
+// stopTimeout is what revocations get when the driver ends; those that are left
+// are the next process's.
 const stopTimeout = 10 * time.Second
 
 type driverOptions struct {
@@ -36,6 +39,8 @@ type driverOptions struct {
 	volumeSize    string
 	maxVolumeSize string
 	annotations   annotation.Translator
+	interval      time.Duration
+	revoke        bool
 	verbosity     int
 }
 
@@ -71,6 +76,8 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", annotation.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
 	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
+	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
+	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
 }
 
@@ -85,27 +92,55 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("configure the driver: %w", err)
+	}
 	mounter, err := tmpfs.NewMounter()
 	if err != nil {
 		return err
 	}
 	o.vault.warn(logger)
-	secrets := provider.New(logger, vault.NewServers(logger, time.Now), render.InProcess{})
-	plugin, err := driver.New(config, mounter, secrets)
+	store, err := state.Open(mounter, driver.StateDirectory(config.KubeletRoot, config.Name))
 	if err != nil {
+		return err
+	}
+	mounts, err := driver.NewMounts(logger, mounter, store)
+	if err != nil {
+		return err
+	}
+	secrets := provider.New(provider.Config{
+		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Files: mounts, Store: store, Clock: clock.RealClock{},
+	})
+	defer stop(secrets)
+	return o.serve(klog.NewContext(ctx, logger), config, mounts, secrets)
+}
+
+func (o *driverOptions) serve(ctx context.Context, config driver.Config, mounts *driver.Mounts, secrets *provider.Provider) error {
+	plugin, err := driver.New(config, mounts, secrets)
+	if err != nil {
+		return err
+	}
+	if err := secrets.Resume(mounts.IsMounted); err != nil {
 		return err
 	}
 	if o.endpoint == "" {
 		o.endpoint = driver.DefaultEndpoint(config.KubeletRoot, config.Name)
 	}
-	err = plugin.Run(klog.NewContext(ctx, logger), o.endpoint)
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	return plugin.Run(ctx, o.endpoint)
+}
+
+func stop(secrets *provider.Provider) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	return errors.Join(err, secrets.Stop(stopping))
+	secrets.Stop(ctx)
 }
 
 func (o *driverOptions) config() (driver.Config, error) {
-	config := driver.Config{Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot, Annotations: o.annotations}
+	config := driver.Config{
+		Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot,
+		StaticInterval: o.interval, KeepTokens: !o.revoke, Annotations: o.annotations,
+	}
 	if o.nodeName == "" {
 		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
 	}

@@ -28,8 +28,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
+	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/render"
@@ -47,58 +49,101 @@ const (
 type node struct {
 	*vaultFixture
 	kubelet string // root directory
+	config  driver.Config
+	clock   clock.Clock
 	logs    *logBuffer
 
-	connection *grpc.ClientConn
-	calls      csi.NodeClient
+	calls    csi.NodeClient
+	provider *provider.Provider
+	stop     func() // ends the driver; what is mounted stays
 }
 
 // startNode runs a driver in this process, so that the race detector sees it.
 func startNode(t *testing.T, address string, fixture *vaultFixture, changes ...func(*driver.Config)) *node {
 	t.Helper()
-	n := &node{vaultFixture: fixture, kubelet: shortDir(t), logs: &logBuffer{}}
-	// What a kubelet has made before any driver starts.
-	for _, directory := range []string{"pods", "plugins_registry"} {
-		if err := os.Mkdir(filepath.Join(n.kubelet, directory), 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.connection = dial(t, n.endpoint())
-	n.calls = csi.NewNodeClient(n.connection)
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(n.logs), textlogger.Verbosity(10)))
-	secrets := provider.New(logger, vault.NewServers(logger, time.Now), render.InProcess{})
-	config := driver.Config{
+	n := newNode(t, address, fixture, changes...)
+	n.start(t)
+	return n
+}
+
+func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...func(*driver.Config)) *node {
+	t.Helper()
+	n := &node{vaultFixture: fixture, kubelet: newKubelet(t), clock: clock.RealClock{}, logs: &logBuffer{}}
+	n.config = driver.Config{
 		Name: driverName, Version: "test", NodeName: "node-1", KubeletRoot: n.kubelet, VolumeSize: mebibyte, MaxVolumeSize: 16 * mebibyte,
 		Vault: driver.VaultConfig{Address: address, ReadCA: func() (string, error) { return "", nil }},
 	}
 	for _, change := range changes {
-		change(&config)
+		change(&n.config)
 	}
-	plugin, err := driver.New(config, newMounter(t), secrets)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the driver:\n%s", n.logs)
+		}
+	})
+	return n
+}
+
+// start runs a driver on the node; the one before must have been stopped.
+func (n *node) start(t *testing.T) {
+	t.Helper()
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(n.logs), textlogger.Verbosity(10)))
+	mounter := newMounter(t)
+	store, err := state.Open(mounter, driver.StateDirectory(n.kubelet, driverName))
 	if err != nil {
 		t.Fatal(err)
 	}
+	mounts, err := driver.NewMounts(logger, mounter, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.provider = provider.New(provider.Config{
+		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Files: mounts, Store: store, Clock: n.clock,
+	})
+	plugin, err := driver.New(n.config, mounts, n.provider)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.provider.Resume(mounts.IsMounted); err != nil {
+		t.Fatal(err)
+	}
+	connection := dial(t, n.endpoint())
+	n.calls = csi.NewNodeClient(connection)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
 	ended := make(chan error, 1)
 	go func() {
 		ended <- plugin.Run(ctx, n.endpoint())
-		n.connection.Close() // calls fail at once instead of waiting for a driver
+		connection.Close() // calls fail at once instead of waiting for a driver
 	}()
-	t.Cleanup(func() {
+	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("the driver ended: %v", err)
 		}
 		stopping, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := secrets.Stop(stopping); err != nil {
-			t.Error(err)
+		n.provider.Stop(stopping)
+	})
+	t.Cleanup(n.stop)
+}
+
+// newKubelet returns a kubelet's root directory with what a kubelet has made
+// before any driver starts.
+func newKubelet(t *testing.T) string {
+	t.Helper()
+	root := shortDir(t)
+	for _, directory := range []string{"pods", "plugins_registry"} {
+		if err := os.Mkdir(filepath.Join(root, directory), 0o750); err != nil {
+			t.Fatal(err)
 		}
-		if t.Failed() {
-			t.Logf("log of the driver:\n%s", n.logs)
+	}
+	t.Cleanup(func() {
+		if err := tmpfs.Remove(driver.StateDirectory(root, driverName)); err != nil {
+			t.Errorf("clean up: %v", err)
 		}
 	})
-	return n
+	return root
 }
 
 // shortDir is for paths of sockets, which hold 107 bytes: t.TempDir's hold the
@@ -137,6 +182,10 @@ func (n *node) request(t *testing.T, pod string, attributes map[string]string) *
 	t.Helper()
 	parent := filepath.Join(n.kubelet, "pods", pod+"-uid", "volumes", "kubernetes.io~csi", "vault-secrets")
 	if err := os.MkdirAll(parent, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	// By which the kubelet knows what it has to unpublish.
+	if err := os.WriteFile(filepath.Join(parent, "vol_data.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	target := filepath.Join(parent, "mount")

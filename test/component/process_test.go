@@ -42,12 +42,7 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{vaultFixture: fixture, kubelet: shortDir(t)}
-	for _, directory := range []string{"pods", "plugins_registry"} {
-		if err := os.Mkdir(filepath.Join(n.kubelet, directory), 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := &node{vaultFixture: fixture, kubelet: newKubelet(t)}
 	first := startProcess(t, program, n.kubelet, fixture.server.Address)
 	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
 

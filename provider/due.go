@@ -1,0 +1,206 @@
+package provider
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+// random returns a number from 0 up to, but not including, 1.
+type random func() float64
+
+// between is a number from low to high.
+func (r random) between(low, high float64) float64 { return low + (high-low)*r() }
+
+// part is a part, from low to high, of a time.
+func (r random) part(whole time.Duration, low, high float64) time.Duration {
+	return time.Duration(float64(whole) * r.between(low, high))
+}
+
+// term is how long something from Vault is good that can be prolonged: a lease,
+// or a token.
+type term struct {
+	// Full is the length at first.
+	Full time.Duration
+	// Expires is zero for what does not end.
+	Expires time.Time
+	// Renewable is false once Vault prolongs it no further.
+	Renewable bool
+}
+
+func newTerm(now time.Time, length time.Duration, renewable bool) term {
+	if length <= 0 {
+		return term{}
+	}
+	return term{Full: length, Expires: now.Add(length), Renewable: renewable}
+}
+
+// capped is the share of the first length below which a renewal shows that the
+// end is near: Vault grants less only for what may not last longer.
+const capped = 0.9
+
+// prolonged is the term after a renewal that granted length.
+func (t term) prolonged(now time.Time, length time.Duration, renewable bool) term {
+	if length <= 0 {
+		t.Renewable = false
+		return t
+	}
+	return term{
+		Full:      t.Full,
+		Expires:   now.Add(length),
+		Renewable: renewable && float64(length) >= capped*float64(t.Full),
+	}
+}
+
+func (t term) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
+
+// The last quarter of a term that cannot be prolonged is for replacing it, but no
+// more than an hour: that is as long as Vault may be away.
+const (
+	shortestLead, longestLead = 0.25, 0.3
+	enoughLead                = time.Hour
+)
+
+// due is when a term is to be renewed, or replaced where it cannot be; zero for
+// never. A third of what remains leaves time for several more attempts.
+func (t term) due(now time.Time, r random) time.Time {
+	if t.Expires.IsZero() {
+		return time.Time{}
+	}
+	remaining := max(t.Expires.Sub(now), 0)
+	if t.Renewable {
+		return now.Add(r.part(remaining, 0.75/3, 1.0/3))
+	}
+	lead := min(r.part(t.Full, shortestLead, longestLead), r.part(enoughLead, 1, longestLead/shortestLead))
+	return now.Add(max(remaining-lead, 0))
+}
+
+// leaseOf is the term of an answer's lease; none has no end.
+func leaseOf(answer render.Answer, now time.Time) term {
+	if answer.Secret == nil || answer.Secret.LeaseID == "" {
+		return term{}
+	}
+	return newTerm(now, time.Duration(answer.Secret.LeaseDuration)*time.Second, answer.Secret.Renewable)
+}
+
+// dueAnew is when an answer that came now is to be asked for again, if it has no
+// lease that can be renewed; zero for never. The rules are consul-template's,
+// with two differences: a KV version 1 secret is read at the interval like one of
+// version 2, unless it has a shorter TTL of its own; and what a template wrote to
+// Vault is written again only when the answer ends.
+func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time, chance random) time.Time {
+	if r.Never {
+		return time.Time{}
+	}
+	if wait, ok := r.untilRotation(answer.Secret, chance); ok {
+		return now.Add(wait)
+	}
+	life, ends := lifeOf(answer.Secret, now)
+	anew := r.anew(life, chance)
+	switch {
+	case !isStatic(query, answer) && !ends:
+		return time.Time{}
+	case !isStatic(query, answer):
+		return now.Add(anew)
+	case ends:
+		return now.Add(max(min(anew, r.interval(chance)), MinInterval))
+	}
+	return now.Add(r.interval(chance))
+}
+
+// isStatic tells what may be read at any time, since reading it creates nothing.
+func isStatic(query render.Query, answer render.Answer) bool {
+	return query.Verb != render.Write && (answer.Secret == nil || answer.Secret.LeaseID == "")
+}
+
+// interval is jittered like consul-template's, which treats a static secret as a
+// lease of the interval's length.
+func (r Refresh) interval(chance random) time.Duration { return chance.part(r.Interval, 0.85, 0.95) }
+
+// anew is the part of a life after which to ask again, so many nodes not at once.
+func (r Refresh) anew(life time.Duration, chance random) time.Duration {
+	const jitter = 0.05
+	part := r.Threshold + chance.between(-jitter, jitter)
+	if part <= 0 || part > 1 {
+		part = r.Threshold
+	}
+	// Whatever the threshold is, a new secret must be there before the old one ends.
+	lead := min(life/4, 5*time.Second)
+	return min(time.Duration(part*float64(life)), life-lead)
+}
+
+// lifeOf is how long a secret is good that has no renewable lease, if it ends.
+func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
+	if secret == nil {
+		return 0, false
+	}
+	seconds := int64(0)
+	switch {
+	case secret.LeaseID != "":
+		seconds = int64(secret.LeaseDuration)
+	case secret.Auth != nil:
+		seconds = int64(secret.Auth.LeaseDuration)
+	case secret.Data["certificate"] != nil:
+		if expiry := number(secret, "expiration"); expiry > 0 {
+			return max(time.Unix(expiry, 0).Sub(now), 0), true
+		}
+	case secret.Data["secret_id"] != nil:
+		seconds = number(secret, "secret_id_ttl")
+	default:
+		// What KV version 1 makes of a key "ttl", or the longest that it knows.
+		seconds = int64(secret.LeaseDuration)
+	}
+	return time.Duration(seconds) * time.Second, seconds > 0
+}
+
+// untilRotation is the wait for what Vault itself rotates, such as the password of
+// a static database role: until its TTL is over and a second more, since the TTL
+// counts whole seconds.
+func (r Refresh) untilRotation(secret *api.Secret, chance random) (time.Duration, bool) {
+	if secret == nil || secret.LeaseID != "" || secret.Data["ttl"] == nil {
+		return 0, false
+	}
+	if secret.Data["rotation_period"] == nil && secret.Data["rotation_schedule"] == nil {
+		return 0, false
+	}
+	const cushion = time.Second
+	ttl := max(time.Duration(number(secret, "ttl"))*time.Second, 0)
+	return ttl + cushion + chance.part(cushion, 0, 1), true
+}
+
+func number(secret *api.Secret, key string) int64 {
+	text, ok := secret.Data[key].(json.Number)
+	if !ok {
+		return 0
+	}
+	value, err := text.Int64()
+	if err != nil {
+		return 0
+	}
+	return value
+}
+
+const (
+	firstBackoff   = time.Second
+	longestBackoff = 5 * time.Minute
+	// awayBackoff is the longest while Vault does not answer: then the circuit makes
+	// attempts cheap, and what runs out in the meantime is missed at once.
+	awayBackoff = 30 * time.Second
+)
+
+// backoff is the wait after a number of failures, at least one. It doubles up to
+// longest, and leaves time for some more attempts before expiry, unless that is
+// zero or over.
+func backoff(failures int, longest time.Duration, now, expiry time.Time, chance random) time.Duration {
+	wait := longest
+	if doublings := failures - 1; doublings < 16 {
+		wait = min(firstBackoff<<doublings, longest)
+	}
+	if remaining := expiry.Sub(now); !expiry.IsZero() && remaining > 0 {
+		wait = max(min(wait, remaining/4), min(wait, firstBackoff))
+	}
+	return chance.part(wait, 0.75, 1.25)
+}

@@ -1,0 +1,164 @@
+package provider
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// never and always are the two ends of chance.
+func never() float64  { return 0 }
+func always() float64 { return 0.999999 }
+
+func TestDueAnew(t *testing.T) {
+	t.Parallel()
+	read, write := render.Query{Verb: render.Read, Path: "kv/a"}, render.NewWrite("pki/issue/app", map[string]string{"common_name": "a"})
+	number := func(n int64) json.Number { return json.Number(fmt.Sprint(n)) }
+	certificate := func(life time.Duration) map[string]any {
+		return map[string]any{"certificate": "PEM", "expiration": number(start.Add(life).Unix())}
+	}
+	seldom := Refresh{Interval: time.Hour, Threshold: 0.5}
+	tests := map[string]struct {
+		refresh          Refresh
+		query            render.Query
+		secret           *api.Secret
+		earliest, latest time.Duration // 0 for never
+	}{
+		"KV version 2":                     {Refresh{}, read, &api.Secret{}, 255 * time.Second, 285 * time.Second},
+		"KV version 2, interval":           {seldom, read, &api.Secret{}, 51 * time.Minute, 57 * time.Minute},
+		"KV version 1":                     {Refresh{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second},
+		"KV version 1, its own TTL":        {Refresh{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second},
+		"KV version 1, a TTL of a second":  {Refresh{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval},
+		"list":                             {Refresh{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second},
+		"lease that cannot be renewed":     {Refresh{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
+		"lease, threshold of the volume":   {seldom, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 450 * time.Second, 550 * time.Second},
+		"lease, threshold of the whole":    {Refresh{Threshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second},
+		"a short lease leaves time":        {Refresh{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 15 * time.Second, 15 * time.Second},
+		"write of a lease":                 {Refresh{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
+		"certificate":                      {Refresh{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second},
+		"certificate, short":               {Refresh{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second},
+		"certificate, over":                {Refresh{}, write, &api.Secret{Data: certificate(-time.Second)}, 0, 0},
+		"certificate that is only read":    {Refresh{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second},
+		"certificate without expiration":   {Refresh{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0},
+		"secret id":                        {Refresh{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(1000)}}, 850 * time.Second, 950 * time.Second},
+		"secret id that does not end":      {Refresh{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(0)}}, 0, 0},
+		"token that a template made":       {Refresh{}, write, &api.Secret{Auth: &api.SecretAuth{LeaseDuration: 1000}}, 850 * time.Second, 950 * time.Second},
+		"encryption":                       {Refresh{}, write, &api.Secret{Data: map[string]any{"ciphertext": "vault:v1:x"}}, 0, 0},
+		"write that Vault answers by none": {Refresh{}, write, nil, 0, 0},
+		"static role":                      {seldom, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(7200)}}, 7201 * time.Second, 7202 * time.Second},
+		"static role by schedule":          {seldom, read, &api.Secret{Data: map[string]any{"rotation_schedule": "0 * * * *", "ttl": number(60)}}, 61 * time.Second, 62 * time.Second},
+		"static role, now":                 {Refresh{}, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(0)}}, time.Second, 2 * time.Second},
+		"a key called ttl":                 {Refresh{}, read, &api.Secret{Data: map[string]any{"ttl": number(1)}}, 255 * time.Second, 285 * time.Second},
+		"refresh off":                      {Refresh{Never: true}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 0, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, want := range []struct {
+				chance random
+				after  time.Duration
+			}{{never, test.earliest}, {always, test.latest}} {
+				got := test.refresh.withDefaults().dueAnew(test.query, render.Answer{Secret: test.secret}, start, want.chance)
+				if name == "certificate, over" {
+					want.after = 0
+					if !got.Equal(start) {
+						t.Errorf("a certificate that is over is due after %s", got.Sub(start))
+					}
+					continue
+				}
+				if want.after == 0 {
+					if !got.IsZero() {
+						t.Errorf("due after %s, want never", got.Sub(start))
+					}
+					continue
+				}
+				if off := got.Sub(start) - want.after; off < -time.Millisecond || off > time.Millisecond {
+					t.Errorf("due after %s, want %s", got.Sub(start), want.after)
+				}
+			}
+		})
+	}
+}
+
+func TestTermDue(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		term             term
+		earliest, latest time.Duration
+	}{
+		"renewable":               {newTerm(start, 60*time.Second, true), 15 * time.Second, 20 * time.Second},
+		"renewable, almost over":  {term{Full: time.Minute, Expires: start.Add(3 * time.Second), Renewable: true}, 750 * time.Millisecond, time.Second},
+		"capped":                  {newTerm(start, 20*time.Second, true).prolonged(start, 13*time.Second, true), 8 * time.Second, 7 * time.Second},
+		"capped, almost over":     {newTerm(start, 20*time.Second, true).prolonged(start, 2*time.Second, true), 0, 0},
+		"not renewable":           {newTerm(start, 100*time.Second, false), 75 * time.Second, 70 * time.Second},
+		"not renewable, and long": {newTerm(start, 768*time.Hour, false), 767 * time.Hour, 768*time.Hour - 72*time.Minute},
+		"over":                    {newTerm(start.Add(-time.Hour), time.Minute, true), 0, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, want := range []struct {
+				chance random
+				after  time.Duration
+			}{{never, test.earliest}, {always, test.latest}} {
+				if off := test.term.due(start, want.chance).Sub(start) - want.after; off < -50*time.Millisecond || off > 50*time.Millisecond {
+					t.Errorf("due %s from the expected %s", off, want.after)
+				}
+			}
+		})
+	}
+	if due := newTerm(start, 0, true).due(start, never); !due.IsZero() {
+		t.Errorf("what does not end is due at %s", due)
+	}
+}
+
+// The lease of the issue's test: TTL 20 s, max TTL 60 s. However chance falls,
+// each credential is used for 50 s at least and replaced 4 s before its end at
+// the latest.
+func TestALeaseIsUsedAlmostToItsMaxTTL(t *testing.T) {
+	t.Parallel()
+	const ttl, maxTTL = 20 * time.Second, 60 * time.Second
+	for _, chance := range []random{never, always, func() float64 { return 0.5 }} {
+		lease := newTerm(start, ttl, true)
+		now, renewals := start, 0
+		for now = lease.due(now, chance); lease.Renewable; now = lease.due(now, chance) {
+			granted := min(ttl, start.Add(maxTTL).Sub(now)).Truncate(time.Second)
+			lease = lease.prolonged(now, granted, true)
+			renewals++
+		}
+		if used := now.Sub(start); used < 50*time.Second || used > 56*time.Second {
+			t.Errorf("the credential is replaced after %s, and %d renewals", used, renewals)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	half := func() float64 { return 0.5 }
+	tests := map[string]struct {
+		failures int
+		longest  time.Duration
+		expiry   time.Time
+		want     time.Duration
+	}{
+		"first":                    {1, longestBackoff, time.Time{}, time.Second},
+		"fourth":                   {4, longestBackoff, time.Time{}, 8 * time.Second},
+		"hundredth":                {100, longestBackoff, time.Time{}, 5 * time.Minute},
+		"hundredth, Vault is away": {100, awayBackoff, time.Time{}, 30 * time.Second},
+		"before the lease ends":    {100, longestBackoff, start.Add(40 * time.Second), 10 * time.Second},
+		"just before":              {100, longestBackoff, start.Add(time.Second), time.Second},
+		"after it":                 {100, longestBackoff, start.Add(-time.Second), 5 * time.Minute},
+	}
+	for name, test := range tests {
+		if got := backoff(test.failures, test.longest, start, test.expiry, half); got != test.want {
+			t.Errorf("%s: got %s, want %s", name, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+// maintainTimeout bounds a renewal or a login in the background.
+const maintainTimeout = 30 * time.Second
+
+// maintain keeps the session's token alive: it renews it, and replaces it before
+// its end. It returns when it is due again.
+func (s *session) maintain(ctx context.Context) time.Time {
+	ctx, cancel := context.WithTimeout(vault.Background(ctx), maintainTimeout)
+	defer cancel()
+	if s.takeTurn(ctx) != nil {
+		return s.provider.now().Add(firstBackoff)
+	}
+	defer s.endTurn()
+	s.drop(0)
+	g, ok := s.current()
+	if !ok {
+		return s.succeed(ctx, g)
+	}
+	if g.Due.IsZero() || g.Due.After(s.provider.now()) {
+		return g.Due
+	}
+	if g.Term.Renewable {
+		return s.renew(ctx, g)
+	}
+	return s.succeed(ctx, g)
+}
+
+func (s *session) renew(ctx context.Context, g grant) time.Time {
+	renewed, err := s.renewToken(ctx, g)
+	now := s.provider.now()
+	switch {
+	case err == nil:
+		g.Term = g.Term.prolonged(now, renewed.TTL, renewed.Renewable)
+	case errors.Is(err, vault.ErrTokenGone):
+		s.drop(g.Serial)
+		return s.succeed(ctx, g)
+	case errors.Is(err, ErrRefused):
+		// A role may withhold the policy "default", which allows renewals.
+		g.Term.Renewable = false
+	default:
+		return s.fail(err, g.Term.Expires)
+	}
+	g.Due = g.Term.due(now, s.provider.chance)
+	s.update(g)
+	return g.Due
+}
+
+func (s *session) renewToken(ctx context.Context, g grant) (vault.Token, error) {
+	s.mutex.Lock()
+	with := s.means
+	s.mutex.Unlock()
+	client, err := s.provider.servers.Resume(with.Endpoint, with.Options, g.Token)
+	if err != nil {
+		return vault.Token{}, err
+	}
+	defer client.Close()
+	return client.RenewToken(ctx)
+}
+
+// update stores what became of a token.
+func (s *session) update(g grant) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for i := range s.grants {
+		if s.grants[i].Serial == g.Serial {
+			s.grants[i] = g
+		}
+	}
+	s.recoverLocked()
+	s.saveLocked()
+}
+
+// succeed logs in for a token that follows an old one, whose leases stay until
+// the old one ends by itself: the volumes replace them first.
+func (s *session) succeed(ctx context.Context, old grant) time.Time {
+	if err := s.mayLogIn(true); err != nil {
+		return time.Time{} // nobody needs another token
+	}
+	next, err := s.logIn(ctx)
+	if err != nil {
+		return s.fail(err, old.Term.Expires)
+	}
+	return next.Due
+}

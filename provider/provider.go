@@ -1,0 +1,221 @@
+// Package provider turns what a volume asks for into files, and keeps them fresh:
+// it opens a session with Vault, reads what the templates need, renders them,
+// renews and rotates what ends, and closes the session when the volume is gone.
+//
+// It never touches the file system: where the files go is the driver's business.
+package provider
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+// The keys of log lines.
+const (
+	logVolumeID = "volumeID"
+	logVolumes  = "volumeIDs"
+	logPod      = "pod"
+)
+
+// workers refresh volumes at a time. They mostly wait for Vault, which lets as
+// many requests of a node through.
+const workers = 32
+
+// Config is what a provider works with.
+type Config struct {
+	Logger   klog.Logger
+	Servers  *vault.Servers
+	Renderer Renderer
+	Files    Files
+	Store    Store
+	// Clock decides what is due.
+	Clock clock.Clock
+}
+
+// Provider keeps each open volume fresh. It may be used concurrently.
+type Provider struct {
+	logger   klog.Logger
+	servers  *vault.Servers
+	renderer Renderer
+	files    Files
+	store    Store
+	clock    clock.Clock
+	chance   random
+
+	schedule    *schedule
+	revocations *revocations
+	unsaved     atomic.Bool // the store failed last time
+
+	mutex    sync.Mutex // taken before that of a session, and that before a volume's
+	volumes  map[string]*volume
+	sessions map[string]*session
+}
+
+// New returns a provider without volumes. Stop ends it.
+func New(c Config) *Provider {
+	chance := rand.Float64
+	return &Provider{
+		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, store: c.Store, clock: c.Clock,
+		chance:      chance,
+		schedule:    startSchedule(c.Clock, workers),
+		revocations: startRevocations(c, chance),
+		volumes:     map[string]*volume{},
+		sessions:    map[string]*session{},
+	}
+}
+
+// Stop ends what runs in the background and leaves the volumes to the next
+// process. It revokes what waits for it, for at most the time that ctx leaves.
+// Nothing may be opened or closed any more.
+func (p *Provider) Stop(ctx context.Context) {
+	defer p.servers.Close()
+	p.schedule.stop()
+	p.revocations.stop(ctx)
+}
+
+func (p *Provider) now() time.Time { return p.clock.Now() }
+
+// Open logs in and renders the outputs of a volume, in order. After an error
+// nothing is left here; of a pod whose other volumes are open, the token is, and
+// leases that the next Open takes up. A second Open of a volume replaces the first.
+func (p *Provider) Open(ctx context.Context, request Request) ([][]byte, error) {
+	// What no secret can make good costs no login.
+	for _, output := range request.Outputs {
+		if output.Token {
+			continue
+		}
+		if err := p.renderer.Check(ctx, output.Template); err != nil {
+			return nil, &FileError{Name: output.Template.Name, err: err}
+		}
+	}
+	p.Close(request.VolumeID)
+	v := newVolume(p, request)
+	p.join(v, request)
+	contents, err := v.open(ctx)
+	if err != nil {
+		v.close()
+		p.leave(v, true)
+		return nil, err
+	}
+	v.save()
+	due, serial := v.answers.next(), v.serial
+	p.start(v, due)
+	// A token that was replaced meanwhile has woken the volumes that were open then.
+	if g, ok := v.session.current(); !ok || g.Serial != serial {
+		p.schedule.wake(v.task, p.now())
+	}
+	return contents, nil
+}
+
+// start hands a volume to the schedule.
+func (p *Provider) start(v *volume, at time.Time) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.volumes[v.id] = v
+	v.isOpen.Store(true)
+	if !at.IsZero() {
+		p.schedule.wake(v.task, at)
+	}
+}
+
+// Close gives up a volume. It does not wait for Vault, and does nothing for a
+// volume that is not open.
+func (p *Provider) Close(volumeID string) {
+	p.mutex.Lock()
+	v := p.volumes[volumeID]
+	delete(p.volumes, volumeID)
+	p.mutex.Unlock()
+	if v == nil {
+		return
+	}
+	p.schedule.remove(v.task)
+	v.close()
+	p.leave(v, false)
+}
+
+// adoptSpread is the time over which the volumes of a node log in whose state
+// was lost.
+const adoptSpread = 5 * time.Second
+
+// Republish takes over fresh means to log in, asks no Vault, and has static
+// secrets read if the pod had an event. A volume that is not known, since the
+// state of an earlier process was lost, gets a new session in the background.
+func (p *Provider) Republish(request Request) {
+	p.mutex.Lock()
+	v := p.volumes[request.VolumeID]
+	p.mutex.Unlock()
+	if v != nil {
+		v.session.equip(means{request.Endpoint, request.Options, request.Login})
+		v.republished(request)
+		return
+	}
+	if request.Refresh.Never {
+		return
+	}
+	p.logger.Info("Volume adopted; it logs in anew", logVolumeID, request.VolumeID, logPod, request.Pod)
+	adopted := newVolume(p, request)
+	adopted.stale = true
+	p.join(adopted, request)
+	p.start(adopted, p.now().Add(p.chance.part(adoptSpread, 0, 1)))
+}
+
+// join puts a volume into the session that it shares with the other volumes of
+// its pod.
+func (p *Provider) join(v *volume, request Request) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	key := sessionKey(request)
+	s := p.sessions[key]
+	if s == nil {
+		s = newSession(p, key)
+		p.sessions[key] = s
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.means = means{request.Endpoint, request.Options, request.Login}
+	s.volumes[v.id] = v
+	s.revoke = s.revoke || !request.Refresh.KeepToken
+	v.session = s
+}
+
+// leave takes a volume out of its session, and ends that with its last volume. If
+// the volume was not opened in the end, the session keeps what Vault made for it.
+func (p *Provider) leave(v *volume, failed bool) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	s := v.session
+	s.mutex.Lock()
+	delete(s.volumes, v.id)
+	left := len(s.volumes)
+	if failed {
+		s.leftovers[v.id] = v.answers.leased()
+		s.revoke = s.revoke || left == 0 // a token that no volume used
+	}
+	s.mutex.Unlock()
+	if left == 0 {
+		p.end(s)
+	}
+}
+
+// end gives up a session's tokens. The mutex is held.
+func (p *Provider) end(s *session) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(p.sessions, s.key)
+	s.closed = true
+	p.schedule.remove(s.task)
+	if s.revoke {
+		for _, g := range s.grants {
+			p.revocations.add(s.means, g)
+		}
+	}
+	p.forget(sessionPrefix + s.key)
+}

@@ -1,0 +1,139 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+// The kinds of failure of Open, for errors.Is.
+var (
+	// ErrTemplate is a template that no data can make good.
+	ErrTemplate = render.ErrInvalid
+	// ErrData is a template that does not fit the secrets it names.
+	ErrData = render.ErrData
+	// ErrInvalid is a request that no Vault could answer.
+	ErrInvalid = vault.ErrInvalid
+	// ErrRefused is Vault's refusal with a reason: asking again changes nothing.
+	ErrRefused = vault.ErrRefused
+	// ErrNotFound is a secret that is not there.
+	ErrNotFound = vault.ErrNotFound
+	// ErrUnavailable is anything that may be otherwise in a moment.
+	ErrUnavailable = vault.ErrUnavailable
+)
+
+// Login is what a pod shows to Vault.
+type Login = vault.Login
+
+// Endpoint is one way to one Vault.
+type Endpoint = vault.Endpoint
+
+// Options are how patient a session is.
+type Options = vault.Options
+
+// Template is the program of one file.
+type Template = render.Template
+
+// Output is one file: what a template makes, or the Vault token itself.
+type Output struct {
+	Template Template
+	// Token is true for the token; only the template's name has a meaning then.
+	Token bool
+}
+
+// FileError says which file cannot be made.
+type FileError struct {
+	// Name is that of the file's template.
+	Name string
+	err  error
+}
+
+// Error implements error.
+func (e *FileError) Error() string { return fmt.Sprintf("render file %q: %v", e.Name, e.err) }
+
+// Unwrap returns why.
+func (e *FileError) Unwrap() error { return e.err }
+
+// Request is what a volume needs.
+type Request struct {
+	// VolumeID names the volume until Close.
+	VolumeID string
+	// PodUID names the pod. Volumes of one pod that log in the same way share a
+	// Vault token; no others do.
+	PodUID string
+	// Pod is "namespace/name", for messages alone.
+	Pod      string
+	Endpoint Endpoint
+	Options  Options
+	Login    Login
+	// Outputs are rendered in order, one for each file.
+	Outputs []Output
+	Refresh Refresh
+}
+
+// Refresh is how a volume is kept fresh.
+type Refresh struct {
+	// Never leaves the files as they were written first. Leases are renewed for as
+	// long as Vault lets them.
+	Never bool
+	// Interval is the time between two reads of a secret without a lease, less
+	// jitter; 0 is DefaultInterval.
+	Interval time.Duration
+	// Threshold is the part of its life after which a secret that cannot be renewed
+	// is read again, above 0 and up to 1; 0 is DefaultThreshold.
+	Threshold float64
+	// KeepToken leaves the Vault token, and the leases under it, to end by themselves
+	// when the volume is closed.
+	KeepToken bool
+}
+
+const (
+	// DefaultInterval and DefaultThreshold are the Vault Agent's.
+	DefaultInterval  = 5 * time.Minute
+	DefaultThreshold = 0.9
+	// MinInterval is the least time between two reads of a static secret.
+	MinInterval = 10 * time.Second
+)
+
+func (r Refresh) withDefaults() Refresh {
+	if r.Interval <= 0 {
+		r.Interval = DefaultInterval
+	}
+	if r.Threshold <= 0 {
+		r.Threshold = DefaultThreshold
+	}
+	return r
+}
+
+// Renderer runs templates, which are programs of whoever wrote the pod. It may be
+// used concurrently.
+type Renderer interface {
+	// Check refuses a template that no data can make good: render.ErrInvalid.
+	Check(ctx context.Context, template render.Template) error
+	// Render runs a template with the answers at hand. The error is that of
+	// render.Render, or one that says why it was not run to its end.
+	Render(ctx context.Context, template render.Template, answers render.Answers) (render.Result, error)
+}
+
+// Files takes the refreshed content of volumes. It may be used concurrently.
+type Files interface {
+	// Replace swaps all files of a volume at once, in the order of its outputs. It
+	// fails for a volume that is not there any more.
+	Replace(volumeID string, contents [][]byte) error
+}
+
+// Store keeps records for the next process. It must be as safe as the volumes
+// themselves: records hold Vault tokens and secret values. It may be used
+// concurrently.
+type Store interface {
+	// Save replaces the record of a key, as a whole or not at all. Keys are letters
+	// and digits with hyphens between.
+	Save(key string, record []byte) error
+	// Delete succeeds when there is no such record.
+	Delete(key string) error
+	// Load returns the records whose keys start with prefix.
+	Load(prefix string) (map[string][]byte, error)
+}

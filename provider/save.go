@@ -1,0 +1,148 @@
+package provider
+
+import (
+	"crypto/sha256"
+)
+
+// save keeps a volume's state for the next process. Only whoever fetches for the
+// volume may call it.
+func (v *volume) save() {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	if v.closed {
+		return
+	}
+	v.provider.keep(volumePrefix+hash([]byte(v.id)), &volumeRecord{
+		Version: stateVersion, VolumeID: v.id, Pod: v.pod, Session: v.session.key, Endpoint: v.endpoint, Options: v.options,
+		Outputs: v.outputs, Refresh: v.refresh, Answers: encodeAnswers(v.answers),
+		Written: v.written[:], Stale: v.stale, Shown: v.shown, Refreshed: v.refreshed,
+	})
+}
+
+// close keeps a fetch that may still run from saving the volume again.
+func (v *volume) close() {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	v.closed = true
+	v.isOpen.Store(false)
+	v.provider.forget(volumePrefix + hash([]byte(v.id)))
+}
+
+func (s *session) saveLocked() {
+	if s.closed {
+		return
+	}
+	s.provider.keep(sessionPrefix+s.key, &sessionRecord{
+		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: s.grants, Revoke: s.revoke,
+	})
+}
+
+// keep stores a record. If the store is full, the volumes go on; what is lost is
+// that the next process can.
+func (p *Provider) keep(key string, r record) {
+	err := p.store.Save(key, encode(r))
+	if err == nil {
+		p.unsaved.Store(false)
+		return
+	}
+	if !p.unsaved.Swap(true) {
+		p.logger.Error(err, "State not saved; after a restart of the driver, volumes log in anew")
+	}
+}
+
+func (p *Provider) forget(key string) {
+	if err := p.store.Delete(key); err != nil {
+		p.logger.Error(err, "State of a closed volume not deleted")
+	}
+}
+
+// Resume takes over what an earlier process has saved, without asking Vault for
+// anything. What belongs to no volume that isThere reports is given up. It is
+// called once, before anything else.
+func (p *Provider) Resume(isThere func(volumeID string) bool) error {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if err := p.revocations.resume(p.store); err != nil {
+		return err
+	}
+	if err := p.resumeSessions(); err != nil {
+		return err
+	}
+	if err := p.resumeVolumes(isThere); err != nil {
+		return err
+	}
+	for _, s := range p.sessions {
+		if len(s.volumes) == 0 {
+			p.end(s)
+		}
+	}
+	p.logger.Info("Resumed", "volumes", len(p.volumes), "sessions", len(p.sessions))
+	return nil
+}
+
+func (p *Provider) resumeSessions() error {
+	records, err := p.store.Load(sessionPrefix)
+	if err != nil {
+		return err
+	}
+	for key, text := range records {
+		var r sessionRecord
+		if err := decode(text, &r); err != nil {
+			p.unreadable(key, err)
+			continue
+		}
+		s := newSession(p, r.Key)
+		s.means, s.serial, s.grants, s.revoke = r.Means, r.Serial, r.Grants, r.Revoke
+		p.sessions[s.key] = s
+	}
+	return nil
+}
+
+func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
+	records, err := p.store.Load(volumePrefix)
+	if err != nil {
+		return err
+	}
+	for key, text := range records {
+		var r volumeRecord
+		if err := decode(text, &r); err != nil {
+			p.unreadable(key, err)
+			continue
+		}
+		s := p.sessions[r.Session]
+		if s == nil || !isThere(r.VolumeID) {
+			p.forget(key)
+			continue
+		}
+		p.resume(newResumed(p, &r), s)
+	}
+	return nil
+}
+
+func newResumed(p *Provider, r *volumeRecord) *volume {
+	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
+	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
+	if len(r.Written) == sha256.Size {
+		v.written = [sha256.Size]byte(r.Written)
+	}
+	return v
+}
+
+// resume puts a volume to work again. Its first look is at once, since what was
+// due may be overdue; if nothing is, it costs nothing.
+func (p *Provider) resume(v *volume, s *session) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	v.session = s
+	s.volumes[v.id] = v
+	p.volumes[v.id] = v
+	v.isOpen.Store(true)
+	now := p.now()
+	p.schedule.wake(v.task, now)
+	p.schedule.wake(s.task, now)
+}
+
+func (p *Provider) unreadable(key string, err error) {
+	p.logger.Error(err, "State not readable; its volume logs in anew at its next republish", "record", key)
+	p.forget(key)
+}

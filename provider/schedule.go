@@ -1,0 +1,221 @@
+package provider
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/clock"
+)
+
+// schedule runs tasks when they are due: one timer for all of them, and a bounded
+// number of goroutines for those that run. A task never runs twice at a time.
+type schedule struct {
+	clock  clock.Clock
+	cancel context.CancelFunc
+	done   chan struct{}
+	moved  chan struct{} // holds one: the dispatcher looks again
+
+	mutex    sync.Mutex
+	waiting  taskHeap
+	running  int
+	draining bool
+}
+
+// task is something to do, again and again. Its fields belong to the schedule.
+type task struct {
+	// run returns when to run again; zero for when somebody wakes it.
+	run func(ctx context.Context) time.Time
+
+	at      time.Time // when it runs next; while it runs, at the latest. Zero: not planned.
+	index   int       // in the heap, or notWaiting
+	cancel  context.CancelFunc
+	removed bool
+}
+
+const notWaiting = -1
+
+func newTask(run func(ctx context.Context) time.Time) *task {
+	return &task{run: run, index: notWaiting}
+}
+
+// startSchedule dispatches until stop or drain. Tasks get a context that ends then.
+func startSchedule(clock clock.Clock, workers int) *schedule {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &schedule{clock: clock, cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}, 1)}
+	go s.dispatch(ctx, workers)
+	return s
+}
+
+// stop cancels what runs and waits for it.
+func (s *schedule) stop() {
+	s.cancel()
+	<-s.done
+}
+
+// drain runs what is due by now, at the longest until ctx ends, and stops.
+func (s *schedule) drain(ctx context.Context) {
+	s.mutex.Lock()
+	s.draining = true
+	s.mutex.Unlock()
+	s.look()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	s.stop()
+}
+
+// wake makes a task run at a time, or before if it is planned so already.
+func (s *schedule) wake(t *task, at time.Time) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if t.removed || !t.at.IsZero() && !at.Before(t.at) {
+		return
+	}
+	t.at = at
+	switch {
+	case t.cancel != nil: // it runs, and is put back when it has
+	case t.index == notWaiting:
+		heap.Push(&s.waiting, t)
+	default:
+		heap.Fix(&s.waiting, t.index)
+	}
+	s.look()
+}
+
+// remove forgets a task. If it runs, its context ends; remove does not wait.
+func (s *schedule) remove(t *task) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	t.removed = true
+	if t.cancel != nil {
+		t.cancel()
+	}
+	if t.index != notWaiting {
+		heap.Remove(&s.waiting, t.index)
+	}
+}
+
+// planned is when a task runs next, zero for nobody knows. For one that runs it
+// is now or in the past.
+func (s *schedule) planned(t *task) time.Time {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if t.cancel != nil {
+		return s.clock.Now()
+	}
+	return t.at
+}
+
+func (s *schedule) look() {
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (s *schedule) dispatch(ctx context.Context, workers int) {
+	defer close(s.done)
+	var pool errgroup.Group
+	pool.SetLimit(workers)
+	defer func() { _ = pool.Wait() }() // tasks have no errors
+	for ctx.Err() == nil {
+		due, own, next, ended := s.pop(ctx)
+		switch {
+		case due != nil:
+			pool.Go(func() error {
+				s.execute(own, due)
+				return nil
+			})
+		case ended:
+			return
+		default:
+			s.sleep(ctx, next)
+		}
+	}
+}
+
+// pop returns a task that is due with the context of its run, or when the next
+// one is; zero for none.
+func (s *schedule) pop(ctx context.Context) (due *task, own context.Context, next time.Time, ended bool) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if len(s.waiting) == 0 || s.waiting[0].at.After(s.clock.Now()) {
+		if len(s.waiting) > 0 {
+			next = s.waiting[0].at
+		}
+		return nil, nil, next, s.draining && s.running == 0
+	}
+	due = heap.Pop(&s.waiting).(*task)
+	due.at = time.Time{}
+	own, due.cancel = context.WithCancel(ctx)
+	s.running++
+	return due, own, next, false
+}
+
+func (s *schedule) execute(ctx context.Context, t *task) {
+	next := t.run(ctx)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	t.cancel()
+	t.cancel = nil
+	s.running--
+	s.look()
+	if t.at.IsZero() || !next.IsZero() && next.Before(t.at) {
+		t.at = next
+	}
+	if !t.at.IsZero() && !t.removed {
+		heap.Push(&s.waiting, t)
+	}
+}
+
+// sleep waits until a time, or until something moved.
+func (s *schedule) sleep(ctx context.Context, until time.Time) {
+	if until.IsZero() {
+		select {
+		case <-ctx.Done():
+		case <-s.moved:
+		}
+		return
+	}
+	timer := s.clock.NewTimer(until.Sub(s.clock.Now()))
+	defer timer.Stop()
+	// Time may have passed between the two looks at the clock.
+	if !s.clock.Now().Before(until) {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.moved:
+	case <-timer.C():
+	}
+}
+
+// taskHeap has the task that is due first at its top.
+type taskHeap []*task
+
+func (h taskHeap) Len() int           { return len(h) }
+func (h taskHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+
+func (h taskHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *taskHeap) Push(t any) {
+	pushed := t.(*task)
+	pushed.index = len(*h)
+	*h = append(*h, pushed)
+}
+
+func (h *taskHeap) Pop() any {
+	last := len(*h) - 1
+	popped := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	popped.index = notWaiting
+	return popped
+}

@@ -1,0 +1,182 @@
+package provider
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+func TestScheduleRunsTasksInTheOrderTheyAreDue(t *testing.T) {
+	t.Parallel()
+	clock := clocktesting.NewFakeClock(start)
+	s := startSchedule(clock, 1)
+	defer s.stop()
+	ran := make(chan int)
+	for _, i := range []int{3, 1, 2} {
+		s.wake(newTask(func(context.Context) time.Time {
+			ran <- i
+			return time.Time{}
+		}), start.Add(time.Duration(i)*time.Minute))
+	}
+	clock.Step(3 * time.Minute)
+	for want := 1; want <= 3; want++ {
+		if got := <-ran; got != want {
+			t.Errorf("task %d ran in place %d", got, want)
+		}
+	}
+}
+
+func TestScheduleRunsATaskAgainWhenItSaysSo(t *testing.T) {
+	t.Parallel()
+	clock := clocktesting.NewFakeClock(start)
+	s := startSchedule(clock, 2)
+	defer s.stop()
+	ran := make(chan time.Time)
+	again := newTask(func(context.Context) time.Time {
+		now := clock.Now()
+		ran <- now
+		return now.Add(time.Hour)
+	})
+	s.wake(again, start)
+	<-ran
+	for i := 1; i <= 3; i++ {
+		waitFor(t, func() bool { return s.planned(again).After(clock.Now()) })
+		clock.Step(time.Hour)
+		if got := <-ran; !got.Equal(start.Add(time.Duration(i) * time.Hour)) {
+			t.Errorf("it ran at %s", got)
+		}
+	}
+}
+
+func TestScheduleWakesOnlyEarlier(t *testing.T) {
+	t.Parallel()
+	s := startSchedule(clocktesting.NewFakeClock(start), 1)
+	defer s.stop()
+	sleeper := newTask(func(context.Context) time.Time { return time.Time{} })
+	for _, step := range []struct{ at, want time.Duration }{{time.Hour, time.Hour}, {2 * time.Hour, time.Hour}, {time.Minute, time.Minute}} {
+		s.wake(sleeper, start.Add(step.at))
+		if got := s.planned(sleeper).Sub(start); got != step.want {
+			t.Errorf("woken for %s, it is planned after %s", step.at, got)
+		}
+	}
+}
+
+// What wakes a task while it runs must not be lost, nor run it beside itself.
+func TestScheduleWakesATaskThatRuns(t *testing.T) {
+	t.Parallel()
+	s := startSchedule(clock.RealClock{}, 4)
+	defer s.stop()
+	var inside atomic.Int32
+	entered, leave := make(chan struct{}), make(chan struct{})
+	busy := newTask(func(context.Context) time.Time {
+		if inside.Add(1) > 1 {
+			t.Error("it runs twice at a time")
+		}
+		defer inside.Add(-1)
+		entered <- struct{}{}
+		<-leave
+		return time.Time{}
+	})
+	now := time.Now()
+	s.wake(busy, now)
+	for range 5 {
+		<-entered
+		s.wake(busy, now)
+		leave <- struct{}{}
+	}
+	<-entered
+	leave <- struct{}{}
+}
+
+func TestScheduleBoundsItsWorkers(t *testing.T) {
+	t.Parallel()
+	const workers, tasks = 3, 20
+	s := startSchedule(clock.RealClock{}, workers)
+	defer s.stop()
+	var running, most atomic.Int32
+	var all sync.WaitGroup
+	all.Add(tasks)
+	full := make(chan struct{})
+	var once sync.Once
+	for range tasks {
+		s.wake(newTask(func(context.Context) time.Time {
+			defer all.Done()
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			if running.Load() == workers {
+				once.Do(func() { close(full) })
+			}
+			<-full // all places are taken at least once
+			running.Add(-1)
+			return time.Time{}
+		}), time.Now())
+	}
+	all.Wait()
+	if most.Load() != workers {
+		t.Errorf("%d tasks ran at a time, want %d", most.Load(), workers)
+	}
+}
+
+func TestScheduleRemoveEndsTheRun(t *testing.T) {
+	t.Parallel()
+	s := startSchedule(clock.RealClock{}, 1)
+	defer s.stop()
+	entered, left := make(chan struct{}), make(chan struct{})
+	endless := newTask(func(ctx context.Context) time.Time {
+		close(entered)
+		<-ctx.Done()
+		close(left)
+		return time.Now()
+	})
+	s.wake(endless, time.Now())
+	<-entered
+	s.remove(endless)
+	<-left
+	waiting := newTask(func(context.Context) time.Time { t.Error("a removed task runs"); return time.Time{} })
+	s.wake(waiting, time.Now().Add(time.Hour))
+	s.remove(waiting)
+	s.wake(waiting, time.Now())
+	s.drain(t.Context())
+}
+
+func TestScheduleDrainRunsWhatIsDue(t *testing.T) {
+	t.Parallel()
+	clock := clocktesting.NewFakeClock(start)
+	s := startSchedule(clock, 2)
+	var mutex sync.Mutex
+	var ran []int
+	for i := range 5 {
+		s.wake(newTask(func(context.Context) time.Time {
+			mutex.Lock()
+			defer mutex.Unlock()
+			ran = append(ran, i)
+			return start.Add(time.Hour)
+		}), start.Add(time.Duration(i/3)*time.Hour))
+	}
+	s.drain(t.Context())
+	slices.Sort(ran)
+	if !slices.Equal(ran, []int{0, 1, 2}) {
+		t.Errorf("tasks %v ran, want those that are due", ran)
+	}
+}
+
+// waitFor polls for what another goroutine is about to do.
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("it never happened")
+		case <-tick.C:
+		}
+	}
+}

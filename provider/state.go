@@ -1,0 +1,148 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+// The records hold all that a new process needs to go on where the last one
+// stopped, without a login and without a read: also the tokens, and the secrets
+// themselves, since a file with a static and a dynamic secret could not be
+// rendered again otherwise but with new credentials.
+const (
+	volumePrefix     = "volume-"
+	sessionPrefix    = "session-"
+	revocationPrefix = "revocation-"
+
+	// stateVersion counts changes after which older programs would misread a record.
+	// All that were ever written are read; see testdata.
+	stateVersion = 1
+)
+
+type volumeRecord struct {
+	Version   int
+	VolumeID  string
+	Pod       string
+	Session   string
+	Endpoint  Endpoint
+	Options   Options
+	Outputs   []Output
+	Refresh   Refresh
+	Answers   []answerRecord
+	Written   []byte
+	Stale     bool
+	Shown     int
+	Refreshed time.Time
+}
+
+type answerRecord struct {
+	Verb      render.Verb
+	Path      string
+	Arguments map[string]string `json:",omitempty"`
+	Secret    *api.Secret       `json:",omitempty"`
+	Names     []string          `json:",omitempty"`
+	Lease     term
+	Token     int
+	Due       time.Time
+}
+
+type sessionRecord struct {
+	Version int
+	Key     string
+	Means   means
+	Serial  int
+	Grants  []grant
+	Revoke  bool
+}
+
+type revocationRecord struct {
+	Version int
+	Means   means
+	Grant   grant
+}
+
+func (r *volumeRecord) check() error {
+	if r.VolumeID == "" || r.Session == "" || len(r.Outputs) == 0 {
+		return errors.New("it lacks a volume id, a session or outputs")
+	}
+	return nil
+}
+
+func (r *sessionRecord) check() error {
+	if r.Key == "" {
+		return errors.New("it lacks a key")
+	}
+	return nil
+}
+
+func (r *revocationRecord) check() error {
+	if r.Grant.Token.Secret == "" {
+		return errors.New("it lacks a token")
+	}
+	return nil
+}
+
+// record is one kind of record.
+type record interface{ check() error }
+
+// decode reads a record of any version so far. Its errors hold nothing of the
+// record's content.
+func decode(text []byte, into record) error {
+	var head struct{ Version int }
+	if err := json.Unmarshal(text, &head); err != nil {
+		return errors.New("it is no record")
+	}
+	if head.Version < 1 || head.Version > stateVersion {
+		return fmt.Errorf("it has version %d, and this program reads 1 to %d", head.Version, stateVersion)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	// As the Vault client does: a template shows numbers as Vault wrote them.
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return errors.New("it is not of the form that its version has")
+	}
+	return into.check()
+}
+
+// encode cannot fail: what comes from JSON goes back into it.
+func encode(r any) []byte {
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Errorf("encode the state: %w", err))
+	}
+	return text
+}
+
+func encodeAnswers(all answers) []answerRecord {
+	records := make([]answerRecord, 0, len(all))
+	for _, a := range all.inOrder() {
+		r := answerRecord{Verb: a.query.Verb, Path: a.query.Path, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due}
+		for key, value := range a.query.Data() {
+			if r.Arguments == nil {
+				r.Arguments = map[string]string{}
+			}
+			r.Arguments[key] = fmt.Sprint(value)
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+func decodeAnswers(records []answerRecord) answers {
+	all := answers{}
+	for _, r := range records {
+		query := render.Query{Verb: r.Verb, Path: r.Path}
+		if r.Verb == render.Write {
+			query = render.NewWrite(r.Path, r.Arguments)
+		}
+		all[query] = &answer{query: query, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due}
+	}
+	return all
+}

@@ -1,0 +1,66 @@
+package provider
+
+import "time"
+
+// The kubelet publishes a volume again at any event of its pod, and otherwise 60
+// to 90 s after it did last. So what comes sooner is an event: somebody annotated
+// the pod, perhaps to have its secrets read now. How often that has an effect is
+// limited, since a crash of a container is an event as well; and so are the events
+// of a pod's start, which find its secrets just read.
+const (
+	eventGap  = 50 * time.Second
+	eventRest = MinInterval
+)
+
+// ticks are the times by which a republish is judged.
+type ticks struct {
+	opened time.Time // zero if another process opened the volume
+	last   time.Time // the republish before, zero for none in this process
+	read   time.Time // when an event last had secrets read
+	asked  bool      // an event is waiting for its refresh
+}
+
+// tick notes a republish. For an event it returns when static secrets are to be
+// read, otherwise zero.
+func (t *ticks) tick(now time.Time) time.Time {
+	previous := t.last
+	t.last = now
+	if previous.IsZero() {
+		previous = t.opened
+	}
+	if previous.IsZero() || now.Sub(previous) >= eventGap || now.Sub(t.opened) < eventRest {
+		return time.Time{}
+	}
+	t.asked = true
+	if earliest := t.read.Add(eventRest); earliest.After(now) {
+		return earliest
+	}
+	return now
+}
+
+// take reports whether an event asks for static secrets now.
+func (t *ticks) take(now time.Time) bool {
+	if !t.asked || now.Before(t.read.Add(eventRest)) {
+		return false
+	}
+	t.asked, t.read = false, now
+	return true
+}
+
+func (v *volume) takeTick() bool {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	return v.ticks.take(v.provider.now())
+}
+
+// republished takes over what comes with a republish.
+func (v *volume) republished(r Request) {
+	v.mutex.Lock()
+	v.endpoint, v.options = r.Endpoint, r.Options
+	now := v.provider.now()
+	at := v.ticks.tick(now)
+	v.mutex.Unlock()
+	if !at.IsZero() && !v.refresh.Never {
+		v.provider.schedule.wake(v.task, at)
+	}
+}

@@ -1,0 +1,181 @@
+package provider
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+// volume is what one open volume needs to stay fresh.
+type volume struct {
+	provider *Provider
+	session  *session
+	task     *task // refreshTask
+	id, pod  string
+	outputs  []Output
+	refresh  Refresh
+	// isOpen is false until its files are written first.
+	isOpen atomic.Bool
+
+	// These belong to whoever fetches for the volume: Open, then one task at a time.
+	answers answers
+	// written is the hash of what the files hold; stale says that the answers have
+	// changed since.
+	written [sha256.Size]byte
+	stale   bool
+	// serial is the number of the token that was used last.
+	serial int
+	// shown is the serial number of the token that the files show, if they do.
+	shown int
+
+	mutex     sync.Mutex // held for no longer than a look
+	endpoint  Endpoint
+	options   Options
+	ticks     ticks
+	closed    bool
+	trouble   trouble
+	refreshed time.Time // when all was well last
+	leases    int
+}
+
+func newVolume(p *Provider, r Request) *volume {
+	v := &volume{
+		provider: p, id: r.VolumeID, pod: r.Pod, outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
+		answers: answers{}, endpoint: r.Endpoint, options: r.Options,
+	}
+	v.task = newTask(v.refreshTask)
+	return v
+}
+
+// open fetches and renders for the first time.
+func (v *volume) open(ctx context.Context) (contents [][]byte, err error) {
+	v.answers = v.session.takeLeftovers(v.id)
+	err = v.withToken(ctx, true, func(client *vault.Session, g grant) error {
+		contents, err = v.render(ctx, client, g)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	now := v.provider.now()
+	v.written = digest(contents)
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	v.refreshed, v.leases = now, len(v.answers.leased())
+	v.ticks = ticks{opened: now, read: now}
+	return contents, nil
+}
+
+// withToken calls do with the session's token, and once more with a new one if
+// Vault does not know the first any more.
+func (v *volume) withToken(ctx context.Context, urgent bool, do func(*vault.Session, grant) error) error {
+	g, err := v.session.acquire(ctx, urgent)
+	if err != nil {
+		return err
+	}
+	if err = v.connect(g, do); !errors.Is(err, vault.ErrTokenGone) {
+		return err
+	}
+	if g, err = v.session.replace(ctx, g.Serial, urgent); err != nil {
+		return err
+	}
+	return v.connect(g, do)
+}
+
+// connect lends a client for one refresh. Thousands of volumes that kept theirs
+// would hold more memory than their secrets take.
+func (v *volume) connect(g grant, do func(*vault.Session, grant) error) error {
+	v.mutex.Lock()
+	endpoint, options := v.endpoint, v.options
+	v.mutex.Unlock()
+	client, err := v.provider.servers.Resume(endpoint, options, g.Token)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	v.serial = g.Serial
+	v.dropForeign(g)
+	return do(client, g)
+}
+
+// dropForeign forgets leases of another token that an Open which failed left.
+func (v *volume) dropForeign(g grant) {
+	if v.isOpen.Load() {
+		return
+	}
+	for query, each := range v.answers {
+		if each.isLeased() && each.token != g.Serial {
+			delete(v.answers, query)
+		}
+	}
+}
+
+// render renders every output, asking Vault for what the answers lack. Answers
+// that no template uses any more are forgotten.
+func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([][]byte, error) {
+	known := v.answers.forRenderer()
+	used := map[render.Query]bool{}
+	contents := make([][]byte, len(v.outputs))
+	for i, output := range v.outputs {
+		if output.Token {
+			contents[i], v.shown = []byte(g.Token.Secret), g.Serial
+			continue
+		}
+		content, err := v.renderOne(ctx, client, g, output.Template, known, used)
+		if err != nil {
+			return nil, &FileError{Name: output.Template.Name, err: err}
+		}
+		contents[i] = content
+	}
+	v.answers.keep(used)
+	return contents, nil
+}
+
+// maxRounds bounds how deep a template may compute paths from secrets that it
+// has read before: each round answers one more level.
+const maxRounds = 16
+
+// renderOne renders until nothing is missing. A round without an answer to give
+// it a path may ask for less than the next.
+func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, known render.Answers, used map[render.Query]bool) ([]byte, error) {
+	for range maxRounds {
+		result, err := v.provider.renderer.Render(ctx, t, known)
+		if err != nil {
+			return nil, err
+		}
+		if len(result.Missing) == 0 {
+			for _, query := range result.Used {
+				used[query] = true
+			}
+			return result.Output, nil
+		}
+		for _, query := range result.Missing {
+			said, err := ask(ctx, client, query)
+			if err != nil {
+				return nil, err
+			}
+			fresh := &answer{query: query}
+			fresh.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance)
+			v.answers[query], known[query] = fresh, said
+		}
+	}
+	return nil, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
+}
+
+// digest tells one set of contents from another.
+func digest(contents [][]byte) [sha256.Size]byte {
+	h := sha256.New()
+	for _, content := range contents {
+		_ = binary.Write(h, binary.BigEndian, int64(len(content))) // a hash takes everything
+		h.Write(content)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
