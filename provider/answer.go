@@ -21,8 +21,8 @@ type answer struct {
 	// token is the serial number of the token that the lease belongs to.
 	token int
 	due   time.Time // zero for never
-	// failures since Vault last answered.
-	failures int
+	// trouble is why Vault did not answer when it was asked last.
+	trouble trouble
 }
 
 // answers are those of one volume; its files share them, so that two files which
@@ -61,6 +61,16 @@ func (a answers) leased() answers {
 	return all
 }
 
+// failure is why one of them could not be had, nil if all were.
+func (a answers) failure() error {
+	for _, each := range a.inOrder() {
+		if each.trouble.err != nil {
+			return each.trouble.err
+		}
+	}
+	return nil
+}
+
 // next is when the first of them is due, zero for never.
 func (a answers) next() time.Time {
 	var first time.Time
@@ -86,14 +96,11 @@ func (a *answer) wasRenewable() bool { return a.isLeased() && a.said.Secret.Rene
 
 func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.After(now) }
 
-// end is when the answer stops being good, as far as a lease tells.
-func (a *answer) end() time.Time { return a.lease.Expires }
-
 // says takes over what Vault says now, and reports whether templates can see the
 // difference. Of a lease, they do not: it is renewed without rewriting files.
 func (a *answer) says(said render.Answer, refresh Refresh, token int, now time.Time, chance random) (changed bool) {
 	changed = !reflect.DeepEqual(a.said.Names, said.Names) || !sameSecret(a.said, said)
-	a.said, a.token, a.failures = said, token, 0
+	a.said, a.token, a.trouble = said, token, trouble{}
 	a.lease = leaseOf(said, now)
 	a.plan(refresh, now, chance)
 	return changed
@@ -121,9 +128,9 @@ func (a *answer) plan(refresh Refresh, now time.Time, chance random) {
 }
 
 // postpone plans the next attempt after a failure.
-func (a *answer) postpone(longest time.Duration, now time.Time, chance random) {
-	a.failures++
-	a.due = now.Add(backoff(a.failures, longest, now, a.end(), chance))
+func (a *answer) postpone(err error, now time.Time, chance random) {
+	a.trouble.add(err, now, a.lease.Expires, chance)
+	a.due = a.trouble.retry
 }
 
 // ask asks Vault for an answer anew.

@@ -30,34 +30,43 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 }
 
 // update does what is due, each answer by itself: a static secret that is gone
-// must not keep credentials from being renewed.
+// must not keep credentials from being renewed. Why one could not be had is noted
+// with the answer; the error is of what concerns the whole volume.
 func (v *volume) update(ctx context.Context, client *vault.Session, g grant, asked bool) error {
 	var changes []change
-	var failure error
+	var away error
 	for _, each := range v.answers.inOrder() {
 		if !v.wants(each, g, asked) {
 			continue
 		}
 		before := *each
-		changed, err := v.attend(ctx, client, g, each, failure)
+		changed, err := false, away
+		if away == nil {
+			changed, err = v.attend(ctx, client, g, each)
+		}
 		switch {
 		case errors.Is(err, vault.ErrTokenGone), ctx.Err() != nil:
 			return err
 		case err != nil:
-			each.postpone(longestFor(err), v.provider.now(), v.provider.chance)
-			failure = first(failure, err)
+			each.postpone(err, v.provider.now(), v.provider.chance)
 		case changed:
 			v.stale = true
 			changes = append(changes, change{each, before})
 		}
+		if errors.Is(err, ErrUnavailable) {
+			away = err // the others need not wait for Vault as well
+		}
 	}
-	if !v.refresh.Never && v.showsToken() && v.shown != g.Serial {
+	if v.refresh.Never {
+		return nil
+	}
+	if v.showsToken() && v.shown != g.Serial {
 		v.stale = true
 	}
-	if !v.stale || v.refresh.Never {
-		return failure
+	if !v.stale {
+		return nil
 	}
-	return first(failure, v.rewrite(ctx, client, g, changes))
+	return v.rewrite(ctx, client, g, changes)
 }
 
 func first(a, b error) error {
@@ -76,19 +85,15 @@ func (v *volume) wants(each *answer, g grant, asked bool) bool {
 	if v.refresh.Never {
 		return false
 	}
-	return v.isForeign(each, g) && each.failures == 0 || asked && isStatic(each.query, each.said)
+	return v.isForeign(each, g) && each.trouble.err == nil || asked && isStatic(each.query, each.said)
 }
 
 func (v *volume) isForeign(each *answer, g grant) bool {
 	return each.isLeased() && each.token != g.Serial
 }
 
-// attend renews an answer's lease, or asks anew. Once Vault has not answered in
-// this refresh, it is not asked again.
-func (v *volume) attend(ctx context.Context, client *vault.Session, g grant, each *answer, failure error) (changed bool, err error) {
-	if errors.Is(failure, ErrUnavailable) {
-		return false, failure
-	}
+// attend renews an answer's lease, or asks anew.
+func (v *volume) attend(ctx context.Context, client *vault.Session, g grant, each *answer) (changed bool, err error) {
 	if each.lease.Renewable && (v.refresh.Never || !v.isForeign(each, g)) {
 		prolonged, err := v.renewLease(ctx, client, each)
 		if prolonged || err != nil {
@@ -129,7 +134,7 @@ func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *an
 	default:
 		return false, err
 	}
-	each.failures = 0
+	each.trouble = trouble{}
 	each.plan(v.refresh, now, v.provider.chance)
 	return true, nil
 }
@@ -150,7 +155,7 @@ func (v *volume) rewrite(ctx context.Context, client *vault.Session, g grant, ch
 		// that new credentials are written all the same.
 		if v.takeBack(changes, err) {
 			if again, retried := v.render(ctx, client, g); retried == nil {
-				return first(v.replace(again), err)
+				return v.replace(again)
 			}
 		}
 	}
@@ -167,8 +172,8 @@ func (v *volume) takeBack(changes []change, err error) bool {
 			continue
 		}
 		c.now.said = c.before.said
-		c.now.failures = c.before.failures
-		c.now.postpone(longestFor(err), v.provider.now(), v.provider.chance)
+		c.now.trouble = c.before.trouble
+		c.now.postpone(err, v.provider.now(), v.provider.chance)
 		some = true
 	}
 	return some
@@ -200,23 +205,29 @@ func (v *volume) finish(err error) time.Time {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	now := v.provider.now()
-	next := v.answers.next()
 	v.leases = len(v.answers.leased())
+	v.note(first(err, v.answers.failure()), now)
 	if err == nil {
+		v.trouble.over()
+		return v.answers.next()
+	}
+	v.trouble.add(err, now, time.Time{}, v.provider.chance)
+	// What is overdue was not attended to.
+	return earlier(after(v.answers.next(), now), v.trouble.retry)
+}
+
+// note logs where trouble begins and where it ends. The mutex is held.
+func (v *volume) note(failure error, now time.Time) {
+	switch {
+	case failure == nil:
 		v.refreshed = now
-		if v.trouble.over() {
+		if v.failure != nil {
 			v.provider.logger.Info("Volume refreshed again", logVolumeID, v.id, logPod, v.pod)
 		}
-		return next
+	case v.failure == nil:
+		v.provider.logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
 	}
-	if v.trouble.add(err, now, time.Time{}, v.provider.chance) {
-		v.provider.logger.Error(err, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
-	}
-	if v.stale || next.IsZero() || !next.After(now) {
-		// Answers that could not be asked for, or not be written.
-		return earlier(after(next, now), v.trouble.retry)
-	}
-	return next
+	v.failure = failure
 }
 
 // after is a time if it is still to come.

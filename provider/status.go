@@ -47,7 +47,7 @@ func (v *volume) status() Status {
 	return Status{
 		VolumeID: v.id, Pod: v.pod, Refreshed: v.refreshed, Leases: v.leases,
 		Next:         earlier(v.provider.schedule.planned(v.task), v.provider.schedule.planned(s.task)),
-		Err:          first(v.trouble.err, sessionErr),
+		Err:          first(v.failure, sessionErr),
 		TokenExpires: expires,
 	}
 }

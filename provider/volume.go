@@ -41,7 +41,8 @@ type volume struct {
 	options   Options
 	ticks     ticks
 	closed    bool
-	trouble   trouble
+	trouble   trouble   // of the volume as a whole
+	failure   error     // of anything
 	refreshed time.Time // when all was well last
 	leases    int
 }

@@ -1,0 +1,171 @@
+package provider
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// playedVault is a Vault whose time is the test's: a real one's cannot be moved,
+// and the lifetimes of days are what is tested here. It knows logins, a static
+// secret, credentials with leases, and their renewal and end.
+type playedVault struct {
+	*httptest.Server
+	clock clock.Clock
+
+	mutex              sync.Mutex
+	tokenTTL, tokenMax time.Duration
+	leaseTTL, leaseMax time.Duration
+	fixedTokens        bool   // the policy "default" is withheld
+	down               bool   // no answer is of use
+	static             string // value of kv/static; empty for a missing secret
+	tokens             map[string]*lifetime
+	leases             map[string]*lifetime
+	counts             map[string]int
+	names              int
+}
+
+// lifetime is a token or a lease.
+type lifetime struct {
+	expires, latest time.Time
+	token           string
+}
+
+func startPlayedVault(t *testing.T, clock clock.Clock) *playedVault {
+	t.Helper()
+	v := &playedVault{
+		clock: clock, tokenTTL: time.Hour, tokenMax: 768 * time.Hour, leaseTTL: 20 * time.Second, leaseMax: time.Minute,
+		static: "first", tokens: map[string]*lifetime{}, leases: map[string]*lifetime{}, counts: map[string]int{},
+	}
+	v.Server = httptest.NewServer(v)
+	t.Cleanup(v.Close)
+	return v
+}
+
+// change does something to the played Vault between two requests.
+func (v *playedVault) change(do func()) {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	do()
+}
+
+func (v *playedVault) count(what string) int {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	return v.counts[what]
+}
+
+// opens tells whether a database would let the holder of credentials in.
+func (v *playedVault) opens(credentials string) bool {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	lease := v.leases[credentials]
+	return v.alive(lease) && v.alive(v.tokens[lease.token])
+}
+
+func (v *playedVault) alive(l *lifetime) bool { return l != nil && v.clock.Now().Before(l.expires) }
+
+func (v *playedVault) newLifetime(ttl, longest time.Duration, token string) *lifetime {
+	now := v.clock.Now()
+	return &lifetime{expires: now.Add(min(ttl, longest)), latest: now.Add(longest), token: token}
+}
+
+func (v *playedVault) prolong(l *lifetime, ttl time.Duration) {
+	l.expires = v.clock.Now().Add(min(ttl, l.latest.Sub(v.clock.Now())))
+}
+
+func (v *playedVault) seconds(l *lifetime) int {
+	return int(l.expires.Sub(v.clock.Now()) / time.Second)
+}
+
+// ServeHTTP implements http.Handler.
+func (v *playedVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	body := map[string]any{}
+	_ = json.NewDecoder(r.Body).Decode(&body) // many requests have none
+	if v.down {
+		// Not 503, which opens the circuit: that has a clock of its own.
+		respondErrors(w, http.StatusInternalServerError, "storage is away")
+		return
+	}
+	v.counts[path]++
+	token := r.Header.Get("X-Vault-Token")
+	if path != "auth/jwt/login" && !v.alive(v.tokens[token]) {
+		respondErrors(w, http.StatusForbidden, "permission denied", "invalid token")
+		return
+	}
+	v.serve(w, path, token, body)
+}
+
+func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[string]any) {
+	switch path {
+	case "auth/jwt/login":
+		if jwt := body["jwt"]; jwt == "old" {
+			respondErrors(w, http.StatusForbidden, "token is expired")
+			return
+		}
+		v.names++
+		token = fmt.Sprintf("hvs.canary-%d", v.names)
+		v.tokens[token] = v.newLifetime(v.tokenTTL, v.tokenMax, "")
+		v.answerToken(w, token)
+	case "auth/token/renew-self":
+		if v.fixedTokens {
+			respondErrors(w, http.StatusForbidden, "permission denied")
+			return
+		}
+		v.prolong(v.tokens[token], v.tokenTTL)
+		v.answerToken(w, token)
+	case "auth/token/revoke-self":
+		delete(v.tokens, token)
+		w.WriteHeader(http.StatusNoContent)
+	case "sys/leases/renew":
+		lease := v.leases[fmt.Sprint(body["lease_id"])]
+		if !v.alive(lease) || !v.alive(v.tokens[lease.token]) {
+			respondErrors(w, http.StatusBadRequest, "lease not found")
+			return
+		}
+		v.prolong(lease, v.leaseTTL)
+		respond(w, map[string]any{"lease_id": body["lease_id"], "lease_duration": v.seconds(lease), "renewable": true})
+	case "database/creds/app":
+		v.names++
+		id := fmt.Sprintf("lease-%d", v.names)
+		v.leases[id] = v.newLifetime(v.leaseTTL, v.leaseMax, token)
+		respond(w, map[string]any{"lease_id": id, "lease_duration": v.seconds(v.leases[id]), "renewable": true, "data": map[string]any{"username": id}})
+	case "kv/static":
+		if v.static == "" {
+			respondErrors(w, http.StatusNotFound)
+			return
+		}
+		respond(w, map[string]any{"data": map[string]any{"value": v.static}, "lease_duration": 2764800})
+	case "transit/encrypt/app":
+		v.names++
+		respond(w, map[string]any{"data": map[string]any{"ciphertext": fmt.Sprintf("vault:v1:%d", v.names)}})
+	default:
+		respondErrors(w, http.StatusForbidden, "permission denied")
+	}
+}
+
+func (v *playedVault) answerToken(w http.ResponseWriter, token string) {
+	respond(w, map[string]any{"auth": map[string]any{
+		"client_token": token, "accessor": "a", "lease_duration": v.seconds(v.tokens[token]), "renewable": true,
+	}})
+}
+
+func respond(w http.ResponseWriter, content map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(content) // the client is gone
+}
+
+func respondErrors(w http.ResponseWriter, status int, words ...string) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": words}) // the client is gone
+}
