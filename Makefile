@@ -46,6 +46,7 @@ fuzz: ## Fuzz each parser for 30 s
 	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 30s
 	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 30s
 	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 30s
+	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 30s
 
 demo: ## From nothing to a pod that reads a Vault secret; KEEP=1 leaves the cluster up
 	@$(LAB) demo $(if $(KEEP),--keep)

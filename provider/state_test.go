@@ -1,0 +1,117 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/vault"
+)
+
+var update = flag.Bool("update", false, "write the golden files of the current version of the state")
+
+func sampleAnswers() answers {
+	read := render.Query{Verb: render.Read, Path: "database/creds/app"}
+	write := render.NewWrite("pki/issue/app", map[string]string{"common_name": "app", "ttl": "1h"})
+	list := render.Query{Verb: render.List, Path: "kv"}
+	return answers{
+		read: {query: read, said: render.Answer{Secret: &api.Secret{
+			RequestID: "r", LeaseID: "database/creds/app/1", LeaseDuration: 20, Renewable: true, Warnings: []string{"w"},
+			Data: map[string]any{"username": "u", "<n>": json.Number("1.50"), "none": nil, "list": []any{json.Number("1"), "x", true}},
+		}}, lease: newTerm(start, 20*time.Second, true), token: 2, due: start.Add(6 * time.Second)},
+		write: {query: write, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "expiration": json.Number("1767330245")}}}, token: 2},
+		list:  {query: list, said: render.Answer{Names: []string{"a", "b"}}, token: 2, due: start.Add(time.Minute)},
+	}
+}
+
+func sampleRecords() map[string]record {
+	sum := digest([][]byte{[]byte("content")})
+	with := means{
+		Endpoint: Endpoint{Address: "https://vault:8200", Proxy: "http://proxy", ServerName: "vault", SkipVerify: true, CACert: "CA", ClientCert: "cert", ClientKey: "key"},
+		Options:  Options{Namespace: "ns", Timeout: time.Second, MaxRetries: -1, MinBackoff: time.Second, MaxBackoff: time.Minute},
+		Login:    Login{Mount: "auth/jwt", Role: "app", JWT: "jwt", Audience: "vault", RoleID: "r", SecretID: "s", ServiceAccount: "default/app"},
+	}
+	held := grant{Serial: 2, Token: vault.Token{Secret: "hvs.x", TTL: time.Hour, Renewable: true}, Term: newTerm(start, time.Hour, true), Due: start.Add(20 * time.Minute)}
+	return map[string]record{
+		"volume": &volumeRecord{
+			Version: stateVersion, VolumeID: "csi-1", Pod: "default/app", Session: "k", Endpoint: with.Endpoint, Options: with.Options,
+			Outputs: []Output{{Template: Template{Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true}}, {Template: Template{Name: "token"}, Token: true}},
+			Refresh: Refresh{Never: true, Interval: time.Minute, Threshold: 0.5, KeepToken: true},
+			Answers: encodeAnswers(sampleAnswers()), Written: sum[:], Stale: true, Shown: 2, Refreshed: start,
+		},
+		"session":    &sessionRecord{Version: stateVersion, Key: "k", Means: with, Serial: 2, Grants: []grant{held}, Revoke: true},
+		"revocation": &revocationRecord{Version: stateVersion, Means: with, Grant: held},
+	}
+}
+
+func newRecord(kind string) record {
+	return map[string]record{"volume": &volumeRecord{}, "session": &sessionRecord{}, "revocation": &revocationRecord{}}[kind]
+}
+
+// Records as each version wrote them, all of which must be read as what they
+// meant. A change that breaks an old one needs a new version beside it, not a new
+// golden file.
+func TestStateOfEachVersionIsRead(t *testing.T) {
+	t.Parallel()
+	for kind, want := range sampleRecords() {
+		path := filepath.Join("testdata", "state-v1", kind+".json")
+		if *update {
+			var indented bytes.Buffer
+			if err := json.Indent(&indented, encode(want), "", "  "); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, append(indented.Bytes(), '\n'), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := newRecord(kind)
+		if err := decode(text, got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, %v\nwant %+v", kind, got, err, want)
+		}
+	}
+}
+
+func TestAnswersSurviveTheState(t *testing.T) {
+	t.Parallel()
+	if got := decodeAnswers(encodeAnswers(sampleAnswers())); !reflect.DeepEqual(got, sampleAnswers()) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// FuzzDecodeState looks for a record that takes the process down, or that is not
+// the same once it was saved again.
+func FuzzDecodeState(f *testing.F) {
+	for _, r := range sampleRecords() {
+		f.Add(encode(r))
+	}
+	f.Add([]byte(`{"Version":1,"VolumeID":"v","Session":"s","Outputs":[{}],"Answers":[{"Verb":"write","Path":"\u0000"}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, kind := range []string{"volume", "session", "revocation"} {
+			first := newRecord(kind)
+			if decode(text, first) != nil {
+				continue
+			}
+			again := newRecord(kind)
+			if err := decode(encode(first), again); err != nil {
+				t.Fatalf("a %s does not survive: %v", kind, err)
+			}
+			if v, ok := first.(*volumeRecord); ok {
+				answers := decodeAnswers(v.Answers)
+				answers.next()
+				encodeAnswers(answers)
+			}
+		}
+	})
+}

@@ -1,0 +1,107 @@
+package provider
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTick(t *testing.T) {
+	t.Parallel()
+	at := func(seconds ...int) []time.Duration {
+		var all []time.Duration
+		for _, s := range seconds {
+			all = append(all, time.Duration(s)*time.Second)
+		}
+		return all
+	}
+	tests := map[string]struct {
+		resumed     bool
+		republishes []time.Duration
+		want        []time.Duration // when static secrets are read
+	}{
+		"the kubelet's own pace":        {false, at(60, 130, 220, 283), nil},
+		"the pod's start":               {false, at(1, 2, 4, 9), nil},
+		"an event":                      {false, at(70, 85), at(85)},
+		"an event soon after the start": {false, at(1, 20), at(20)},
+		"after an event, the pace":      {false, at(70, 85, 150, 220), at(85)},
+		"a crash loop":                  {false, at(20, 21, 22, 23, 40, 41, 60), at(20, 30, 40, 50, 60)},
+		"after a restart of the driver": {true, at(5, 70), nil},
+		"an event after such a restart": {true, at(5, 15), at(15)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ticks := ticks{opened: start, read: start}
+			if test.resumed {
+				ticks.opened, ticks.read = time.Time{}, time.Time{}
+			}
+			var planned time.Time
+			var got []time.Duration
+			look := func(now time.Time) {
+				if !planned.IsZero() && !planned.After(now) {
+					if !ticks.take(planned) {
+						t.Errorf("planned for %s, it is not taken", planned.Sub(start))
+					}
+					got = append(got, planned.Sub(start))
+					planned = time.Time{}
+				}
+			}
+			for _, after := range test.republishes {
+				now := start.Add(after)
+				look(now)
+				if at := ticks.tick(now); !at.IsZero() {
+					planned = earlier(planned, at)
+				}
+				look(now)
+			}
+			look(start.Add(time.Hour))
+			if len(got) != len(test.want) {
+				t.Fatalf("read at %v, want %v", got, test.want)
+			}
+			for i := range got {
+				if got[i] != test.want[i] {
+					t.Errorf("read at %v, want %v", got, test.want)
+				}
+			}
+		})
+	}
+}
+
+// Annotating a pod makes the kubelet publish again, and the secret is there at
+// once; what reading would create is left alone.
+func TestEventReadsStaticSecrets(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.request("v", staticTemplate, `{{ with secret "transit/encrypt/app" "plaintext=eA==" }}{{ .Data.ciphertext }}{{ end }}`)
+	b.open(r)
+	b.pass(70*time.Second, func() {})
+	b.Republish(r)
+	b.settle()
+	b.requireCount("kv/static", 1)
+	b.vault.change(func() { b.vault.static = "second" })
+	b.pass(20*time.Second, func() {})
+	b.Republish(r)
+	b.settle()
+	b.requireContent("v", "second|vault:v1:2")
+	b.requireCount("kv/static", 2)
+	b.requireCount("transit/encrypt/app", 1)
+}
+
+// The audit test of ten hours, with a kubelet at its usual pace.
+func TestRepublishesCostNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.request("v", staticTemplate)
+	b.open(r)
+	const hours = 10
+	for passed := time.Duration(0); passed < hours*time.Hour; {
+		pause := 60*time.Second + time.Duration(passed.Nanoseconds()%31)*time.Second
+		b.pass(pause, func() {})
+		b.Republish(r)
+		passed += pause
+	}
+	if got := b.vault.count("kv/static"); got < hours*126/10 || got > hours*142/10 {
+		t.Errorf("%d reads", got)
+	}
+	b.requireCount("auth/jwt/login", 1)
+}
