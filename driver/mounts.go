@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
 )
 
 // Store keeps records for the next process, see driver/state.
@@ -55,7 +55,7 @@ type mountedFile struct {
 
 const mountPrefix = "mount-"
 
-var errUnmounted = errors.New("the volume is not mounted any more")
+var errUnmounted = fmt.Errorf("the volume is not mounted any more: %w", provider.ErrClosed)
 
 // NewMounts takes over what an earlier process has mounted.
 func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts, error) {

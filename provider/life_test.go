@@ -198,6 +198,7 @@ func TestFreshLoginIsTriedAtOnce(t *testing.T) {
 func TestOutageLeavesTheFilesAndPasses(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.vault.change(func() { b.vault.leaseMax = 24 * time.Hour })
 	b.open(b.request("v", databaseTemplate, staticTemplate))
 	before := b.files.content("v")
 	b.pass(30*time.Second, func() {})

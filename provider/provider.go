@@ -72,12 +72,13 @@ func New(c Config) *Provider {
 	}
 }
 
-// Stop ends what runs in the background and leaves the volumes to the next
-// process. It revokes what waits for it, for at most the time that ctx leaves.
-// Nothing may be opened or closed any more.
+// Stop lets what runs in the background finish and leaves the volumes to the next
+// process; a credential that Vault has just made would be lost otherwise. Then it
+// revokes what waits for it. All takes at most the time that ctx leaves. Nothing
+// may be opened or closed any more.
 func (p *Provider) Stop(ctx context.Context) {
 	defer p.servers.Close()
-	p.schedule.stop()
+	p.schedule.stop(ctx)
 	p.revocations.stop(ctx)
 }
 

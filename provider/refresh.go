@@ -22,7 +22,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		return v.update(own, client, g, asked)
 	})
 	defer v.save()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		// The volume closes, or the process ends: nobody is to hear of it.
 		return time.Time{}
 	}

@@ -120,8 +120,8 @@ type Renderer interface {
 
 // Files takes the refreshed content of volumes. It may be used concurrently.
 type Files interface {
-	// Replace swaps all files of a volume at once, in the order of its outputs. It
-	// fails for a volume that is not there any more.
+	// Replace swaps all files of a volume at once, in the order of its outputs. The
+	// error is ErrClosed for a volume that is not there any more.
 	Replace(volumeID string, contents [][]byte) error
 }
 

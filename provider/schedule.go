@@ -18,11 +18,21 @@ type schedule struct {
 	done   chan struct{}
 	moved  chan struct{} // holds one: the dispatcher looks again
 
-	mutex    sync.Mutex
-	waiting  taskHeap
-	running  int
-	draining bool
+	mutex   sync.Mutex
+	waiting taskHeap
+	running int
+	ending  ending
 }
+
+// ending is whether a schedule goes on: for ever, until nothing is due, or until
+// nothing runs.
+type ending int
+
+const (
+	goOn ending = iota
+	afterDue
+	afterRunning
+)
 
 // task is something to do, again and again. Its fields belong to the schedule.
 type task struct {
@@ -41,7 +51,7 @@ func newTask(run func(ctx context.Context) time.Time) *task {
 	return &task{run: run, index: notWaiting}
 }
 
-// startSchedule dispatches until stop or drain. Tasks get a context that ends then.
+// startSchedule dispatches until stop or drain.
 func startSchedule(clock clock.Clock, workers int) *schedule {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &schedule{clock: clock, cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}, 1)}
@@ -49,23 +59,24 @@ func startSchedule(clock clock.Clock, workers int) *schedule {
 	return s
 }
 
-// stop cancels what runs and waits for it.
-func (s *schedule) stop() {
-	s.cancel()
-	<-s.done
-}
+// stop starts nothing more, and waits for what runs. When ctx ends, so do the
+// contexts of the tasks.
+func (s *schedule) stop(ctx context.Context) { s.end(ctx, afterRunning) }
 
-// drain runs what is due by now, at the longest until ctx ends, and stops.
-func (s *schedule) drain(ctx context.Context) {
+// drain runs what is due by now, and stops.
+func (s *schedule) drain(ctx context.Context) { s.end(ctx, afterDue) }
+
+func (s *schedule) end(ctx context.Context, how ending) {
 	s.mutex.Lock()
-	s.draining = true
+	s.ending = how
 	s.mutex.Unlock()
 	s.look()
 	select {
 	case <-s.done:
 	case <-ctx.Done():
 	}
-	s.stop()
+	s.cancel()
+	<-s.done
 }
 
 // wake makes a task run at a time, or before if it is planned so already.
@@ -143,11 +154,14 @@ func (s *schedule) dispatch(ctx context.Context, workers int) {
 func (s *schedule) pop(ctx context.Context) (due *task, own context.Context, next time.Time, ended bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if s.ending == afterRunning {
+		return nil, nil, next, s.running == 0
+	}
 	if len(s.waiting) == 0 || s.waiting[0].at.After(s.clock.Now()) {
 		if len(s.waiting) > 0 {
 			next = s.waiting[0].at
 		}
-		return nil, nil, next, s.draining && s.running == 0
+		return nil, nil, next, s.ending == afterDue && s.running == 0
 	}
 	due = heap.Pop(&s.waiting).(*task)
 	due.at = time.Time{}

@@ -16,7 +16,7 @@ func TestScheduleRunsTasksInTheOrderTheyAreDue(t *testing.T) {
 	t.Parallel()
 	clock := clocktesting.NewFakeClock(start)
 	s := startSchedule(clock, 1)
-	defer s.stop()
+	defer s.stop(t.Context())
 	ran := make(chan int)
 	for _, i := range []int{3, 1, 2} {
 		s.wake(newTask(func(context.Context) time.Time {
@@ -36,7 +36,7 @@ func TestScheduleRunsATaskAgainWhenItSaysSo(t *testing.T) {
 	t.Parallel()
 	clock := clocktesting.NewFakeClock(start)
 	s := startSchedule(clock, 2)
-	defer s.stop()
+	defer s.stop(t.Context())
 	ran := make(chan time.Time)
 	again := newTask(func(context.Context) time.Time {
 		now := clock.Now()
@@ -57,7 +57,7 @@ func TestScheduleRunsATaskAgainWhenItSaysSo(t *testing.T) {
 func TestScheduleWakesOnlyEarlier(t *testing.T) {
 	t.Parallel()
 	s := startSchedule(clocktesting.NewFakeClock(start), 1)
-	defer s.stop()
+	defer s.stop(t.Context())
 	sleeper := newTask(func(context.Context) time.Time { return time.Time{} })
 	for _, step := range []struct{ at, want time.Duration }{{time.Hour, time.Hour}, {2 * time.Hour, time.Hour}, {time.Minute, time.Minute}} {
 		s.wake(sleeper, start.Add(step.at))
@@ -71,7 +71,7 @@ func TestScheduleWakesOnlyEarlier(t *testing.T) {
 func TestScheduleWakesATaskThatRuns(t *testing.T) {
 	t.Parallel()
 	s := startSchedule(clock.RealClock{}, 4)
-	defer s.stop()
+	defer s.stop(t.Context())
 	var inside atomic.Int32
 	entered, leave := make(chan struct{}), make(chan struct{})
 	busy := newTask(func(context.Context) time.Time {
@@ -98,7 +98,7 @@ func TestScheduleBoundsItsWorkers(t *testing.T) {
 	t.Parallel()
 	const workers, tasks = 3, 20
 	s := startSchedule(clock.RealClock{}, workers)
-	defer s.stop()
+	defer s.stop(t.Context())
 	var running, most atomic.Int32
 	var all sync.WaitGroup
 	all.Add(tasks)
@@ -127,7 +127,7 @@ func TestScheduleBoundsItsWorkers(t *testing.T) {
 func TestScheduleRemoveEndsTheRun(t *testing.T) {
 	t.Parallel()
 	s := startSchedule(clock.RealClock{}, 1)
-	defer s.stop()
+	defer s.stop(t.Context())
 	entered, left := make(chan struct{}), make(chan struct{})
 	endless := newTask(func(ctx context.Context) time.Time {
 		close(entered)
@@ -178,5 +178,36 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("it never happened")
 		case <-tick.C:
 		}
+	}
+}
+
+// A task that runs when the process ends has time to finish, and no other starts.
+func TestScheduleStopLetsTasksFinish(t *testing.T) {
+	t.Parallel()
+	s := startSchedule(clock.RealClock{}, 2)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	finished := false
+	s.wake(newTask(func(ctx context.Context) time.Time {
+		close(entered)
+		<-leave
+		finished = ctx.Err() == nil
+		return time.Now()
+	}), time.Now())
+	<-entered
+	stopped := make(chan struct{})
+	go func() {
+		s.stop(t.Context())
+		close(stopped)
+	}()
+	waitFor(t, func() bool {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		return s.ending == afterRunning
+	})
+	s.wake(newTask(func(context.Context) time.Time { t.Error("a task starts after the end"); return time.Time{} }), time.Now())
+	close(leave)
+	<-stopped
+	if !finished {
+		t.Error("the task was cut short")
 	}
 }

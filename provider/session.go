@@ -55,7 +55,8 @@ type grant struct {
 }
 
 var (
-	errClosed = errors.New("the volume is closed")
+	// ErrClosed is a volume that is gone.
+	ErrClosed = errors.New("the volume is closed")
 	errKept   = errors.New("the volume is not refreshed, and its Vault token has ended")
 )
 
@@ -159,7 +160,7 @@ func (s *session) mayLogIn(urgent bool) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.closed {
-		return errClosed
+		return ErrClosed
 	}
 	if s.serial > 0 && !s.refreshesLocked() {
 		return errKept
@@ -202,7 +203,7 @@ func (s *session) take(token vault.Token) (grant, error) {
 	if s.closed {
 		// The last volume went while Vault made the token.
 		s.provider.revocations.add(s.means, g)
-		return grant{}, errClosed
+		return grant{}, ErrClosed
 	}
 	s.grants = append(s.grants, g)
 	s.recoverLocked()
