@@ -186,6 +186,9 @@ func (s *schedule) execute(ctx context.Context, t *task) {
 	}
 }
 
+// jump is more time than passes between two looks at a clock.
+const jump = 100 * time.Millisecond
+
 // sleep waits until a time, or until something moved.
 func (s *schedule) sleep(ctx context.Context, until time.Time) {
 	if until.IsZero() {
@@ -195,10 +198,12 @@ func (s *schedule) sleep(ctx context.Context, until time.Time) {
 		}
 		return
 	}
-	timer := s.clock.NewTimer(until.Sub(s.clock.Now()))
+	now := s.clock.Now()
+	timer := s.clock.NewTimer(until.Sub(now))
 	defer timer.Stop()
-	// Time may have passed between the two looks at the clock.
-	if !s.clock.Now().Before(until) {
+	// Time may have passed since the last look at the clock. If it has jumped before
+	// the timer was there, that would come late by as much.
+	if again := s.clock.Now(); !again.Before(until) || again.Sub(now) > jump {
 		return
 	}
 	select {
