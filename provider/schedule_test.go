@@ -170,11 +170,13 @@ func TestScheduleDrainRunsWhatIsDue(t *testing.T) {
 // waitFor polls for what another goroutine is about to do.
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		select {
-		case <-t.Context().Done():
+		case <-ctx.Done():
 			t.Fatal("it never happened")
 		case <-tick.C:
 		}
