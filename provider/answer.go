@@ -103,6 +103,7 @@ func (a *answer) says(said render.Answer, refresh Refresh, token int, now time.T
 	a.said, a.token, a.trouble = said, token, trouble{}
 	a.lease = leaseOf(said, now)
 	a.plan(refresh, now, chance)
+	a.due = notBefore(now.Add(shortestRest), a.due)
 	return changed
 }
 

@@ -103,17 +103,33 @@ func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time
 	switch {
 	case !isStatic(query, answer) && !ends:
 		return time.Time{}
+	case ends && answer.Secret.LeaseID != "":
+		return now.Add(max(anew, shortestRest))
 	case !isStatic(query, answer):
-		return now.Add(anew)
+		// What ends by the clock looks over at once to a node whose clock is wrong.
+		return now.Add(max(anew, MinInterval))
 	case ends:
 		return now.Add(max(min(anew, r.interval(chance)), MinInterval))
 	}
 	return now.Add(r.interval(chance))
 }
 
+// shortestRest keeps what Vault grants for no time at all from being asked for
+// without a pause.
+const shortestRest = time.Second
+
+// notBefore is a time, but zero stays never.
+func notBefore(earliest, t time.Time) time.Time {
+	if !t.IsZero() && t.Before(earliest) {
+		return earliest
+	}
+	return t
+}
+
 // isStatic tells what may be read at any time, since reading it creates nothing.
 func isStatic(query render.Query, answer render.Answer) bool {
-	return query.Verb != render.Write && (answer.Secret == nil || answer.Secret.LeaseID == "")
+	reads := query.Verb == render.Read || query.Verb == render.List
+	return reads && (answer.Secret == nil || answer.Secret.LeaseID == "")
 }
 
 // interval is jittered like consul-template's, which treats a static secret as a

@@ -79,11 +79,20 @@ func (s *session) update(g grant) {
 	s.saveLocked()
 }
 
+func (s *session) retry() time.Time {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.trouble.retry
+}
+
 // succeed logs in for a token that follows an old one, whose leases stay until
 // the old one ends by itself: the volumes replace them first.
 func (s *session) succeed(ctx context.Context, old grant) time.Time {
-	if err := s.mayLogIn(true); err != nil {
+	switch err := s.mayLogIn(false); {
+	case errors.Is(err, ErrClosed), errors.Is(err, errKept):
 		return time.Time{} // nobody needs another token
+	case err != nil:
+		return s.retry()
 	}
 	next, err := s.logIn(ctx)
 	if err != nil {

@@ -2,9 +2,6 @@ package provider
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,13 +36,6 @@ type session struct {
 	trouble   trouble
 }
 
-// means are what a login takes.
-type means struct {
-	Endpoint Endpoint
-	Options  Options
-	Login    Login
-}
-
 // grant is a Vault token in use.
 type grant struct {
 	Serial int
@@ -59,25 +49,6 @@ var (
 	ErrClosed = errors.New("the volume is closed")
 	errKept   = errors.New("the volume is not refreshed, and its Vault token has ended")
 )
-
-// sessionKey names what volumes must have in common to share a token. It leaves
-// certificates and service-account tokens out, which change during a pod's life.
-func sessionKey(r Request) string {
-	parts, err := json.Marshal([]any{
-		r.PodUID, r.Endpoint.Address, r.Endpoint.Proxy, r.Endpoint.ServerName, r.Endpoint.SkipVerify, r.Options.Namespace,
-		r.Login.Mount, r.Login.Role, r.Login.Audience, r.Login.RoleID,
-	})
-	if err != nil {
-		panic(err) // strings and a bool cannot fail
-	}
-	return hash(parts)
-}
-
-// hash makes a key for the store of something that has any length and characters.
-func hash(text []byte) string {
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
-}
 
 func newSession(p *Provider, key string) *session {
 	s := &session{provider: p, key: key, turn: make(chan struct{}, 1), volumes: map[string]*volume{}, leftovers: map[string]answers{}}
@@ -154,76 +125,6 @@ func (s *session) drop(gone int) {
 	}
 }
 
-// mayLogIn says why not, if not: nobody would use the token, or Vault has refused
-// the last login and it is early for another.
-func (s *session) mayLogIn(urgent bool) error {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	if s.serial > 0 && !s.refreshesLocked() {
-		return errKept
-	}
-	if !urgent && s.trouble.retry.After(s.provider.now()) {
-		return s.trouble.err
-	}
-	return nil
-}
-
-func (s *session) refreshesLocked() bool {
-	for _, v := range s.volumes {
-		if !v.refresh.Never {
-			return true
-		}
-	}
-	return false
-}
-
-// logIn brings a new token. The turn is held.
-func (s *session) logIn(ctx context.Context) (grant, error) {
-	s.mutex.Lock()
-	with := s.means
-	s.mutex.Unlock()
-	brought, err := s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
-	if err != nil {
-		return grant{}, err
-	}
-	defer brought.Close()
-	return s.take(brought.Token())
-}
-
-func (s *session) take(token vault.Token) (grant, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	now := s.provider.now()
-	s.serial++
-	g := grant{Serial: s.serial, Token: token, Term: newTerm(now, token.TTL, token.Renewable)}
-	g.Due = g.Term.due(now, s.provider.chance)
-	if s.closed {
-		// The last volume went while Vault made the token.
-		s.provider.revocations.add(s.means, g)
-		return grant{}, ErrClosed
-	}
-	s.grants = append(s.grants, g)
-	s.recoverLocked()
-	s.saveLocked()
-	if !g.Due.IsZero() {
-		s.provider.schedule.wake(s.task, g.Due)
-	}
-	s.wakeLocked(now)
-	return g, nil
-}
-
-// wakeLocked has the open volumes look for what they need.
-func (s *session) wakeLocked(now time.Time) {
-	for _, v := range s.volumes {
-		if v.isOpen.Load() {
-			s.provider.schedule.wake(v.task, now)
-		}
-	}
-}
-
 // takeLeftovers returns what an Open of the volume that failed has left. Templates
 // that fail again and again would otherwise make new credentials each time.
 func (s *session) takeLeftovers(volumeID string) answers {
@@ -237,22 +138,6 @@ func (s *session) takeLeftovers(volumeID string) answers {
 	}
 	delete(s.leftovers, volumeID)
 	return left
-}
-
-// equip takes over fresh means to log in, and tries them if those before failed.
-func (s *session) equip(m means) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.means == m || s.closed {
-		return
-	}
-	s.means = m
-	s.saveLocked()
-	if s.trouble.err == nil {
-		return
-	}
-	s.trouble.retry = time.Time{}
-	s.provider.schedule.wake(s.task, s.provider.now())
 }
 
 // fail notes why there is no token, or why it is not renewed, and returns when

@@ -1,0 +1,99 @@
+package provider
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An outage that outlasts the leases: the last files stay, and once Vault is back
+// new credentials come within the longest wait.
+func TestOutageLeavesTheFilesAndPasses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.vault.change(func() { b.vault.leaseMax = 24 * time.Hour })
+	b.open(b.request("v", databaseTemplate, staticTemplate))
+	before := b.files.content("v")
+	b.pass(30*time.Second, func() {})
+	b.vault.change(func() { b.vault.down = true })
+	b.pass(10*time.Minute, func() {})
+	if got := b.files.content("v"); got != before {
+		t.Errorf("in the outage, the files changed to %q", got)
+	}
+	if status := b.Volumes()[0]; !errors.Is(status.Err, ErrUnavailable) || status.Next.IsZero() {
+		t.Errorf("the status is %+v", status)
+	}
+	b.vault.change(func() { b.vault.down = false })
+	b.pass(time.Minute, func() {})
+	username, _, _ := strings.Cut(b.files.content("v"), "|")
+	if !b.vault.opens(username) {
+		t.Error("a minute after the outage, the credentials are dead")
+	}
+	b.requireCount("database/creds/app", 2)
+	if status := b.Volumes()[0]; status.Err != nil {
+		t.Errorf("the volume's error is %v", status.Err)
+	}
+	if got := strings.Count(b.logs.String(), "Volume refreshed again"); got != 1 {
+		t.Errorf("the recovery is logged %d times", got)
+	}
+}
+
+// One secret that is gone must not stop the rotation of the others.
+func TestMissingSecretDoesNotStopCredentials(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.request("v", databaseTemplate, staticTemplate))
+	b.vault.change(func() { b.vault.static = "" })
+	b.pass(20*time.Minute, func() {
+		username, static, _ := strings.Cut(b.files.content("v"), "|")
+		if !b.vault.opens(username) || static != "first" {
+			t.Fatalf("after %s the file holds %q %q", b.time.Now().Sub(start), username, static)
+		}
+	})
+	if err := b.Volumes()[0].Err; !errors.Is(err, ErrNotFound) {
+		t.Errorf("the volume's error is %v", err)
+	}
+}
+
+// A static secret that no longer fits its template keeps its old value, and new
+// credentials are written all the same.
+func TestTemplateThatNoLongerFits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.vault.change(func() { b.vault.static = "x:first" })
+	b.open(b.request("v", databaseTemplate, `{{ with secret "kv/static" }}{{ index (.Data.value | split ":") 1 }}{{ end }}`))
+	b.vault.change(func() { b.vault.static = "nothing" })
+	b.pass(20*time.Minute, func() {
+		username, static, _ := strings.Cut(b.files.content("v"), "|")
+		if !b.vault.opens(username) || static != "first" {
+			t.Fatalf("after %s the file holds %q %q", b.time.Now().Sub(start), username, static)
+		}
+	})
+	if err := b.Volumes()[0].Err; !errors.Is(err, ErrData) {
+		t.Errorf("the volume's error is %v", err)
+	}
+	b.vault.change(func() { b.vault.static = "x:second" })
+	b.pass(longestBackoff*5/4, func() {})
+	if _, static, _ := strings.Cut(b.files.content("v"), "|"); static != "second" {
+		t.Errorf("mended, the file holds %q", static)
+	}
+}
+
+// Content that could not be written is written later, without asking Vault again.
+func TestFullVolumeIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.request("v", staticTemplate))
+	b.files.fail(errors.New("the files do not fit into the volume"))
+	b.vault.change(func() { b.vault.static = "second" })
+	b.pass(5*time.Minute, func() {})
+	b.requireContent("v", "first")
+	b.requireCount("kv/static", 2)
+	b.end()
+	b.begin() // and it is not forgotten
+	b.files.fail(nil)
+	b.pass(10*time.Second, func() {})
+	b.requireContent("v", "second")
+	b.requireCount("kv/static", 2)
+}
