@@ -36,6 +36,9 @@ type Translator struct {
 	// AllowUnknownPerms turns the refusal of permissions that belong to no file
 	// into a warning.
 	AllowUnknownPerms bool
+	// ForbidToken refuses agent-inject-token: the driver has a setting of its own for
+	// volumes that are written by hand (--forbid-token-file).
+	ForbidToken bool
 	// AllowQuit turns the refusal of agent-enable-quit into a warning.
 	AllowQuit bool
 	// UncheckedTemplates leaves the text of templates alone. The driver sets it:

@@ -1,6 +1,7 @@
 package annotation
 
 import (
+	"path"
 	"strings"
 	"unicode"
 
@@ -9,8 +10,9 @@ import (
 )
 
 const (
-	verbSecret   = "secret"
-	verbTemplate = "template"
+	verbSecret      = "secret"
+	verbTemplate    = "template"
+	verbTemplateKey = "template-key"
 )
 
 // readContent chooses among the annotations that say what a file holds, as the
@@ -33,7 +35,7 @@ func (r *reading) readContent(f *file) bool {
 		return false
 	case r.values[familyTemplateFile+f.suffix] != "":
 		r.reportUnread(familyTemplate+f.suffix, "is empty and not used; remove it")
-		r.refuseTemplateFile(f)
+		r.readTemplateFile(f)
 	case hasSecret:
 		r.reportUnread(familyTemplate+f.suffix, "is empty, so the built-in template writes the file; remove it")
 		r.reportUnread(familyTemplateFile+f.suffix, "is empty, so the built-in template writes the file; remove it")
@@ -65,13 +67,13 @@ func (r *reading) isTwofold(f *file) bool {
 // splice puts the path into the built-in template as the injector does, without
 // escaping it. So a path may close its quotes and go on with arguments:
 // pki/issue/r" "common_name=x
-func (r *reading) splice(f *file, path string) {
+func (r *reading) splice(f *file, secret string) {
 	special := func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }
-	if !strings.ContainsFunc(path, special) {
-		f.attributes[verbSecret] = attribute{path, f.origin}
+	if !strings.ContainsFunc(secret, special) {
+		f.attributes[verbSecret] = attribute{secret, f.origin}
 		return
 	}
-	text := r.defaultTemplate().Text(path)
+	text := r.defaultTemplate().Text(secret)
 	f.attributes[verbTemplate] = attribute{text, f.origin}
 	if r.settings.UncheckedTemplates {
 		return
@@ -81,28 +83,36 @@ func (r *reading) splice(f *file, path string) {
 	}
 }
 
-// refuseTemplateFile: the files of the agent's container are not in the pod.
-func (r *reading) refuseTemplateFile(f *file) {
+// readTemplateFile takes a key of agent-extra-secret, which becomes the volume's
+// Secret. Other files of the agent's container are not in the pod.
+func (r *reading) readTemplateFile(f *file) {
 	f.origin = familyTemplateFile + f.suffix
-	f.refused = true
-	path := r.values[f.origin]
-	if isBelow(path, "/vault/custom") || r.isCopied(path) {
-		lacking(familyTemplateFile+"X")(r, f.origin, path)
-		return
+	value := r.values[f.origin]
+	extra := r.values[nameExtraSecret]
+	switch {
+	case extraSecret().holds(value) && extra == "":
+		r.refuseFile(f, f.origin, "%s is a key of a Secret that no annotation names; write its name into %s", quote(value), nameExtraSecret)
+	case extraSecret().holds(value) && !isSecretName(extra):
+		f.refused = true // A wrong name is told by its own row.
+	case extraSecret().holds(value):
+		f.attributes[verbTemplateKey] = attribute{path.Base(path.Clean(value)), f.origin}
+	case r.isCopied(value):
+		r.refuseFile(f, f.origin, "the driver reads no volume of the pod; write the template into %s%s or a key of %s", familyTemplate, f.suffix, nameExtraSecret)
+	default:
+		r.refuseFile(f, f.origin, "template file %s is inside the injector's agent image/volume; use %s%s", quote(value), familyTemplate, f.suffix)
 	}
-	r.refuse(f.origin, "template file %s is inside the injector's agent image/volume; use %s%s", quote(path), familyTemplate, f.suffix)
 }
 
 // isCopied says whether the agent would see a ConfigMap or Secret of the pod at
 // the path, through agent-copy-volume-mounts.
-func (r *reading) isCopied(path string) bool {
+func (r *reading) isCopied(file string) bool {
 	for _, container := range r.pod.Spec.Containers {
 		if container.Name != r.values["agent-copy-volume-mounts"] {
 			continue
 		}
 		for _, mount := range container.VolumeMounts {
 			source := r.volumeNamed(mount.Name)
-			if isBelow(path, mount.MountPath) && source != nil {
+			if isBelow(path.Clean(file), path.Clean(mount.MountPath)) && source != nil {
 				return source.ConfigMap != nil || source.Secret != nil || source.Projected != nil
 			}
 		}

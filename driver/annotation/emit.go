@@ -1,6 +1,8 @@
 package annotation
 
 import (
+	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -10,6 +12,7 @@ const (
 	shortestBackoff, longestBackoff = 100 * time.Millisecond, time.Minute
 	shortestTimeout, longestTimeout = 5 * time.Second, 100 * time.Second
 	mostRetries                     = 10
+	shortestInterval                = 10 * time.Second
 )
 
 // emit makes an attribute of a value as it is. The driver's own parser checks it
@@ -29,9 +32,21 @@ func emitWithin(key string, shortest, longest time.Duration) treatment {
 		}
 		length, err := time.ParseDuration(value)
 		if err == nil && length > 0 && (length < shortest || length > longest) {
-			r.warn(name, "the driver fits %s into its bounds; write a value from %s to %s", value, shortest, longest)
+			r.warn(name, "the driver fits %s into its bounds; write a value %s", value, bounds(shortest, longest))
 		}
 	}
+}
+
+func bounds(shortest, longest time.Duration) string {
+	if longest == math.MaxInt64 {
+		return fmt.Sprintf("of at least %s", shortest)
+	}
+	return fmt.Sprintf("from %s to %s", shortest, longest)
+}
+
+// emitInterval has no upper bound: who never wants a secret read again may say so.
+func emitInterval(r *reading, name, value string) {
+	emitWithin("static-secret-render-interval", shortestInterval, math.MaxInt64)(r, name, value)
 }
 
 func emitRetries(r *reading, name, value string) {

@@ -22,7 +22,9 @@ type file struct {
 	mount, destination string
 	// attributes are by verb: secret or template, and options.
 	attributes map[string]attribute
-	refused    bool
+	// token means that the file holds the Vault token.
+	token   bool
+	refused bool
 }
 
 // files finds what the pod asks for. Refused ones are left out in the end, so
@@ -36,6 +38,9 @@ func (r *reading) files() []*file {
 		}
 	}
 	r.reportOrphans(files)
+	if token := r.tokenFile(); token != nil {
+		files = append([]*file{token}, files...)
+	}
 	r.refuseClashes(files)
 	return slices.DeleteFunc(files, func(f *file) bool { return f.refused })
 }

@@ -53,12 +53,13 @@ func (r *reading) readMissingKey(f *file) {
 func (r *reading) readDelim(f *file, family, verb, standard string) {
 	name := family + f.suffix
 	value, present := r.values[name]
-	_, inline := r.values[familyTemplate+f.suffix]
+	_, inKey := f.attributes[verbTemplateKey]
+	hasTemplate := inKey || f.attributes[verbTemplate].origin == familyTemplate+f.suffix
 	switch {
 	case !present:
 	case value == "":
 		r.warn(name, "is empty, so the delimiter is %s; remove it", standard)
-	case inline && f.attributes[verbTemplate].origin == familyTemplate+f.suffix:
+	case hasTemplate:
 		f.attributes[verb] = attribute{value, name}
 	case value != standard && !f.refused:
 		r.refuseFile(f, name, "the built-in template has its own delimiters; remove it or write %s%s", familyTemplate, f.suffix)

@@ -7,7 +7,7 @@ import (
 )
 
 // The table of README.md says of every annotation what the code does: its class,
-// whether the driver lacks what it needs, and which values pass without a message.
+// and which values pass without a message.
 func TestReadmeTellsTheRows(t *testing.T) {
 	t.Parallel()
 	lines := readmeLines(t)
@@ -24,14 +24,11 @@ func TestReadmeTellsTheRows(t *testing.T) {
 		if cells.class != string(row.class) || cells.quiet != row.quiet {
 			t.Errorf("%s: README.md says class %q and quiet %q, want %q and %q", name, cells.class, cells.quiet, row.class, row.quiet)
 		}
-		if got, want := strings.Contains(cells.today, "not yet"), isLacking(row); got != want {
-			t.Errorf("%s: README.md says not yet: %v, want %v", name, got, want)
-		}
 	}
 }
 
 type readmeLine struct {
-	class, today, quiet string
+	class, quiet string
 }
 
 func readmeLines(t *testing.T) map[string]readmeLine {
@@ -47,18 +44,9 @@ func readmeLines(t *testing.T) map[string]readmeLine {
 			continue
 		}
 		trim := func(i int) string { return strings.TrimSpace(cells[i]) }
-		lines[strings.TrimPrefix(trim(0), "| ")] = readmeLine{trim(1), trim(2), trim(3)}
+		lines[strings.TrimPrefix(trim(0), "| ")] = readmeLine{trim(1), trim(3)}
 	}
 	return lines
-}
-
-func isLacking(r row) bool {
-	for _, name := range r.names {
-		if _, ok := lacks()[name]; ok {
-			return true
-		}
-	}
-	return false
 }
 
 // What stands beside annotations in a volume is in the reference of attributes.

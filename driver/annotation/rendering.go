@@ -1,21 +1,21 @@
 package annotation
 
+import "strconv"
+
 // renderingRows say when files are written and what becomes of leases.
 func renderingRows() []row {
 	return []row{
-		{[]string{"template-static-secret-render-interval"}, honoured, checked(checkDurationOrSeconds, unless(lacking("template-static-secret-render-interval"), "", "5m", "300", "300s", "5m0s")), "`5m`, empty"},
-		{[]string{"template-lease-renewal-threshold"}, honoured, checked(checkThreshold, unless(lacking("template-lease-renewal-threshold"), "0.9", "0.90")), "`0.90`"},
+		// The driver's own interval may be another than the agent's five minutes.
+		{[]string{nameStaticInterval}, honoured, checked(checkDurationOrSeconds, unless(emitInterval, "")), "empty"},
+		{[]string{nameRenewal}, honoured, checked(checkThreshold, unless(emit("lease-renewal-threshold"), "0.9", "0.90")), "`0.90`"},
 		// Before the first rendering the kubelet retries, as a restarted agent would;
 		// the driver has no process in the pod that could exit.
 		{[]string{"template-config-exit-on-retry-failure"}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
 		// A CSI volume is there before any init container runs.
 		{[]string{"agent-init-first"}, honoured, checked(checkBool, silent()), "`true`, `false`"},
 		{[]string{namePrePopulate}, inDriverTerms, checked(checkBool, checkPrePopulate), "`true`"},
-		// The driver writes files once, which is all that this asks for. When it
-		// learns to refresh them, this must become an attribute that forbids it.
-		{[]string{namePrePopulateOnly}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
-		// The token goes with the volume in any case, also when the pod is killed.
-		{[]string{"agent-revoke-on-shutdown"}, inDriverTerms, checked(checkBool, silent()), "`true`, `false`"},
+		{[]string{namePrePopulateOnly}, inDriverTerms, checked(checkBool, unlessFalse(emitNoRefresh)), "`false`"},
+		{[]string{nameRevoke}, inDriverTerms, checked(checkBool, emitRevoke), ""},
 		{[]string{"agent-revoke-grace"}, warnedAbout, checked(checkSeconds, unless(moot("has no effect: the Vault token is revoked after the containers have ended; remove it"), "5")), "`5`"},
 		{[]string{"agent-cache-enable"}, refusedOutright, checked(checkBool, unlessFalse(checkCache)), "`false`"},
 		{[]string{"agent-cache-use-auto-auth-token"}, warnedAbout, checked(checkList("true", "false", "force"), unless(mootCache(), "true")), "`true`"},
@@ -23,6 +23,17 @@ func renderingRows() []row {
 		{[]string{"agent-cache-exit-on-err"}, warnedAbout, checked(checkBool, unlessFalse(mootCache())), "`false`"},
 		{[]string{"agent-enable-quit"}, refusedOutright, checked(checkBool, unlessFalse(checkQuit)), "`false`"},
 	}
+}
+
+// emitNoRefresh: the injector's init agent writes files once and ends.
+func emitNoRefresh(r *reading, name, _ string) {
+	emit("refresh")(r, name, "false")
+}
+
+// emitRevoke passes on both answers: a pod that does not say has the driver's.
+func emitRevoke(r *reading, name, value string) {
+	revoke, _ := parseBool(value) // checked
+	emit("revoke-on-unpublish")(r, name, strconv.FormatBool(revoke))
 }
 
 // checkPrePopulate: a pod that gets its files late is one that the driver cannot

@@ -59,7 +59,7 @@ func fileRows() []row {
 		{[]string{familyLeftDelim + "X", familyRightDelim + "X"}, honoured, nil, "`{{`, `}}` without agent-inject-template-X"},
 		{[]string{familyVolumePath + "X"}, honoured, nil, "the path of secret-volume-path"},
 		{[]string{familyPreserveCase + "X"}, honoured, checked(checkBool, silent()), "any, if X has no capital letter or has agent-inject-file-X"},
-		{[]string{nameToken}, inDriverTerms, checked(checkBool, unlessFalse(lacking(nameToken))), "`false`"},
+		{[]string{nameToken}, inDriverTerms, checked(checkBool, unlessFalse(checkToken)), "`false`"},
 	}
 }
 

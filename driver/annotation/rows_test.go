@@ -58,23 +58,6 @@ func TestEveryRowIsExercised(t *testing.T) {
 	}
 }
 
-// Every capability that is lacking belongs to a row, and its text leaves room for
-// the longest name that Kubernetes takes.
-func TestLacksBelongToRows(t *testing.T) {
-	t.Parallel()
-	const longestName = 63
-	for name, lack := range lacks() {
-		if !slices.ContainsFunc(rows(), func(r row) bool { return slices.Contains(r.names, name) }) {
-			t.Errorf("%s is no row", name)
-		}
-		r := Translator{}.read(readCase(t, goldenDirectories(t)[0]).pod, "")
-		lacking(name)(r, strings.Repeat("x", longestName), "")
-		if line := r.refusals[0].String(); !strings.HasSuffix(line, lack.instead) {
-			t.Errorf("%s: the text is too long: %s", name, line)
-		}
-	}
-}
-
 // The bounds are the driver's, which its own package keeps to itself.
 func TestBoundsAreTheDrivers(t *testing.T) {
 	t.Parallel()
@@ -86,6 +69,7 @@ func TestBoundsAreTheDrivers(t *testing.T) {
 		fmt.Sprintf("from `%s` to `%.0fs`", shortestBackoff, longestBackoff.Seconds()),
 		fmt.Sprintf("from `%s` to `%.0fs`", shortestTimeout, longestTimeout.Seconds()),
 		fmt.Sprintf("at most `%d`", mostRetries),
+		fmt.Sprintf("at least `%s`", shortestInterval),
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the README of the attributes does not say %q", want)

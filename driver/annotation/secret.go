@@ -57,18 +57,22 @@ func isSecretName(value string) bool {
 
 // volumeSecret is the Secret of all volumes: a CSI volume has one. Where both
 // are needed, the keys of tls-secret are left out.
-func (r *reading) volumeSecret() string {
+func (r *reading) volumeSecret(files []*file) string {
 	tls, extra := r.values[nameTLSSecret], r.values[nameExtraSecret]
 	keys := r.keysIn(tlsSecret())
-	if len(keys) > 0 && len(r.keysIn(extraSecret())) > 0 && tls != extra {
+	hasTemplates := slices.ContainsFunc(files, func(f *file) bool { return f.attributes[verbTemplateKey].value != "" })
+	needsExtra := hasTemplates || len(r.keysIn(extraSecret())) > 0
+	if len(keys) > 0 && needsExtra && tls != extra {
 		r.refuse(nameTLSSecret, "a volume has one Secret, and that of %s%s is needed as well; put all keys into one", r.settings.Prefix, nameExtraSecret)
 		r.drop(keys...)
 	}
 	r.dropHalves()
 	r.reportUnused(tlsSecret())
-	r.reportUnused(extraSecret())
+	if !hasTemplates {
+		r.reportUnused(extraSecret())
+	}
 	switch {
-	case len(r.keysIn(extraSecret())) > 0:
+	case needsExtra:
 		return extra
 	case len(r.keysIn(tlsSecret())) > 0:
 		return tls

@@ -53,8 +53,12 @@ func (r *reading) spec(mount string, common map[string]attribute, files []*file)
 // attributesIn are by the names that they have in the volume at mount.
 func (f *file) attributesIn(mount string) map[string]attribute {
 	attributes := map[string]attribute{}
+	name := strings.TrimPrefix(f.destination, mount+"/")
 	for verb, a := range f.attributes {
-		attributes[verb+"/"+strings.TrimPrefix(f.destination, mount+"/")] = a
+		attributes[verb+"/"+name] = a
+	}
+	if f.token {
+		attributes["token-file"] = attribute{name, f.origin}
 	}
 	return attributes
 }
@@ -83,6 +87,9 @@ func (r *reading) parse(attributes map[string]attribute) (volume.Spec, error) {
 // injector a bad template makes the agent end over and over.
 func checkTemplates(spec volume.Spec) error {
 	for _, f := range spec.Files {
+		if spec.Text(f) == "" {
+			continue // what is in no attribute
+		}
 		verb := verbTemplate
 		if f.Secret != "" {
 			verb = verbSecret

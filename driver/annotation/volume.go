@@ -44,7 +44,7 @@ func checkMountPath(value string) error {
 // there is no agent that could fill an empty one later.
 func (r *reading) volumes(files []*file) []Volume {
 	r.checkDefaultPath(files)
-	secret := r.volumeSecret()
+	secret := r.volumeSecret(files)
 	complete := r.login()
 	common := maps.Clone(r.attributes)
 	maps.Copy(common, r.owner())
