@@ -1,0 +1,41 @@
+package postgres
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestServerChecksPasswords(t *testing.T) {
+	s := ForTest(t)
+	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	if _, err := admin.Exec(t.Context(), `CREATE ROLE app LOGIN PASSWORD 'right'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ping(t.Context(), "app", "right"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Ping(t.Context(), "app", "wrong"); err == nil || !strings.Contains(err.Error(), "password authentication failed") {
+		t.Errorf("with a wrong password: %v", err)
+	}
+}
+
+func TestStopRemovesItsFiles(t *testing.T) {
+	s := ForTest(t)
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.directory); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its directory is still there: %v", err)
+	}
+	if err := s.Ping(t.Context(), adminName, adminPassword); err == nil {
+		t.Error("it still answers")
+	}
+}
