@@ -21,12 +21,14 @@ import (
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
+// Admin may do everything.
 const (
-	adminName     = "postgres"
-	adminPassword = "admin-password"
-	// serverID is who the server takes itself for: it refuses to run as root.
-	serverID = 1000
+	Admin         = "postgres"
+	AdminPassword = "admin-password"
 )
+
+// serverID is who the server takes itself for: it refuses to run as root.
+const serverID = 1000
 
 // Server is a running PostgreSQL server.
 type Server struct {
@@ -65,9 +67,6 @@ func (s *Server) DSN(user, password string) string {
 	return fmt.Sprintf("host=%s user=%s password=%s dbname=postgres", s.directory, user, password)
 }
 
-// AdminDSN is DSN for a user who may do everything.
-func (s *Server) AdminDSN() string { return s.DSN(adminName, adminPassword) }
-
 func start(ctx context.Context, part parts.Postgres) (*Server, error) {
 	directory, err := os.MkdirTemp("", "postgres-*")
 	if err != nil {
@@ -92,10 +91,10 @@ func start(ctx context.Context, part parts.Postgres) (*Server, error) {
 
 func (s *Server) initialize(ctx context.Context) error {
 	password := filepath.Join(s.directory, "password")
-	if err := os.WriteFile(password, []byte(adminPassword), 0o600); err != nil {
+	if err := os.WriteFile(password, []byte(AdminPassword), 0o600); err != nil {
 		return err
 	}
-	text, err := s.command(ctx, "initdb", "--pgdata="+s.data(), "--username="+adminName, "--pwfile="+password,
+	text, err := s.command(ctx, "initdb", "--pgdata="+s.data(), "--username="+Admin, "--pwfile="+password,
 		"--auth=scram-sha-256", "--no-locale", "--encoding=UTF8", "--no-sync").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, text)
@@ -154,7 +153,7 @@ func (s *Server) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		last := s.Ping(ctx, adminName, adminPassword)
+		last := s.Ping(ctx, Admin, AdminPassword)
 		if last == nil {
 			return nil
 		}

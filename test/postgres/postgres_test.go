@@ -11,7 +11,7 @@ import (
 
 func TestServerChecksPasswords(t *testing.T) {
 	s := ForTest(t)
-	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	admin, err := pgx.Connect(t.Context(), s.DSN(Admin, AdminPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestStopRemovesItsFiles(t *testing.T) {
 	if _, err := os.Stat(s.directory); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its directory is still there: %v", err)
 	}
-	if err := s.Ping(t.Context(), adminName, adminPassword); err == nil {
+	if err := s.Ping(t.Context(), Admin, AdminPassword); err == nil {
 		t.Error("it still answers")
 	}
 }

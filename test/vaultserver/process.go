@@ -18,7 +18,7 @@ import (
 )
 
 func launch(program string, tls *TLS) (*Server, error) {
-	address, err := freeAddress()
+	address, err := freeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -26,39 +26,58 @@ func launch(program string, tls *TLS) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{Address: "http://" + address, Token: rootToken, dir: dir, cancel: cancel, exited: make(chan struct{})}
-	cmd := s.command(ctx, program, address)
+	s := &Server{Address: "http://" + address, Token: rootToken, dir: dir}
+	arguments := []string{
+		"-dev", "-dev-root-token-id=" + s.Token,
+		"-dev-listen-address=" + address,
+		"-dev-no-store-token", // which would overwrite the user's own
+	}
 	if tls != nil {
-		if err := s.addListener(cmd, *tls); err != nil {
-			cancel()
+		listener, err := s.addListener(*tls)
+		if err != nil {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
+		arguments = append(arguments, listener)
 	}
-	started := make(chan error)
-	go s.run(cmd, started)
-	if err := <-started; err != nil {
+	if err := s.start(program, arguments...); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-// freeAddress picks a port nobody listens on. Vault cannot tell which port it
+// start runs the server's process, which s.end ends.
+func (s *Server) start(program string, arguments ...string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.process = &process{cancel: cancel, exited: make(chan struct{})}
+	started := make(chan error)
+	go s.process.run(s.command(ctx, program, arguments), s.logPath(), started)
+	return <-started
+}
+
+// process is a running Vault.
+type process struct {
+	cancel context.CancelFunc
+	exited chan struct{}
+	err    error // how it ended; valid once exited is closed
+}
+
+func (p *process) end() {
+	p.cancel()
+	<-p.exited
+}
+
+// freeAddress picks a port of a host that nobody listens on. Vault cannot tell which port it
 // got, so that it cannot be left to choose one.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(host string) (string, error) {
+	listener, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		return "", err
 	}
 	return listener.Addr().String(), listener.Close()
 }
 
-func (s *Server) command(ctx context.Context, program, address string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, "server", "-dev",
-		"-dev-root-token-id="+s.Token,
-		"-dev-listen-address="+address,
-		"-dev-no-store-token", // which would overwrite the user's own
-	)
+func (s *Server) command(ctx context.Context, program string, arguments []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, append([]string{"server"}, arguments...)...)
 	cmd.Dir = s.dir
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "VAULT_") {
@@ -73,10 +92,10 @@ func (s *Server) command(ctx context.Context, program, address string) *exec.Cmd
 
 // addListener configures a second listener, which dev mode itself has only with
 // certificates of its own making.
-func (s *Server) addListener(cmd *exec.Cmd, tls TLS) error {
-	address, err := freeAddress()
+func (s *Server) addListener(tls TLS) (argument string, err error) {
+	address, err := freeAddress("127.0.0.1")
 	if err != nil {
-		return err
+		return "", err
 	}
 	config := fmt.Sprintf("listener \"tcp\" {\n address = %q\n tls_cert_file = %q\n tls_key_file = %q\n", address, tls.Certificate, tls.Key)
 	if tls.ClientCA != "" {
@@ -84,20 +103,19 @@ func (s *Server) addListener(cmd *exec.Cmd, tls TLS) error {
 	}
 	path := filepath.Join(s.dir, "listener.hcl")
 	if err := os.WriteFile(path, []byte(config+"}\n"), 0o600); err != nil {
-		return err
+		return "", err
 	}
-	cmd.Args = append(cmd.Args, "-config="+path)
 	s.TLSAddress = "https://" + address
-	return nil
+	return "-config=" + path, nil
 }
 
 // run owns the process. It keeps to one thread as long as the process runs: the
 // kernel sends Pdeathsig when the thread that started it ends.
-func (s *Server) run(cmd *exec.Cmd, started chan<- error) {
+func (p *process) run(cmd *exec.Cmd, logPath string, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer close(s.exited)
-	log, err := os.Create(s.logPath())
+	defer close(p.exited)
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		started <- err
 		return
@@ -107,23 +125,28 @@ func (s *Server) run(cmd *exec.Cmd, started chan<- error) {
 	err = cmd.Start()
 	started <- err
 	if err == nil {
-		s.err = cmd.Wait()
+		p.err = cmd.Wait()
 	}
 }
 
-// awaitReady polls until the server is unsealed and active, which dev mode makes
+// awaitReady waits until the server is unsealed and active, which dev mode makes
 // it by itself.
 func (s *Server) awaitReady(ctx context.Context) error {
+	return s.await(ctx, s.health)
+}
+
+// await polls until a check says that the server is as it should be.
+func (s *Server) await(ctx context.Context, check func(context.Context) error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		last := s.health(ctx)
+		last := check(ctx)
 		if last == nil {
 			return nil
 		}
 		select {
-		case <-s.exited:
-			return fmt.Errorf("it ended: %w", s.err)
+		case <-s.process.exited:
+			return fmt.Errorf("it ended: %w", s.process.err)
 		case <-ctx.Done():
 			return fmt.Errorf("%w (%w)", ctx.Err(), last)
 		case <-tick.C:

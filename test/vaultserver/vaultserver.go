@@ -1,6 +1,7 @@
-// Package vaultserver runs a real Vault server in dev mode for one test: in
-// memory, unsealed, on a loopback port of its own. It fakes nothing and keeps
-// nothing when the server has stopped.
+// Package vaultserver runs a real Vault server for one test, on a loopback port of
+// its own: in dev mode, in memory and unsealed, or with what a server has in
+// production, a storage that outlives it, a seal and an audit log. It fakes nothing
+// and keeps nothing when the test is over.
 package vaultserver
 
 import (
@@ -25,9 +26,7 @@ type Server struct {
 	TLSAddress string // URL, if there was a TLS to serve
 	Token      string // root token
 	dir        string // of the log, and the server's home
-	cancel     context.CancelFunc
-	exited     chan struct{}
-	err        error // how the server ended; valid once exited is closed
+	process    *process
 }
 
 // TLS makes a server serve TLS as well, on a port of its own. The fields are
@@ -50,6 +49,11 @@ func ForTest(t testing.TB, tls *TLS) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.endWith(t)
+	return s
+}
+
+func (s *Server) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		log := s.Log()
 		if err := s.Stop(); err != nil {
@@ -59,7 +63,6 @@ func ForTest(t testing.TB, tls *TLS) *Server {
 			t.Logf("log of the Vault server:\n%s", log)
 		}
 	})
-	return s
 }
 
 // Start starts a server and returns when it answers; ctx bounds only that.
@@ -105,7 +108,6 @@ func (s *Server) logPath() string { return filepath.Join(s.dir, "vault.log") }
 // Stop kills the server: in dev mode it has nothing to save. A second call does
 // nothing.
 func (s *Server) Stop() error {
-	s.cancel()
-	<-s.exited
+	s.process.end()
 	return os.RemoveAll(s.dir)
 }

@@ -1,6 +1,7 @@
-// Command vault is HashiCorp Vault with the kubernetes auth method and without
-// the cloud back-ends: a fifth of the official server's build time. It is a
-// test tool (BUSL-1.1), never shipped with vaultmount or linked into it.
+// Command vault is HashiCorp Vault with the kubernetes auth method and the
+// database plugin for PostgreSQL, and without the cloud back-ends: a fifth of the
+// official server's build time. It is a test tool (BUSL-1.1), never shipped with
+// vaultmount or linked into it.
 //
 // Vault's "minimal" build tag leaves the kubernetes method out and offers no
 // hook to add one, so "server" is put together here; every other command,
@@ -10,6 +11,7 @@ package main
 import (
 	"bufio"
 	"os"
+	"time"
 
 	"github.com/hashicorp/cli"
 	credkubernetes "github.com/hashicorp/vault-plugin-auth-kubernetes"
@@ -18,6 +20,8 @@ import (
 	logicaldatabase "github.com/hashicorp/vault/builtin/logical/database"
 	"github.com/hashicorp/vault/builtin/plugin"
 	"github.com/hashicorp/vault/command"
+	"github.com/hashicorp/vault/plugins/database/postgresql"
+	"github.com/hashicorp/vault/sdk/database/dbplugin/v5"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/physical"
 	physfile "github.com/hashicorp/vault/sdk/physical/file"
@@ -25,10 +29,32 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != "server" {
+	if len(os.Args) < 2 {
 		os.Exit(command.Run(os.Args[1:]))
 	}
-	os.Exit(newServer().Run(os.Args[2:]))
+	switch os.Args[1] {
+	case "server":
+		os.Exit(newServer().Run(os.Args[2:]))
+	case postgresPlugin:
+		go endWithParent(os.Getppid())
+		dbplugin.ServeMultiplex(postgresql.New)
+	default:
+		os.Exit(command.Run(os.Args[1:]))
+	}
+}
+
+// postgresPlugin is the argument that makes this program a plugin of the server:
+// it is registered in the server's catalog under its own path.
+const postgresPlugin = "postgresql-database-plugin"
+
+// endWithParent ends a plugin whose server was killed, which by itself it would
+// outlive.
+func endWithParent(parent int) {
+	for range time.Tick(time.Second) {
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
+	}
 }
 
 func newServer() *command.ServerCommand {
