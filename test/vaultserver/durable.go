@@ -73,9 +73,10 @@ func (d *Durable) configure(address string) error {
 			address     = %q
 			tls_disable = true
 		}
-		plugin_directory = %q
-		api_addr         = %q
-		disable_mlock    = true
+		plugin_directory   = %q
+		api_addr           = %q
+		disable_mlock      = true
+		disable_clustering = true
 	`, filepath.Join(d.dir, "storage"), address, filepath.Dir(d.program), d.Address)
 	return os.WriteFile(d.configPath(), []byte(config), 0o600)
 }
