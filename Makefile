@@ -8,7 +8,7 @@ LAB         = cd test && go run ./lab
 COMPONENT   = ./component ./image ./parts ./postgres ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
-.PHONY: help build image lint test e2e demo demo-down fuzz
+.PHONY: help build image lint test soak e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,10 @@ lint: ## Check format, go vet, staticcheck and go.mod of both modules
 test: ## Unit and component tests with the race detector; builds a Vault server once (5 min)
 	@mkdir -p $(BUILD)
 	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
-	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -timeout 20m $(COMPONENT)
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
+
+soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
+	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component
 
 e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 	@mkdir -p $(BUILD)

@@ -1,0 +1,68 @@
+package component
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+)
+
+// Somebody rotates a secret and annotates the pod: the kubelet publishes the
+// volume again, and within seconds the files are new, all of them at once.
+func TestEventOfAPodRefreshesItsFiles(t *testing.T) {
+	t.Parallel()
+	fixture := startLastingVault(t)
+	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	request := n.request(t, "app", map[string]string{"template/db": connectionTemplate, "secret/app": "old/app"})
+	once := n.request(t, "once", map[string]string{"template/db": connectionTemplate, "refresh": "false", "token-file": "token"})
+	for _, r := range []*csi.NodePublishVolumeRequest{request, once} {
+		if _, err := n.calls.NodePublishVolume(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, written := identify(t, once.GetTargetPath()), look(t, request, "db")
+
+	// A refresh that finds nothing new leaves everything as it is.
+	const path = "internal/data/database/config"
+	reads := fixture.requests(t, "read", path)
+	eventually(t, "the secret is read again", func() bool {
+		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		return fixture.requests(t, "read", path) > reads
+	})
+	if got := look(t, request, "db"); got != written {
+		t.Errorf("a file that did not change was written: %+v became %+v", written, got)
+	}
+
+	rotate(t, fixture.vaultFixture)
+	n.eventuallyHolds(t, request, "db", rotated)
+	if got := look(t, request, "db"); got.generation == written.generation {
+		t.Error("the file was changed in place")
+	}
+	if _, err := n.calls.NodePublishVolume(t.Context(), once); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, volumeFile(once, "db")); got != connection {
+		t.Errorf("a volume that is not refreshed holds %q", got)
+	}
+	if after := identify(t, once.GetTargetPath()); after != before {
+		t.Errorf("a volume that is not refreshed was written: %+v became %+v", before, after)
+	}
+	n.logs.requireNone(t, password, "rotated@", "hvs.")
+}
+
+type sight struct {
+	generation string
+	modified   time.Time
+}
+
+func look(t *testing.T, request *csi.NodePublishVolumeRequest, name string) sight {
+	t.Helper()
+	info, err := os.Stat(volumeFile(request, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sight{identify(t, request.GetTargetPath()).generation, info.ModTime()}
+}
