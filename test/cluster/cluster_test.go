@@ -50,6 +50,13 @@ func TestClusterRunsAPodAndLeavesNothing(t *testing.T) {
 		}
 	})
 	t.Run("command runs inside", func(t *testing.T) { testRun(t, c) })
+	t.Run("kubelet restarts", func(t *testing.T) {
+		if err := c.RestartKubelet(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		kubectl(t, p, c, "run", "again", "--image="+image.BusyboxName, "--restart=Never", "--", "-c", "true")
+		kubectl(t, p, c, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/again", "--timeout=60s")
+	})
 	t.Run("forwarded address answers", func(t *testing.T) { testForwarded(t, c) })
 	t.Run("broken image is refused", func(t *testing.T) {
 		if err := c.ImportImage(t.Context(), "/dev/null"); err == nil || !strings.Contains(err.Error(), "ctr: ") {

@@ -37,30 +37,47 @@ func (c *Cluster) Run(ctx context.Context, command Command) error {
 	if len(command.Args) == 0 {
 		return errors.New("run in cluster: no command")
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unixpacket", holder.Socket(c.runDir))
-	if err != nil {
-		return fmt.Errorf("run in cluster: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // which makes the holder kill it
-	result, err := request(conn.(*net.UnixConn), command)
+	result, err := c.ask(ctx, holder.Command{Args: command.Args, Dir: command.Dir}, command.Stdin, command.Stdout, command.Stderr)
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("run in cluster: %w", ctx.Err())
 	case err != nil:
 		return fmt.Errorf("run in cluster: %w", err)
-	case result.Error != "":
-		return fmt.Errorf("run in cluster: %s", result.Error)
 	case result.Exit != 0:
 		return &ExitError{Name: command.Args[0], Code: result.Exit}
 	}
 	return nil
 }
 
+// RestartKubelet kills the kubelet and starts it again, as a crash does. It returns
+// before the new one is ready; containers run on meanwhile.
+func (c *Cluster) RestartKubelet(ctx context.Context) error {
+	if _, err := c.ask(ctx, holder.Command{Restart: "kubelet"}, nil, nil, nil); err != nil {
+		return fmt.Errorf("restart the kubelet: %w", err)
+	}
+	return nil
+}
+
+// ask has the holder do something; when ctx ends, the holder ends that too.
+func (c *Cluster) ask(ctx context.Context, command holder.Command, streams ...*os.File) (holder.Result, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unixpacket", holder.Socket(c.runDir))
+	if err != nil {
+		return holder.Result{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	result, err := request(conn.(*net.UnixConn), command, streams)
+	switch {
+	case ctx.Err() != nil:
+		return result, ctx.Err()
+	case err == nil && result.Error != "":
+		return result, errors.New(result.Error)
+	}
+	return result, err
+}
+
 // request sends the command with its streams in one packet and waits for the
 // answer.
-func request(conn *net.UnixConn, command Command) (holder.Result, error) {
+func request(conn *net.UnixConn, command holder.Command, streams []*os.File) (holder.Result, error) {
 	var result holder.Result
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -68,13 +85,13 @@ func request(conn *net.UnixConn, command Command) (holder.Result, error) {
 	}
 	defer null.Close()
 	var fds []int
-	for _, stream := range []*os.File{command.Stdin, command.Stdout, command.Stderr} {
+	for _, stream := range streams {
 		if stream == nil {
 			stream = null
 		}
 		fds = append(fds, int(stream.Fd()))
 	}
-	packet, err := json.Marshal(holder.Command{Args: command.Args, Dir: command.Dir})
+	packet, err := json.Marshal(command)
 	if err != nil {
 		return result, err
 	}

@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Command asks the holder to run a program inside. It travels as JSON in one
-// packet, with the program's three standard streams as descriptors.
+// Command asks the holder to run a program inside, or to restart one of its own. It
+// travels as JSON in one packet, with the program's three standard streams as
+// descriptors.
 type Command struct {
-	Args []string
-	Dir  string
+	Args    []string `json:",omitempty"`
+	Dir     string   `json:",omitempty"`
+	Restart string   `json:",omitempty"` // name of the program
 }
 
 // Result answers a Command: the program's exit status, 128 and the signal's
@@ -53,12 +55,22 @@ func (h *holder) serveCommand(ctx context.Context, conn *net.UnixConn) {
 	var result Result
 	command, streams, err := receiveCommand(conn)
 	if err == nil {
-		result.Exit, err = h.runCommand(conn, command, streams)
+		result.Exit, err = h.do(ctx, conn, command, streams)
 	}
 	if err != nil {
 		result.Error = err.Error()
 	}
 	_ = json.NewEncoder(conn).Encode(result) // the client may have gone
+}
+
+func (h *holder) do(ctx context.Context, client *net.UnixConn, command Command, streams []*os.File) (exit int, err error) {
+	if command.Restart == "" {
+		return h.runCommand(client, command, streams)
+	}
+	for _, stream := range streams {
+		_ = stream.Close()
+	}
+	return 0, h.restart(ctx, command.Restart)
 }
 
 // runCommand runs a program until it ends; it kills it when the client leaves.
@@ -109,7 +121,7 @@ func receiveCommand(conn *net.UnixConn) (Command, []*os.File, error) {
 	if err := json.Unmarshal(data[:n], &command); err != nil {
 		return Command{}, nil, fmt.Errorf("receive command: %w", err)
 	}
-	if len(streams) != 3 || len(command.Args) == 0 {
+	if len(streams) != 3 || len(command.Args) == 0 && command.Restart == "" {
 		return Command{}, nil, errors.New("receive command: it lacks arguments or streams")
 	}
 	return command, streams, nil

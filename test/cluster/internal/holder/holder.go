@@ -31,7 +31,7 @@ func Main() int {
 		return 1
 	}
 	ctx, end := context.WithCancelCause(context.Background())
-	h := &holder{inherited: in, children: newChildren(), end: end}
+	h := &holder{inherited: in, children: newChildren(), restarts: newRestarts(), end: end}
 	stop := h.watch()
 	err = errors.Join(h.run(ctx), h.tearDown())
 	stop()
@@ -46,6 +46,7 @@ func Main() int {
 type holder struct {
 	*inherited
 	children *children
+	restarts *restarts
 	group    cgroup.Group
 	end      context.CancelCauseFunc // ends the cluster, for a reason
 	wg       sync.WaitGroup          // of all goroutines that end with the cluster

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // program is one program of Kubernetes.
@@ -17,25 +19,45 @@ type program struct {
 }
 
 // start starts a program that must run as long as the cluster does: its end is
-// the cluster's.
+// the cluster's, unless a restart was asked for.
 func (h *holder) start(p program) (program, error) {
-	log, err := os.Create(h.log(p.name))
+	pid, exited, err := h.launch(p, os.O_TRUNC)
 	if err != nil {
-		return p, fmt.Errorf("start %s: %w", p.name, err)
+		return p, err
+	}
+	h.restarts.began(p.name, pid)
+	h.wg.Go(func() {
+		for {
+			status := <-exited
+			if !h.restarts.take(p.name) {
+				h.end(fmt.Errorf("%s ended with %s; %s", p.name, describe(status), h.lastLines(p)))
+				return
+			}
+			if pid, exited, err = h.launch(p, os.O_APPEND); err != nil {
+				h.end(err)
+				return
+			}
+			h.restarts.began(p.name, pid)
+		}
+	})
+	return p, nil
+}
+
+// launch runs a program; how says what becomes of the log that is there.
+func (h *holder) launch(p program, how int) (pid int, exited <-chan unix.WaitStatus, err error) {
+	log, err := os.OpenFile(h.log(p.name), os.O_CREATE|os.O_WRONLY|how, 0o644)
+	if err != nil {
+		return 0, nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	defer log.Close()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	_, exited, err := h.children.start(cmd)
+	pid, exited, err = h.children.start(cmd)
 	if err != nil {
-		return p, fmt.Errorf("start %s: %w", p.name, err)
+		return 0, nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
-	h.wg.Go(func() {
-		status := <-exited
-		h.end(fmt.Errorf("%s ended with %s; %s", p.name, describe(status), h.lastLines(p)))
-	})
-	return p, nil
+	return pid, exited, nil
 }
 
 // await polls a program until probe succeeds.
