@@ -158,7 +158,7 @@ func testWebhookOutage(t *testing.T) {
 	apply(t, "annotated/unannotated.yaml")
 	awaitReady(t, "default", "unannotated")
 	_, err := dryRun(t, "tutorial/pod-payroll.yaml", "default")
-	if err == nil || !strings.Contains(err.Error(), `failed calling webhook "`+webhookName+`": failed to call webhook: Post "https://vaultmount-webhook.vaultmount.svc:443/mutate?timeout=5s": no endpoints available for service "vaultmount-webhook"`) {
+	if err == nil || !strings.Contains(err.Error(), `failed calling webhook "`+webhookName+`": failed to call webhook: Post "https://vaultmount-webhook.vaultmount.svc:443/mutate?timeout=30s": no endpoints available for service "vaultmount-webhook"`) {
 		t.Errorf("an annotated pod: %v", err)
 	}
 	if said := kubectlWarnings(t, "apply", "--dry-run=server", "-f", "test/e2e/testdata/annotated/refused.yaml"); said != "" {
