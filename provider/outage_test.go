@@ -97,3 +97,21 @@ func TestFullVolumeIsWrittenLater(t *testing.T) {
 	b.requireContent("v", "second")
 	b.requireCount("kv/static", 2)
 }
+
+// A rotation that is due before the driver has mounted what Open returned is
+// written when it has, and is no failure.
+func TestRotationBeforeTheMount(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.request("v", staticTemplate))
+	b.files.fail(ErrClosed)
+	b.vault.change(func() { b.vault.static = "second" })
+	b.pass(5*time.Minute, func() {})
+	b.requireContent("v", "first")
+	b.files.fail(nil)
+	b.pass(time.Second, func() {})
+	b.requireContent("v", "second")
+	if strings.Contains(b.logs.String(), "not refreshed") {
+		t.Error("it is reported as a failure")
+	}
+}

@@ -23,8 +23,9 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	})
 	defer v.save()
 	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
-		// The volume closes, or the process ends: nobody is to hear of it.
-		return time.Time{}
+		// The volume closes, or is about to be mounted, or the process ends: nobody is
+		// to hear of it.
+		return v.provider.now().Add(firstBackoff)
 	}
 	return v.finish(err)
 }
