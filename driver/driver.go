@@ -26,9 +26,9 @@ import (
 // Provider fetches and renders what volumes hold. Implementations may be called
 // concurrently for different volumes.
 type Provider interface {
-	// Open returns the output of each template, in order. The errors are those
+	// Open returns what becomes of each template, in order. The errors are those
 	// of package provider.
-	Open(ctx context.Context, request provider.Request) ([][]byte, error)
+	Open(ctx context.Context, request provider.Request) ([]provider.Rendered, error)
 	// Republish takes over fresh tokens for a volume that is mounted. It neither
 	// waits for Vault nor fails.
 	Republish(request provider.Request)
@@ -44,6 +44,9 @@ type Config struct {
 	Version string
 	// NodeName is the name of the Node object.
 	NodeName string
+	// HostIP is the node's address for templates that ask for it, empty if it is
+	// not known.
+	HostIP string
 	// KubeletRoot is the kubelet's --root-dir, an absolute path that is the same
 	// inside and outside the driver's container.
 	KubeletRoot string

@@ -78,7 +78,7 @@ func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts
 
 // Replace swaps the files of a volume; it implements provider.Files. Content that
 // is there already is not written again.
-func (m *Mounts) Replace(volumeID string, contents [][]byte) error {
+func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 	volume := m.find(volumeID)
 	if volume == nil {
 		return errUnmounted
@@ -99,21 +99,10 @@ func (m *Mounts) Replace(volumeID string, contents [][]byte) error {
 	return err
 }
 
-func (v mount) set(contents [][]byte) (tmpfs.Set, error) {
-	if len(contents) != len(v.Files) {
-		return tmpfs.Set{}, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(contents))
-	}
-	set := tmpfs.Set{UID: v.UID, GID: v.GID}
-	for i, file := range v.Files {
-		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: contents[i], Perms: file.Perms})
-	}
-	return set, nil
-}
-
 // create mounts a volume with its first content. It is recorded before it is
 // there: a record without a mount is swept, a mount without a record could not be
 // refreshed.
-func (m *Mounts) create(v mount, sizeBytes int64, contents [][]byte) error {
+func (m *Mounts) create(v mount, sizeBytes int64, contents []provider.Rendered) error {
 	set, err := v.set(contents)
 	if err != nil {
 		return err

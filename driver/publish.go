@@ -91,11 +91,11 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
-	outputs, err := d.provider.Open(ctx, wanted)
+	rendered, err := d.provider.Open(ctx, wanted)
 	if err != nil {
 		return err
 	}
-	err = d.create(ctx, mount, size, outputs)
+	err = d.create(ctx, mount, size, rendered)
 	if err != nil {
 		d.provider.Close(request.GetVolumeId())
 	}
@@ -142,6 +142,9 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	if wanted.Outputs, err = outputs(spec, secret); err != nil {
 		return wanted, err
 	}
+	for i := range wanted.Outputs {
+		wanted.Outputs[i].Template.Pod = d.templatePod(pod, spec, secret)
+	}
 	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
 		return wanted, err
 	}
@@ -156,7 +159,7 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 
 // create attaches the volume unless nobody waits for it any more: a caller that
 // has given up may have asked for its removal already.
-func (d *Driver) create(ctx context.Context, mount mount, size int64, contents [][]byte) error {
+func (d *Driver) create(ctx context.Context, mount mount, size int64, contents []provider.Rendered) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("give up before the volume is mounted: %w", err)
 	}

@@ -140,7 +140,7 @@ func ask(ctx context.Context, session *vault.Session, query render.Query) (rende
 	case render.List:
 		names, err := session.List(ctx, query.Path)
 		return render.Answer{Names: names}, err
-	case render.Write:
+	case render.Write, render.Issue:
 		secret, err := session.Write(ctx, query.Path, query.Data())
 		return render.Answer{Secret: secret}, err
 	default:

@@ -87,7 +87,7 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // Open logs in and renders the outputs of a volume, in order. After an error
 // nothing is left here; of a pod whose other volumes are open, the token is, and
 // leases that the next Open takes up. A second Open of a volume replaces the first.
-func (p *Provider) Open(ctx context.Context, request Request) ([][]byte, error) {
+func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
 	// What no secret can make good costs no login.
 	for _, output := range request.Outputs {
 		if output.Token {

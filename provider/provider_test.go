@@ -159,17 +159,21 @@ type writtenFiles struct {
 	err      error // of the next Replace
 }
 
-func (f *writtenFiles) put(volumeID string, contents [][]byte) {
+func (f *writtenFiles) put(volumeID string, contents []Rendered) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.contents == nil {
 		f.contents = map[string]string{}
 	}
-	f.contents[volumeID] = string(bytes.Join(contents, []byte("|")))
+	var parts []string
+	for _, rendered := range contents {
+		parts = append(parts, string(rendered.Content))
+	}
+	f.contents[volumeID] = strings.Join(parts, "|")
 }
 
 // Replace implements Files.
-func (f *writtenFiles) Replace(volumeID string, contents [][]byte) error {
+func (f *writtenFiles) Replace(volumeID string, contents []Rendered) error {
 	f.mutex.Lock()
 	err := f.err
 	f.writes++

@@ -180,7 +180,7 @@ func (v *volume) takeBack(changes []change, err error) bool {
 	return some
 }
 
-func (v *volume) replace(contents [][]byte) error {
+func (v *volume) replace(contents []Rendered) error {
 	sum := digest(contents)
 	if sum != v.written {
 		if err := v.provider.files.Replace(v.id, contents); err != nil {

@@ -37,6 +37,20 @@ type Options = vault.Options
 // Template is the program of one file.
 type Template = render.Template
 
+// Pod is what templates may know of the pod besides secrets.
+type Pod = render.Pod
+
+// WrittenFile is a file that a template makes beside its own.
+type WrittenFile = render.WrittenFile
+
+// Rendered is what became of one output.
+type Rendered struct {
+	Content []byte
+	// Written are further files of the volume. They come out of a program of the
+	// pod's author: their paths are not checked.
+	Written []WrittenFile
+}
+
 // Output is one file: what a template makes, or the Vault token itself.
 type Output struct {
 	Template Template
@@ -122,7 +136,7 @@ type Renderer interface {
 type Files interface {
 	// Replace swaps all files of a volume at once, in the order of its outputs. The
 	// error is ErrClosed for a volume that is not there any more.
-	Replace(volumeID string, contents [][]byte) error
+	Replace(volumeID string, contents []Rendered) error
 }
 
 // Store keeps records for the next process. It must be as safe as the volumes

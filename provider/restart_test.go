@@ -155,7 +155,7 @@ func TestUnreadableStateOfAVolumeThatIsNotRefreshed(t *testing.T) {
 func TestAdoptionDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.files.put("v", [][]byte{[]byte("first")})
+	b.files.put("v", []Rendered{{Content: []byte("first")}})
 	b.vault.change(func() { b.vault.down = true })
 	b.Republish(b.request("v", staticTemplate))
 	b.pass(10*time.Minute, func() {})

@@ -139,8 +139,11 @@ func decodeAnswers(records []answerRecord) answers {
 	all := answers{}
 	for _, r := range records {
 		query := render.Query{Verb: r.Verb, Path: r.Path}
-		if r.Verb == render.Write {
+		switch r.Verb {
+		case render.Write:
 			query = render.NewWrite(r.Path, r.Arguments)
+		case render.Issue:
+			query = render.NewIssue(r.Path, r.Arguments)
 		}
 		all[query] = &answer{query: query, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due}
 	}

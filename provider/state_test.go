@@ -33,7 +33,7 @@ func sampleAnswers() answers {
 }
 
 func sampleRecords() map[string]record {
-	sum := digest([][]byte{[]byte("content")})
+	sum := digest([]Rendered{{Content: []byte("content")}})
 	with := means{
 		Endpoint: Endpoint{Address: "https://vault:8200", Proxy: "http://proxy", ServerName: "vault", SkipVerify: true, CACert: "CA", ClientCert: "cert", ClientKey: "key"},
 		Options:  Options{Namespace: "ns", Timeout: time.Second, MaxRetries: -1, MinBackoff: time.Second, MaxBackoff: time.Minute},

@@ -57,7 +57,7 @@ func newVolume(p *Provider, r Request) *volume {
 }
 
 // open fetches and renders for the first time.
-func (v *volume) open(ctx context.Context) (contents [][]byte, err error) {
+func (v *volume) open(ctx context.Context) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	err = v.withToken(ctx, true, func(client *vault.Session, g grant) error {
 		contents, err = v.render(ctx, client, g)
@@ -121,13 +121,13 @@ func (v *volume) dropForeign(g grant) {
 
 // render renders every output, asking Vault for what the answers lack. Answers
 // that no template uses any more are forgotten.
-func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([][]byte, error) {
+func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([]Rendered, error) {
 	known := v.answers.forRenderer()
 	used := map[render.Query]bool{}
-	contents := make([][]byte, len(v.outputs))
+	contents := make([]Rendered, len(v.outputs))
 	for i, output := range v.outputs {
 		if output.Token {
-			contents[i], v.shown = []byte(g.Token.Secret), g.Serial
+			contents[i], v.shown = Rendered{Content: []byte(g.Token.Secret)}, g.Serial
 			continue
 		}
 		content, err := v.renderOne(ctx, client, g, output.Template, known, used)
@@ -146,37 +146,44 @@ const maxRounds = 16
 
 // renderOne renders until nothing is missing. A round without an answer to give
 // it a path may ask for less than the next.
-func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, known render.Answers, used map[render.Query]bool) ([]byte, error) {
+func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, known render.Answers, used map[render.Query]bool) (Rendered, error) {
 	for range maxRounds {
 		result, err := v.provider.renderer.Render(ctx, t, known)
 		if err != nil {
-			return nil, err
+			return Rendered{}, err
 		}
 		if len(result.Missing) == 0 {
 			for _, query := range result.Used {
 				used[query] = true
 			}
-			return result.Output, nil
+			return Rendered{Content: result.Output, Written: result.Files}, nil
 		}
 		for _, query := range result.Missing {
 			said, err := ask(ctx, client, query)
 			if err != nil {
-				return nil, err
+				return Rendered{}, err
 			}
 			fresh := &answer{query: query}
 			fresh.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance)
 			v.answers[query], known[query] = fresh, said
 		}
 	}
-	return nil, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
+	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
 }
 
 // digest tells one set of contents from another.
-func digest(contents [][]byte) [sha256.Size]byte {
+func digest(contents []Rendered) [sha256.Size]byte {
 	h := sha256.New()
-	for _, content := range contents {
-		_ = binary.Write(h, binary.BigEndian, int64(len(content))) // a hash takes everything
-		h.Write(content)
+	add := func(part []byte, numbers ...int64) {
+		_ = binary.Write(h, binary.BigEndian, append(numbers, int64(len(part)))) // a hash takes everything
+		h.Write(part)
+	}
+	for _, output := range contents {
+		add(output.Content)
+		for _, file := range output.Written {
+			add([]byte(file.Path), -1, int64(file.UID), int64(file.GID), int64(file.Perms))
+			add(file.Content)
+		}
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -33,6 +33,7 @@ const stopTimeout = 10 * time.Second
 type driverOptions struct {
 	endpoint      string
 	nodeName      string
+	hostIP        string
 	kubeletRoot   string
 	driverName    string
 	vault         vaultOptions
@@ -68,6 +69,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	o.vault.addFlags(flags)
 	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; by default $NODE_NAME")
+	flags.StringVar(&o.hostIP, "host-ip", os.Getenv("HOST_IP"), "the node's address, for templates that ask for it; by default $HOST_IP")
 	flags.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's --root-dir")
 	flags.StringVar(&o.driverName, "driver-name", "csi.vaultmount.dev", "name of the CSIDriver object")
 	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; by default KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
@@ -138,7 +140,7 @@ func stop(secrets *provider.Provider) {
 
 func (o *driverOptions) config() (driver.Config, error) {
 	config := driver.Config{
-		Name: o.driverName, Version: version, NodeName: o.nodeName, KubeletRoot: o.kubeletRoot,
+		Name: o.driverName, Version: version, NodeName: o.nodeName, HostIP: o.hostIP, KubeletRoot: o.kubeletRoot,
 		StaticInterval: o.interval, KeepTokens: !o.revoke, Annotations: o.annotations,
 	}
 	if o.nodeName == "" {

@@ -94,7 +94,7 @@ func checkTemplates(spec volume.Spec) error {
 		if f.Secret != "" {
 			verb = verbSecret
 		}
-		err := render.Check(render.Template{Name: f.Path, Text: spec.Text(f), LeftDelim: f.LeftDelim, RightDelim: f.RightDelim})
+		err := render.Check(render.Template{Name: f.Path, Text: spec.Text(f), LeftDelim: f.LeftDelim, RightDelim: f.RightDelim, Pod: render.Pod{MountPath: spec.MountPath}})
 		if err != nil {
 			return &volume.AttributeError{Key: verb + "/" + f.Path, Problem: err.Error()}
 		}

@@ -54,9 +54,14 @@ func (r *reading) volumes(files []*file) []Volume {
 	}
 	var volumes []Volume
 	for _, mount := range roots(files) {
-		v, ok := r.spec(mount, common, slices.DeleteFunc(slices.Clone(files), func(f *file) bool {
+		below := slices.DeleteFunc(slices.Clone(files), func(f *file) bool {
 			return !isBelow(f.destination, mount)
-		}))
+		})
+		delete(common, "mount-path")
+		if slices.ContainsFunc(below, (*file).writesMore) {
+			common["mount-path"] = attribute{mount, nameVolumePath}
+		}
+		v, ok := r.spec(mount, common, below)
 		if ok {
 			v.SecretName = secret
 			volumes = append(volumes, v)
@@ -64,6 +69,12 @@ func (r *reading) volumes(files []*file) []Volume {
 	}
 	r.nameVolumes(volumes)
 	return slices.DeleteFunc(volumes, func(v Volume) bool { return !r.isUsable(v) })
+}
+
+// writesMore says whether the template may write further files, by paths that it
+// takes from the container.
+func (f *file) writesMore() bool {
+	return strings.Contains(f.attributes[verbTemplate].value, "writeToFile")
 }
 
 func (r *reading) checkDefaultPath(files []*file) {

@@ -52,7 +52,8 @@ func holdsFile(root *os.Root, name string, file File, set Set) (bool, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	const permissionBits = 0o7777
-	if !ok || !info.Mode().IsRegular() || stat.Mode&permissionBits != file.Perms || int(stat.Uid) != set.UID || int(stat.Gid) != set.GID {
+	owner := set.ownerOf(file)
+	if !ok || !info.Mode().IsRegular() || stat.Mode&permissionBits != file.Perms || int(stat.Uid) != owner.UID || int(stat.Gid) != owner.GID {
 		return false, nil
 	}
 	content, err := root.ReadFile(name)

@@ -35,12 +35,24 @@ type File struct {
 	Content []byte
 	// Perms are permission bits as chmod(2) takes them.
 	Perms uint32
+	// Owner is nil for that of the set.
+	Owner *Owner
 }
+
+// Owner is a user and a group by their ids.
+type Owner struct{ UID, GID int }
 
 // Set is all that a volume holds at one time.
 type Set struct {
 	UID, GID int
 	Files    []File
+}
+
+func (s Set) ownerOf(file File) Owner {
+	if file.Owner != nil {
+		return *file.Owner
+	}
+	return Owner{UID: s.UID, GID: s.GID}
 }
 
 // Mounter mounts volumes. It has no state but what the kernel can do, and may

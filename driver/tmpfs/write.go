@@ -80,7 +80,8 @@ func writeFile(root *os.Root, name string, file File, set Set) (err error) {
 		return err
 	}
 	// chown first: it clears the set-id bits that chmod may set.
-	if err := f.Chown(set.UID, set.GID); err != nil {
+	owner := set.ownerOf(file)
+	if err := f.Chown(owner.UID, owner.GID); err != nil {
 		return err
 	}
 	return unix.Fchmod(int(f.Fd()), file.Perms)

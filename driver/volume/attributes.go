@@ -29,6 +29,7 @@ const (
 	keyStaticInterval  = "static-secret-render-interval"
 	keyRenewal         = "lease-renewal-threshold"
 	keyRevoke          = "revoke-on-unpublish"
+	keyMountPath       = "mount-path"
 )
 
 // The verbs of attributes that belong to one file: <verb>/<file>. The file is
@@ -56,7 +57,7 @@ func volumeKeys() []string {
 	return []string{
 		keyRole, keyAuthType, keyAuthPath, keyAudience, keyRoleID, keySecretID, keyAuthMinBackoff, keyAuthMaxBackoff,
 		keyAddress, keyProxy, keyNamespace, keyServerName, keySkipVerify, keyCACert, keyClientCert, keyClientKey, keyClientTimeout, keyMaxRetries,
-		keyDefaultTemplate, keyUID, keyGID, keySize, keyTokenFile, keyRefresh, keyStaticInterval, keyRenewal, keyRevoke,
+		keyDefaultTemplate, keyUID, keyGID, keySize, keyMountPath, keyTokenFile, keyRefresh, keyStaticInterval, keyRenewal, keyRevoke,
 	}
 }
 

@@ -18,6 +18,7 @@ func Encode(spec Spec) map[string]string {
 	set(keyGID, strconv.FormatInt(spec.Owner.GID, 10), spec.Owner.GID < 0)
 	set(keySize, strconv.FormatInt(spec.Size, 10), spec.Size == 0)
 	encodeLifecycle(spec.Lifecycle, set)
+	set(keyMountPath, spec.MountPath, spec.MountPath == "")
 	for _, file := range spec.Files {
 		set(keyTokenFile, file.Path, !file.Token)
 		set(verbSecret+"/"+file.Path, file.Secret, file.Secret == "")

@@ -68,9 +68,9 @@ func parseFileOption(file *File, verb, value string) (err error) {
 	return err
 }
 
-// checkFilePath keeps a file inside the volume and clear of the names that the
+// CheckFilePath keeps a file inside the volume and clear of the names that the
 // atomic swap uses: all that start with "..", as in the kubelet's own volumes.
-func checkFilePath(name string) error {
+func CheckFilePath(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the file name is missing")

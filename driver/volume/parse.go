@@ -52,7 +52,7 @@ func (p *parser) parseFiles() error {
 		if !ok {
 			continue
 		}
-		if err := blame(key, checkFilePath(path)); err != nil {
+		if err := blame(key, CheckFilePath(path)); err != nil {
 			return err
 		}
 		file := p.files[path]
@@ -112,6 +112,8 @@ func (p *parser) parseVolumeKey(key, value string) (err error) {
 		p.spec.Size, err = parseSize(value)
 	case keyTokenFile:
 		// Parsed with the files.
+	case keyMountPath:
+		p.spec.MountPath, err = parseMountPath(value)
 	default:
 		parse := p.connectionKeys()[key]
 		if parse == nil {

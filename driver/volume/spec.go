@@ -130,7 +130,10 @@ type Spec struct {
 	DefaultTemplate Format
 	Owner           Owner
 	// Size limits the tmpfs in bytes; 0 leaves it to the driver.
-	Size      int64
+	Size int64
+	// MountPath is where containers see the volume, for templates that write files
+	// by an absolute path; clean, and empty for DefaultMountPath.
+	MountPath string
 	Lifecycle Lifecycle
 	// Files are sorted by Path; there is at least one.
 	Files []File

@@ -1,61 +1,93 @@
 package render
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// withheld stands for a reason that may quote a secret: text/template prints
+// executionFailure says where a template went wrong, and why. Of what
+// text/template reports, the place is the author's own text. The reason is shown
+// only as far as it is known to hold names and types alone: text/template prints
 // values into many of its errors, and functions print their arguments.
+func executionFailure(t Template, err error, own *ownFailure) error {
+	message := strings.TrimPrefix(err.Error(), "execute: ")
+	if strings.HasPrefix(message, "parse: ") {
+		return syntaxFailure(t, err)
+	}
+	f := takeApart(message)
+	if own != nil {
+		return fmt.Errorf("%w: %s%s", own.kind, f.place(t), own.reason)
+	}
+	return fmt.Errorf("%w: %s%s", ErrData, f.place(t), f.safeReason(t))
+}
+
+// failure is an error of text/template, taken apart.
+type failure struct {
+	line, offset int // offset in bytes; line is 0 if nothing is known
+	code, reason string
+}
+
+// takeApart reads template: NAME:LINE:OFFSET: executing "NAME" at <CODE>: REASON.
+// Through executeTemplate the reason may be another one of that kind, which is
+// closer to what is wrong.
+func takeApart(message string) failure {
+	form := regexp.MustCompile(`(?s)^(?:error calling executeTemplate: )?template: .*?:(\d+):(\d+): executing ".*?" at <(.*?)>: (.*)$`)
+	var f failure
+	for rest := message; ; rest = f.reason {
+		parts := form.FindStringSubmatch(rest)
+		if parts == nil {
+			return f
+		}
+		f = failure{code: parts[3], reason: parts[4]}
+		f.line, _ = strconv.Atoi(parts[1])
+		f.offset, _ = strconv.Atoi(parts[2])
+	}
+}
+
+func (f failure) place(t Template) string {
+	if f.line == 0 {
+		return ""
+	}
+	column := f.offset + 1
+	if lines := strings.Split(t.Text, "\n"); f.line <= len(lines) && f.offset <= len(lines[f.line-1]) {
+		column = utf8.RuneCountInString(lines[f.line-1][:f.offset]) + 1
+	}
+	return fmt.Sprintf("line %d, column %d, at <%s>: ", f.line, column, f.code)
+}
+
+// withheld stands for a reason that may quote a secret.
 const withheld = "the reason is not shown, since it may hold a secret value"
 
-// executionFailure says where a template went wrong. Of what text/template
-// reports, the place is the author's own text; the reason is shown only if it is
-// known to hold names and types alone.
-func executionFailure(t Template, err, own error) error {
-	message := err.Error()
-	if strings.HasPrefix(message, "parse: ") {
-		// Nothing was executed yet, so no data was near.
-		return fmt.Errorf("%w: %s", ErrInvalid, strings.Replace(message, "parse: template: :", "template: "+t.Name+":", 1))
-	}
-	place, reason := splitExecutionError(message)
-	if own != nil && errors.Is(own, ErrInvalid) {
-		return fmt.Errorf("%w: %s: %s", ErrInvalid, place, strings.TrimPrefix(own.Error(), ErrInvalid.Error()+": "))
-	}
-	if !isSafeReason(reason) {
-		reason = withheld
-	}
-	return fmt.Errorf("%w: %s: %s", ErrData, place, reason)
-}
-
-// splitExecutionError takes apart what text/template reports:
-// template: NAME:LINE:COLUMN: executing "NAME" at <CODE>: REASON
-func splitExecutionError(message string) (place, reason string) {
-	form := regexp.MustCompile(`(?s)^execute: template: [^:]*:(\d+):(\d+): executing "[^"]*" at <(.*?)>: (.*)$`)
-	parts := form.FindStringSubmatch(message)
-	if parts == nil {
-		return "in execution", ""
-	}
-	return fmt.Sprintf("line %s, column %s, at <%s>", parts[1], parts[2], parts[3]), parts[4]
-}
-
-func isSafeReason(reason string) bool {
-	safe := []string{
-		`^map has no entry for key "[^"]*"$`,
-		`^nil pointer evaluating [\w.*{}\[\] ]+$`,
-		`^nil data; no entry for key "[^"]*"$`,
-		`^can't evaluate field \w+ in type [\w.*{}\[\] ]+$`,
-		`^wrong type for value; expected [\w.*{}\[\] ]+; got [\w.*{}\[\] ]+$`,
-		`^wrong number of args for \w+: want (at least )?\d+ got \d+$`,
-		`^template "[^"]*" not defined$`,
-		`^exceeded maximum template depth \(\d+\)$`,
-	}
-	for _, pattern := range safe {
-		if regexp.MustCompile(pattern).MatchString(reason) {
-			return true
+// safeReason is the first known reason that fits, as far as it may be shown.
+func (f failure) safeReason(t Template) string {
+	for _, reason := range knownReasons() {
+		pattern := regexp.MustCompile(`(?s)^` + reason.pattern + `$`)
+		groups := pattern.FindStringSubmatchIndex(f.reason)
+		if groups == nil {
+			continue
 		}
+		if reason.quotes && !strings.Contains(t.Text, f.reason[groups[2]:groups[3]]) {
+			break
+		}
+		return string(pattern.ExpandString(nil, reason.shown, f.reason, groups)) + f.hint()
 	}
-	return false
+	if function := regexp.MustCompile(`^error calling (\w+): `).FindStringSubmatch(f.reason); function != nil {
+		return "error calling " + function[1] + ": " + withheld
+	}
+	return withheld
+}
+
+// hint is for what goes wrong most often.
+func (f failure) hint() string {
+	field := strings.TrimPrefix(f.code, "$.")
+	if strings.HasPrefix(f.reason, "map has no entry") && regexp.MustCompile(`^\.?Data\.`).MatchString(field) && !regexp.MustCompile(`^\.?Data\.(data|metadata)\b`).MatchString(field) {
+		return "; the keys of a KV version 2 secret are below .Data.data"
+	}
+	if strings.Contains(f.reason, "json.Number") {
+		return "; a number of Vault is a json.Number, write .Int64, .Float64 or .String after it"
+	}
+	return ""
 }

@@ -2,9 +2,10 @@
 // the Vault Agent runs it.
 //
 // It gets data and returns bytes: it never asks Vault, never opens a file, and
-// reads nothing of the node it runs on. What a template lacks comes back as a
-// list of queries; the caller answers them and renders again. Errors hold what
-// the author of the template wrote, and never a value that came from Vault.
+// reads nothing of the node it runs on but the clock. What a template lacks comes
+// back as a list of queries; the caller answers them and renders again. Errors
+// hold what the author of the template wrote, and never a value that came from
+// Vault.
 package render
 
 import (
@@ -22,7 +23,7 @@ var ErrInvalid = errors.New("invalid template")
 // ErrData is a template that does not fit the data it got.
 var ErrData = errors.New("the template cannot be rendered")
 
-// Template is the program of one file.
+// Template is the program of one file, and what it may know besides secrets.
 type Template struct {
 	// Name is the file, for messages.
 	Name string
@@ -32,7 +33,24 @@ type Template struct {
 	LeftDelim, RightDelim string
 	// ErrorOnMissingKey refuses a key that a map lacks, in place of "<no value>".
 	ErrorOnMissingKey bool
+	// Pod is empty at admission, where only Check is called.
+	Pod Pod
 }
+
+// Pod is what a template may know of the pod that it is rendered for. The caller
+// collects it; nothing is read here.
+type Pod struct {
+	// MountPath is where containers see the volume, empty for DefaultMountPath.
+	// It is absolute and clean.
+	MountPath string
+	// Environment holds NAMESPACE, POD_NAME and HOST_IP for env and its kin.
+	Environment map[string]string
+	// SecretKeys are those of the volume's Secret, for file.
+	SecretKeys map[string]string
+}
+
+// DefaultMountPath is where the Vault Agent Injector puts files.
+const DefaultMountPath = "/vault/secrets"
 
 // Answers are what Vault said to the queries of templates.
 type Answers map[Query]Answer
@@ -48,33 +66,51 @@ type Answer struct {
 type Result struct {
 	// Output is complete only when nothing is missing.
 	Output []byte
+	// Files are what writeToFile made, complete only when nothing is missing.
+	Files []WrittenFile
 	// Missing are the queries that answers lacked, in the template's order.
 	Missing []Query
 	// Used are all queries that the template asked.
 	Used []Query
 }
 
-// Render runs a template with the answers at hand. The error is ErrInvalid or
-// ErrData.
+// WrittenFile is a file that a template makes beside its own.
+type WrittenFile struct {
+	// Path is relative to the volume and clean.
+	Path    string
+	Content []byte
+	// UID and GID are negative for those of the volume's other files.
+	UID, GID int
+	// Perms are permission bits, at most 0777.
+	Perms uint32
+}
+
+// Render runs a template with the answers at hand, which it does not change. The
+// error is ErrInvalid or ErrData. It is the same for the same arguments, but for
+// functions that tell the time or make random values.
 func Render(t Template, answers Answers) (Result, error) {
 	if err := Check(t); err != nil {
 		return Result{}, err
 	}
-	asker := &asker{answers: answers}
+	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
 	program, err := template.NewTemplate(&template.NewTemplateInput{
 		Contents:         t.Text,
 		LeftDelim:        t.LeftDelim,
 		RightDelim:       t.RightDelim,
 		ErrMissingKey:    t.ErrorOnMissingKey,
-		ExtFuncMap:       asker.functions(),
-		FunctionDenylist: deniedFunctions(),
+		ExtFuncMap:       e.functions(),
+		FunctionDenylist: refusedFunctions(),
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	executed, err := program.Execute(&template.ExecuteInput{Brain: template.NewBrain()})
-	if err != nil {
-		return Result{}, executionFailure(t, err, asker.failure)
+	switch {
+	case err != nil && len(e.missing) == 0:
+		return Result{}, executionFailure(t, err, e.failure)
+	case err != nil:
+		// What failed may have worked on an answer that is not there yet.
+		return Result{Missing: e.missing, Used: e.used}, nil
 	}
-	return Result{Output: executed.Output, Missing: asker.missing, Used: asker.used}, nil
+	return Result{Output: executed.Output, Files: e.files, Missing: e.missing, Used: e.used}, nil
 }

@@ -61,15 +61,21 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 }
 
 // Write sends data to a path and returns the answer: how Vault issues
-// certificates, or encrypts. The secret is nil if Vault answers with nothing.
+// certificates, or encrypts. In a KV version 2 mount it stores the data as a new
+// version, as consul-template does. The secret is nil if Vault answers with
+// nothing.
 func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any) (*api.Secret, error) {
 	path, _, err := splitPath(rawPath)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := s.client.Logical().WriteWithContext(ctx, path, data)
+	fullPath, mount := s.resolve(ctx, path, kvData)
+	if mount.isKV2() {
+		data = map[string]any{"data": data}
+	}
+	secret, err := s.client.Logical().WriteWithContext(ctx, fullPath, data)
 	if err != nil {
-		return nil, s.failure("write", path, err)
+		return nil, s.failure("write", fullPath, err)
 	}
 	return secret, nil
 }
@@ -105,5 +111,6 @@ func notFoundHint(path, fullPath string) string {
 // isDeleted recognises a deleted or destroyed version of a KV version 2 secret,
 // which Vault answers with metadata and without data.
 func isDeleted(secret *api.Secret, mount mount) bool {
-	return mount.isKV2() && secret.Data["data"] == nil && secret.Data["metadata"] != nil
+	data, isVersion := secret.Data["data"]
+	return mount.isKV2() && isVersion && data == nil && secret.Data["metadata"] != nil
 }

@@ -1,0 +1,63 @@
+package driver
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+func TestFileSetTakesInWhatTemplatesWrite(t *testing.T) {
+	t.Parallel()
+	volume := mount{UID: 5, GID: 6, Files: []mountedFile{{Path: "a", Perms: 0o640}, {Path: "b", Perms: 0o644}}}
+	set, err := volume.set([]provider.Rendered{
+		{Content: []byte("1"), Written: []provider.WrittenFile{{Path: "key", Content: []byte("k"), UID: 100, GID: -1, Perms: 0o400}}},
+		{Content: []byte("2"), Written: []provider.WrittenFile{{Path: "c/d", Content: []byte("d"), UID: -1, GID: -1, Perms: 0o7644}}},
+	})
+	want := tmpfs.Set{UID: 5, GID: 6, Files: []tmpfs.File{
+		{Path: "a", Content: []byte("1"), Perms: 0o640},
+		{Path: "b", Content: []byte("2"), Perms: 0o644},
+		{Path: "key", Content: []byte("k"), Perms: 0o400, Owner: &tmpfs.Owner{UID: 100, GID: 6}},
+		{Path: "c/d", Content: []byte("d"), Perms: 0o644, Owner: &tmpfs.Owner{UID: 5, GID: 6}},
+	}}
+	if err != nil || !reflect.DeepEqual(set, want) {
+		t.Errorf("got %+v, %v", set, err)
+	}
+}
+
+func TestFileSetRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		first, second []string // paths that the templates of "a/b" and "c" write
+		want          string
+	}{
+		"the file of an attribute":       {[]string{"c"}, nil, `writeToFile in "a/b" and the attribute of "c" make the same file "c"`},
+		"its own file":                   {[]string{"a/b"}, nil, `make the same file "a/b"`},
+		"the same file twice":            {[]string{"x"}, []string{"x"}, `writeToFile in "c" and writeToFile in "a/b" make the same file "x"`},
+		"a directory as a file":          {[]string{"a"}, nil, `one of which would have to be a directory`},
+		"a file as a directory":          {nil, []string{"c/x"}, `one of which would have to be a directory`},
+		"a path that no renderer allows": {[]string{"../x"}, nil, `no part of a file name may start with ".."`},
+		"an absolute path":               {[]string{"/etc/passwd"}, nil, `must be relative to the volume`},
+	}
+	volume := mount{Files: []mountedFile{{Path: "a/b"}, {Path: "c"}}}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := volume.set([]provider.Rendered{{Written: written(test.first)}, {Written: written(test.second)}})
+			if !errors.Is(err, provider.ErrTemplate) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func written(paths []string) []provider.WrittenFile {
+	var files []provider.WrittenFile
+	for _, path := range paths {
+		files = append(files, provider.WrittenFile{Path: path})
+	}
+	return files
+}
