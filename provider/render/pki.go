@@ -43,7 +43,7 @@ func (e *execution) pkiCert(arguments ...string) (any, error) {
 func parsePEMs(secret *api.Secret) (dependency.PemEncoded, error) {
 	var found dependency.PemEncoded
 	if secret == nil {
-		return found, errors.New("Vault answered with nothing")
+		return found, errors.New("the answer of Vault is empty")
 	}
 	rest := []byte(pemText(secret))
 	for {

@@ -117,7 +117,7 @@ func clone(value any) any {
 		}
 		return copied
 	case []any:
-		copied := make([]any, len(v))
+		copied := make([]any, len(v), cap(v)) // which spew_sdump shows
 		for i, element := range v {
 			copied[i] = clone(element)
 		}
