@@ -56,25 +56,33 @@ func isSecretName(value string) bool {
 }
 
 // volumeSecret is the Secret of all volumes: a CSI volume has one. Where both
-// are needed, the keys of tls-secret are left out.
+// are needed, the keys of tls-secret are left out, and the files whose templates
+// read them.
 func (r *reading) volumeSecret(files []*file) string {
+	r.refuseUnnamed(files)
 	tls, extra := r.values[nameTLSSecret], r.values[nameExtraSecret]
 	keys := r.keysIn(tlsSecret())
 	hasTemplates := slices.ContainsFunc(files, func(f *file) bool { return f.attributes[verbTemplateKey].value != "" })
-	needsExtra := hasTemplates || len(r.keysIn(extraSecret())) > 0
-	if len(keys) > 0 && needsExtra && tls != extra {
+	needsTLS := len(keys) > 0 || r.isRead(files, tlsSecret())
+	needsExtra := hasTemplates || len(r.keysIn(extraSecret())) > 0 || r.isRead(files, extraSecret())
+	if needsTLS && needsExtra && tls != extra {
 		r.refuse(nameTLSSecret, "a volume has one Secret, and that of %s%s is needed as well; put all keys into one", r.settings.Prefix, nameExtraSecret)
 		r.drop(keys...)
+		for _, f := range files {
+			f.refused = f.refused || r.reads(f, tlsSecret())
+		}
 	}
 	r.dropHalves()
-	r.reportUnused(tlsSecret())
-	if !hasTemplates {
+	if !r.isRead(files, tlsSecret()) {
+		r.reportUnused(tlsSecret())
+	}
+	if !hasTemplates && !r.isRead(files, extraSecret()) {
 		r.reportUnused(extraSecret())
 	}
 	switch {
 	case needsExtra:
 		return extra
-	case len(r.keysIn(tlsSecret())) > 0:
+	case needsTLS:
 		return tls
 	}
 	return ""

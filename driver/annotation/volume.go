@@ -45,6 +45,7 @@ func checkMountPath(value string) error {
 func (r *reading) volumes(files []*file) []Volume {
 	r.checkDefaultPath(files)
 	secret := r.volumeSecret(files)
+	files = slices.DeleteFunc(slices.Clone(files), func(f *file) bool { return f.refused })
 	complete := r.login()
 	common := maps.Clone(r.attributes)
 	maps.Copy(common, r.owner())

@@ -12,11 +12,8 @@ import (
 // exist. It looks at the parse tree, so that a call in a branch that never runs is
 // found as well; arguments that stand there in quotes are checked with it.
 func Check(t Template) error {
-	tree := parse.New("")
-	// The functions are looked up below, with better words for what is wrong.
-	tree.Mode = parse.SkipFuncCheck
-	trees := map[string]*parse.Tree{}
-	if _, err := tree.Parse(t.Text, t.LeftDelim, t.RightDelim, trees); err != nil {
+	trees, err := parseTrees(t)
+	if err != nil {
 		return syntaxFailure(t, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(trees)) {
@@ -26,6 +23,16 @@ func Check(t Template) error {
 		}
 	}
 	return nil
+}
+
+// parseTrees gives a tree for the template and for each definition in it, by name.
+// Functions are not looked up, so that this can be done with better words.
+func parseTrees(t Template) (map[string]*parse.Tree, error) {
+	tree := parse.New("")
+	tree.Mode = parse.SkipFuncCheck
+	trees := map[string]*parse.Tree{}
+	_, err := tree.Parse(t.Text, t.LeftDelim, t.RightDelim, trees)
+	return trees, err
 }
 
 // checker goes through one tree: that of the template or of a definition in it.
@@ -39,8 +46,10 @@ func (c checker) check(node parse.Node) error {
 	case *parse.IdentifierNode:
 		return c.checkFunction(n)
 	case *parse.PipeNode:
-		if err := c.checkArguments(n); err != nil {
-			return err
+		for _, call := range quotedCalls(n) {
+			if problem := c.checkLiteral(call.function.Ident, call.argument); problem != nil {
+				return c.wrong(call.function, "%s: %s", call.function.Ident, problem.text(func(string) bool { return true }))
+			}
 		}
 	}
 	for _, child := range children(node) {
@@ -59,49 +68,6 @@ func (c checker) checkFunction(n *parse.IdentifierNode) error {
 		return c.wrong(n, "function %q is not defined%s", n.Ident, suggestion(n.Ident))
 	}
 	return nil
-}
-
-// checkArguments looks at arguments of our own functions that are known by now.
-func (c checker) checkArguments(pipe *parse.PipeNode) error {
-	if pipe == nil {
-		return nil
-	}
-	for i, command := range pipe.Cmds {
-		function, ok := command.Args[0].(*parse.IdentifierNode)
-		if !ok {
-			continue
-		}
-		var first parse.Node
-		switch {
-		case len(command.Args) > 1:
-			first = command.Args[1]
-		case i > 0 && len(pipe.Cmds[i-1].Args) == 1:
-			// Piped in, it is the last argument, and here the only one.
-			first = pipe.Cmds[i-1].Args[0]
-		}
-		literal, ok := first.(*parse.StringNode)
-		if !ok {
-			continue
-		}
-		if problem := c.checkLiteral(function.Ident, literal.Text); problem != nil {
-			return c.wrong(function, "%s: %s", function.Ident, problem.text(func(string) bool { return true }))
-		}
-	}
-	return nil
-}
-
-func (c checker) checkLiteral(function, argument string) (wrong *problem) {
-	switch function {
-	case "env", "mustEnv", "envOrDefault":
-		return checkVariable(argument)
-	case "file":
-		if argument != "" {
-			return checkFile(argument)
-		}
-	case "writeToFile":
-		_, wrong = c.template.Pod.relativePath(argument)
-	}
-	return wrong
 }
 
 func (c checker) wrong(node parse.Node, format string, arguments ...any) error {

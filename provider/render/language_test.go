@@ -9,6 +9,7 @@ import (
 	"errors"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,17 @@ func TestPodThatIsNotKnownYet(t *testing.T) {
 	}
 	if _, err := Render(Template{Text: `{{ file "/vault/tls/x" }}`, Pod: thePod()}, nil); !errors.Is(err, ErrData) || !strings.Contains(err.Error(), `its keys are ["app.conf" "ca.crt"]`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestSecretFiles(t *testing.T) {
+	t.Parallel()
+	text := `{{ define "x" }}{{ if (file "/vault/tls/b") }}{{ end }}{{ end }}{{ "/vault/custom/../custom/a" | file }}{{ file "/vault/tls/b" }}{{ file .x }}{{ trim "/vault/tls/c" "" }}{{ file "/etc/x" }}`
+	if got := SecretFiles(Template{Text: text}); !slices.Equal(got, []string{"/vault/custom/a", "/vault/tls/b"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := SecretFiles(Template{Text: `{{ file "/vault/tls/b"`}); got != nil {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -153,6 +153,12 @@ func TestReplaceWritesNothingForTheSameSet(t *testing.T) {
 	if changed, err := mounter.Replace(target, set); err != nil || !changed {
 		t.Errorf("a change of mode alone: changed=%t, %v", changed, err)
 	}
+	set.Files[0].Owner = &tmpfs.Owner{UID: 100, GID: 1000}
+	for _, want := range []bool{true, false} {
+		if changed, err := mounter.Replace(target, set); err != nil || changed != want {
+			t.Errorf("a file with an owner of its own: changed=%t, want %t, %v", changed, want, err)
+		}
+	}
 }
 
 // A reader that resolves ..data once sees files of one generation, whenever it

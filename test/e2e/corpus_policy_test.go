@@ -107,7 +107,11 @@ func published(v corev1.Volume, namespace string) (volume.Spec, error) {
 		return volume.Spec{}, err
 	}
 	for _, file := range translated.Spec.Files {
-		if err := render.Check(render.Template{Name: file.Path, Text: translated.Spec.Text(file), LeftDelim: file.LeftDelim, RightDelim: file.RightDelim}); err != nil {
+		template := render.Template{
+			Name: file.Path, Text: translated.Spec.Text(file), LeftDelim: file.LeftDelim, RightDelim: file.RightDelim,
+			Pod: render.Pod{MountPath: translated.Spec.MountPath},
+		}
+		if err := render.Check(template); err != nil {
 			return volume.Spec{}, fmt.Errorf("%s%s: %w", translated.Origins["template/"+file.Path], translated.Origins["secret/"+file.Path], err)
 		}
 	}

@@ -1,0 +1,83 @@
+package render
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"text/template/parse"
+)
+
+// call is one of a function whose first argument stands in quotes.
+type call struct {
+	function *parse.IdentifierNode
+	argument string
+}
+
+// quotedCalls are those of one pipe, without the pipes inside it.
+func quotedCalls(pipe *parse.PipeNode) []call {
+	if pipe == nil {
+		return nil
+	}
+	var calls []call
+	for i, command := range pipe.Cmds {
+		function, ok := command.Args[0].(*parse.IdentifierNode)
+		if !ok {
+			continue
+		}
+		var first parse.Node
+		switch {
+		case len(command.Args) > 1:
+			first = command.Args[1]
+		case i > 0 && len(pipe.Cmds[i-1].Args) == 1:
+			// Piped in, it is the last argument, and here the only one.
+			first = pipe.Cmds[i-1].Args[0]
+		}
+		if literal, ok := first.(*parse.StringNode); ok {
+			calls = append(calls, call{function, literal.Text})
+		}
+	}
+	return calls
+}
+
+// checkLiteral looks at an argument of our own functions that is known by now.
+func (c checker) checkLiteral(function, argument string) (wrong *problem) {
+	switch function {
+	case "env", "mustEnv", "envOrDefault":
+		return checkVariable(argument)
+	case "file":
+		if argument != "" {
+			return checkFile(argument)
+		}
+	case "writeToFile":
+		_, wrong = c.template.Pod.relativePath(argument)
+	}
+	return wrong
+}
+
+// SecretFiles are the paths below /vault/tls and /vault/custom that a template
+// reads by the function file, as far as they stand in it, clean and in order. A
+// template that does not parse has none.
+func SecretFiles(t Template) []string {
+	trees, err := parseTrees(t)
+	if err != nil {
+		return nil
+	}
+	found := map[string]bool{}
+	for _, tree := range trees {
+		collectFiles(tree.Root, found)
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+func collectFiles(node parse.Node, found map[string]bool) {
+	if pipe, ok := node.(*parse.PipeNode); ok {
+		for _, call := range quotedCalls(pipe) {
+			if clean := path.Clean(call.argument); call.function.Ident == "file" && isSecretKey(clean) {
+				found[clean] = true
+			}
+		}
+	}
+	for _, child := range children(node) {
+		collectFiles(child, found)
+	}
+}

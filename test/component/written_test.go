@@ -1,0 +1,92 @@
+package component
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/driver"
+)
+
+// One template, three files with owners of their own, in one set with the others.
+func TestTemplatesWriteFurtherFiles(t *testing.T) {
+	fixture := startVault(t)
+	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.HostIP = "192.0.2.7" })
+	request := n.request(t, "writes", map[string]string{
+		"mount-path": "/etc/web", "gid": "2000", "secret/app": "old/app",
+		"template/web": `{{ with secret "internal/database/config" }}{{ .Data.data.username }}` +
+			`{{ .Data.data.password | writeToFile "/etc/web/tls/key" "vault" "" "0400" }}` +
+			`{{ env "POD_NAME" | writeToFile "tls/pod" "" "" "0644" "newline" }}{{ end }}@{{ env "HOST_IP" }}`,
+	})
+	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]struct {
+		content  string
+		uid, gid uint32
+		mode     uint32
+	}{
+		"web":     {"db-readonly-username@192.0.2.7", 0, 2000, 0o644},
+		"app":     {"html: <&>\nname: value\n", 0, 2000, 0o644},
+		"tls/key": {password, 100, 2000, 0o400},
+		"tls/pod": {"writes\n", 0, 2000, 0o644},
+	}
+	for name, w := range want {
+		var stat syscall.Stat_t
+		if err := syscall.Stat(volumeFile(request, name), &stat); err != nil {
+			t.Fatal(err)
+		}
+		if content := mustRead(t, volumeFile(request, name)); content != w.content || stat.Uid != w.uid || stat.Gid != w.gid || stat.Mode&0o7777 != w.mode {
+			t.Errorf("%s holds %q, %d:%d %o", name, content, stat.Uid, stat.Gid, stat.Mode&0o7777)
+		}
+	}
+	generation, err := os.Readlink(volumeFile(request, "..data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(volumeFile(request, generation+"/tls/key")); err != nil {
+		t.Errorf("the written file is not in the set that is swapped at once: %v", err)
+	}
+}
+
+func TestWrittenFilesHaveTheLimitsOfTheVolume(t *testing.T) {
+	fixture := startVault(t)
+	n := startNode(t, fixture.server.Address, fixture)
+	tests := map[string]struct {
+		attributes map[string]string
+		code       codes.Code
+		want       string
+	}{
+		"two at one place": {
+			map[string]string{"template/a": `{{ "x" | writeToFile "b" "" "" "0644" }}`, "template/b": "y"},
+			codes.InvalidArgument, `render file "a": invalid template: writeToFile in "a" and the attribute of "b" make the same file "b"`,
+		},
+		"outside of the mount": {
+			map[string]string{"template/a": `{{ "x" | writeToFile "/vault/secrets/b" "" "" "0644" }}`, "mount-path": "/etc/web"},
+			codes.InvalidArgument, `"/vault/secrets/b" is not a file below /etc/web`,
+		},
+		"larger than the volume": {
+			map[string]string{"template/a": `{{ range loop 600 }}{{ "ten bytes " | writeToFile "b" "" "" "0644" "append" }}{{ end }}`, "size": "8192"},
+			codes.ResourceExhausted, `raise the attribute size`,
+		},
+		"an address that is not known": {
+			map[string]string{"template/a": `{{ env "HOST_IP" }}`},
+			codes.FailedPrecondition, `HOST_IP is not known on this node; the driver gets HOST_IP from --host-ip`,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			request := n.request(t, strings.ReplaceAll(name, " ", "-"), test.attributes)
+			_, err := n.calls.NodePublishVolume(t.Context(), request)
+			if status.Code(err) != test.code || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant %s: … %s", err, test.code, test.want)
+			}
+			requireNothing(t, request.GetTargetPath())
+		})
+	}
+	eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.podTokens(t) == 0 })
+}
