@@ -18,9 +18,12 @@ type execution struct {
 	failure *ownFailure
 }
 
-// functions replace consul-template's own of the same names.
+// functions replace consul-template's own of the same names. Check has refused
+// what is not offered; here it is taken away as well, so that a call which Check
+// missed would do nothing. Consul-template has a denylist for that, which takes
+// longer than all the rest of a rendering.
 func (e *execution) functions() map[string]any {
-	return map[string]any{
+	functions := map[string]any{
 		"secret":       e.secret,
 		"secrets":      e.list,
 		"pkiCert":      e.pkiCert,
@@ -31,6 +34,10 @@ func (e *execution) functions() map[string]any {
 		"writeToFile":  e.writeToFile,
 		"loop":         e.loop,
 	}
+	for _, name := range refusedFunctions() {
+		functions[name] = func(...any) (any, error) { return nil, e.fail("the function %s is not available", name) }
+	}
+	return functions
 }
 
 // ask returns the answer to a query, or notes that it is missing.

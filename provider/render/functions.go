@@ -121,8 +121,6 @@ func refusalOf(name string) (refusal, bool) {
 	return refusal{}, false
 }
 
-// refusedFunctions are the names once more for consul-template itself, which puts
-// a function that fails in the place of each.
 func refusedFunctions() []string {
 	var names []string
 	for _, group := range refusals() {

@@ -159,3 +159,17 @@ func newPEM(t *testing.T, isCA bool) string {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}))
 }
+
+// Should Check ever miss a call, nothing of consul-template's own stands behind it.
+func TestWhatIsRefusedIsTakenAway(t *testing.T) {
+	t.Parallel()
+	own := (&execution{}).functions()
+	for _, name := range slices.Concat(refusedFunctions(), emulatedFunctions()) {
+		if own[name] == nil {
+			t.Errorf("%s is consul-template's", name)
+		}
+	}
+	if _, err := own["plugin"].(func(...any) (any, error))("id"); err == nil {
+		t.Error("plugin can be called")
+	}
+}

@@ -94,12 +94,11 @@ func Render(t Template, answers Answers) (Result, error) {
 	}
 	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
 	program, err := template.NewTemplate(&template.NewTemplateInput{
-		Contents:         t.Text,
-		LeftDelim:        t.LeftDelim,
-		RightDelim:       t.RightDelim,
-		ErrMissingKey:    t.ErrorOnMissingKey,
-		ExtFuncMap:       e.functions(),
-		FunctionDenylist: refusedFunctions(),
+		Contents:      t.Text,
+		LeftDelim:     t.LeftDelim,
+		RightDelim:    t.RightDelim,
+		ErrMissingKey: t.ErrorOnMissingKey,
+		ExtFuncMap:    e.functions(),
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
