@@ -107,7 +107,7 @@ func (v *volume) attend(ctx context.Context, client *vault.Session, g grant, eac
 	}
 	said, err := ask(ctx, client, each.query)
 	if err != nil {
-		return false, err
+		return false, conceal(err, each.query, v.answers.forRenderer())
 	}
 	return each.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance), nil
 }

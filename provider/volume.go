@@ -161,7 +161,7 @@ func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, 
 		for _, query := range result.Missing {
 			said, err := ask(ctx, client, query)
 			if err != nil {
-				return Rendered{}, err
+				return Rendered{}, conceal(err, query, known)
 			}
 			fresh := &answer{query: query}
 			fresh.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance)

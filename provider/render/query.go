@@ -53,6 +53,15 @@ func encode(data map[string]string) string {
 	return strings.Join(encoded, "")
 }
 
+// Values returns the values of the arguments of a write or an issue.
+func (q Query) Values() []string {
+	var values []string
+	for _, value := range q.Data() {
+		values = append(values, value.(string))
+	}
+	return values
+}
+
 // Data returns the arguments of a write or an issue.
 func (q Query) Data() map[string]any {
 	data := map[string]any{}

@@ -51,6 +51,11 @@ func (v *vault) storeSecrets(t *testing.T) {
 	for _, name := range []string{"services/default", "services/web", "services/below/deep"} {
 		v.store(t, name, `{"url":"https://`+name+`"}`)
 	}
+	for _, name := range []string{"odd/with space", "odd/a+b", "odd/zürich", "odd/data", "data/app"} {
+		v.store(t, name, `{"value":"`+name+`"}`)
+	}
+	v.write(t, "sys/mounts/team/kv", map[string]any{"type": "kv", "options": map[string]any{"version": "2"}})
+	v.write(t, "team/kv/data/app", map[string]any{"data": map[string]any{"value": "of the team"}})
 	v.store(t, "which", `{"path":"internal/data/database/config","n":"1"}`)
 	for i := range 5 {
 		v.store(t, fmt.Sprintf("chain/%d", i), fmt.Sprintf(`{"next":"internal/data/chain/%d"}`, i+1))

@@ -53,7 +53,7 @@ func TestTemplatesWriteFurtherFiles(t *testing.T) {
 	}
 }
 
-func TestWrittenFilesHaveTheLimitsOfTheVolume(t *testing.T) {
+func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
 	fixture := startVault(t)
 	n := startNode(t, fixture.server.Address, fixture)
 	tests := map[string]struct {
@@ -73,6 +73,10 @@ func TestWrittenFilesHaveTheLimitsOfTheVolume(t *testing.T) {
 			map[string]string{"template/a": `{{ range loop 600 }}{{ "ten bytes " | writeToFile "b" "" "" "0644" "append" }}{{ end }}`, "size": "8192"},
 			codes.ResourceExhausted, `raise the attribute size`,
 		},
+		"a path that is a secret value": {
+			map[string]string{"template/a": `{{ with secret "internal/database/config" }}{{ secret .Data.data.password }}{{ end }}`},
+			codes.PermissionDenied, `render file "a": read [value of a secret] in Vault at http://127.0.0.1:`,
+		},
 		"an address that is not known": {
 			map[string]string{"template/a": `{{ env "HOST_IP" }}`},
 			codes.FailedPrecondition, `HOST_IP is not known on this node; the driver gets HOST_IP from --host-ip`,
@@ -89,4 +93,5 @@ func TestWrittenFilesHaveTheLimitsOfTheVolume(t *testing.T) {
 		})
 	}
 	eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.podTokens(t) == 0 })
+	n.logs.requireNone(t, password)
 }

@@ -37,6 +37,21 @@ func TestPodOfAnotherUserReadsByItsGroup(t *testing.T) {
 	}
 }
 
+// What the injector's agent has in its container comes from the kubelet here, and
+// a template may write further files.
+func TestTemplateKnowsItsPod(t *testing.T) {
+	apply(t, "surroundings.yaml")
+	awaitReady(t, "default", "surroundings")
+	hostIP := kubectl(t, "get", "pod", "surroundings", "-o", "jsonpath={.status.hostIP}")
+	if want, got := "surroundings in default on "+hostIP, readFile(t, "default", "surroundings", "/etc/app/pod"); hostIP == "" || got != want {
+		t.Errorf("the file holds %q, want %q", got, want)
+	}
+	got := kubectl(t, "exec", "surroundings", "--", "stat", "-L", "-c", "%u:%g %a %s", "/etc/app/db/password")
+	if strings.TrimSpace(got) != "100:1000 400 18" {
+		t.Errorf("the written file has owner, mode and size %s", got)
+	}
+}
+
 // A Job ends with its container; there is nothing else that would keep it.
 func TestJobEnds(t *testing.T) {
 	apply(t, "job.yaml")
