@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -145,6 +146,9 @@ func (o *driverOptions) config() (driver.Config, error) {
 	}
 	if o.nodeName == "" {
 		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
+	}
+	if o.hostIP != "" && net.ParseIP(o.hostIP) == nil {
+		return config, fmt.Errorf("--host-ip %q is not an IP address; leave it out if no template asks for it", o.hostIP)
 	}
 	var err error
 	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {

@@ -23,6 +23,7 @@ func TestDriverRefusesBadFlags(t *testing.T) {
 		"ca file":       {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--vault-ca-file=/nowhere"}, "read --vault-ca-file: open /nowhere: no such file"},
 		"allow-list":    {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--allow-address=*"}, `--allow-address: "*" is not a URL of scheme, host and port`},
 		"prefix":        {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--annotation-prefix=vault.example.com"}, `the prefix of annotations "vault.example.com" is not a domain with a slash`},
+		"host ip":       {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--host-ip=node-1"}, `--host-ip "node-1" is not an IP address`},
 		"argument":      {[]string{"now"}, `unknown command "now"`},
 	}
 	for name, test := range tests {

@@ -42,8 +42,9 @@ func pageBytes(set Set) int64 {
 	return total
 }
 
-// countInodes allows two generations of the set, the links, and some slack.
-func countInodes(set Set) int {
+// countInodes allows two generations of the set, the links, and some slack; and
+// for sets that follow with more files, one for each page, which files take.
+func countInodes(set Set, sizeBytes int64) int {
 	const slack = 16
 	directories := map[string]bool{}
 	for _, file := range set.Files {
@@ -51,5 +52,6 @@ func countInodes(set Set) int {
 			directories[directory] = true
 		}
 	}
-	return 2*(len(set.Files)+len(directories)+1) + len(topNames(set)) + slack
+	pages := int(sizeBytes / int64(os.Getpagesize()))
+	return max(2*(len(set.Files)+len(directories)+1)+len(topNames(set)), pages) + slack
 }

@@ -94,7 +94,7 @@ func (m *Mounter) Create(target string, sizeBytes int64, set Set) (err error) {
 	if need := 2 * pageBytes(set); need > sizeBytes {
 		return fmt.Errorf("%w: the files take %d bytes in whole pages, two generations of them %d, and the size is %d; raise the attribute size", ErrFull, need/2, need, sizeBytes)
 	}
-	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set), mode: volumeMode, noswap: m.noswap})
+	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set, sizeBytes), mode: volumeMode, noswap: m.noswap})
 	if err != nil {
 		return err
 	}

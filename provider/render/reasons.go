@@ -8,12 +8,12 @@ type known struct {
 	quotes bool
 }
 
-// aType is a type of Go as it is printed, a name a function of templates, and
-// node a piece of the template itself.
+// A type is one of Go as it is printed, a name that of a function, and a node a
+// piece of the template itself.
 const (
 	aType = `([\w.*{}\[\] ]+)`
-	name  = `(\w+)`
-	node  = `(.*)`
+	aName = `(\w+)`
+	aNode = `(.*)`
 )
 
 // knownReasons hold names, types and pieces of the template. Numbers are left out:
@@ -40,13 +40,13 @@ func engineReasons() []known {
 		quoting(`template "(.*)" not defined`, "; there is no define of that name"),
 		same(`exceeded maximum template depth \(\d+\)`, "; a template calls itself without an end"),
 		same(`expected (?:bool|string|integer|unsigned integer|float); found '.*'`, "; write strings in double quotes"),
-		same(`expected (?:bool|string|integer|unsigned integer|float); found `+node, ""),
-		same(`can't give argument to non-function `+node, "; to compare, write eq A B"),
+		same(`expected (?:bool|string|integer|unsigned integer|float); found `+aNode, ""),
+		same(`can't give argument to non-function `+aNode, "; to compare, write eq A B"),
 		same(`\w+ has arguments but cannot be invoked as function`, ""),
 		same(`\w+ is not a method but has arguments`, ""),
 		same(`\w+ is an unexported field of struct type `+aType, ""),
-		same(`can't handle `+node+` for arg of type `+aType, ""),
-		same(`can't print `+node+` of type `+aType, ""),
+		same(`can't handle `+aNode+` for arg of type `+aType, ""),
+		same(`can't print `+aNode+` of type `+aType, ""),
 		same(`nil is not a command`, ""),
 		{pattern: `range can't iterate over .*`, shown: "range can't iterate over the value, which is neither a list nor a map"},
 		{pattern: `can't use .* (?:to )?iterate over more than one variable`, shown: "range can't give more than one variable for each of these values"},
@@ -56,7 +56,7 @@ func engineReasons() []known {
 // functionReasons are those of functions.
 func functionReasons() []known {
 	calling := func(pattern, shown string) known {
-		return known{pattern: `error calling ` + name + `: (?:\w+: )?` + pattern, shown: "error calling ${1}: " + shown}
+		return known{pattern: `error calling ` + aName + `: (?:\w+: )?` + pattern, shown: "error calling ${1}: " + shown}
 	}
 	same := func(pattern string) known { return calling("("+pattern+")", "${2}") }
 	return []known{

@@ -161,6 +161,23 @@ func TestReplaceWritesNothingForTheSameSet(t *testing.T) {
 	}
 }
 
+// A template may write more files when it is rendered again.
+func TestReplaceTakesMoreFilesThanThereWere(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+		t.Fatal(err)
+	}
+	more := tmpfs.Set{}
+	for i := range 60 {
+		more.Files = append(more.Files, tmpfs.File{Path: fmt.Sprintf("part-%d", i), Content: []byte("x"), Perms: 0o644})
+	}
+	for _, set := range []tmpfs.Set{more, oneFile("a", "x"), more} {
+		if _, err := mounter.Replace(target, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A reader that resolves ..data once sees files of one generation, whenever it
 // looks.
 func TestReplaceIsAtomicForReaders(t *testing.T) {
