@@ -43,7 +43,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case errors.Is(err, tmpfs.ErrFull):
 		return codes.ResourceExhausted
-	case errors.Is(err, provider.ErrUnavailable):
+	case errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

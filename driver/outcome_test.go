@@ -31,6 +31,7 @@ func TestCode(t *testing.T) {
 		{errNoToken, codes.FailedPrecondition},
 		{errNoPodInfo, codes.FailedPrecondition},
 		{provider.ErrUnavailable, codes.Unavailable},
+		{provider.ErrNotRendered, codes.Unavailable},
 		{fmt.Errorf("%w: %w", provider.ErrUnavailable, context.DeadlineExceeded), codes.Unavailable},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},

@@ -15,6 +15,8 @@ var (
 	ErrTemplate = render.ErrInvalid
 	// ErrData is a template that does not fit the secrets it names.
 	ErrData = render.ErrData
+	// ErrNotRendered is a template that may be rendered in a moment.
+	ErrNotRendered = render.ErrUnavailable
 	// ErrInvalid is a request that no Vault could answer.
 	ErrInvalid = vault.ErrInvalid
 	// ErrRefused is Vault's refusal with a reason: asking again changes nothing.

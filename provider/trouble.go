@@ -32,7 +32,7 @@ func (t *trouble) over() bool {
 // longestFor is the longest wait after an error: what may pass by itself is tried
 // more often than what somebody has to mend.
 func longestFor(err error) time.Duration {
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered) {
 		return awayBackoff
 	}
 	return longestBackoff

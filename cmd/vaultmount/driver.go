@@ -23,7 +23,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/render/worker"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -84,7 +84,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
 }
 
-func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
+func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 	if err := clearVaultEnvironment(); err != nil {
 		return err
 	}
@@ -103,6 +103,12 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
 		return err
 	}
 	o.vault.warn(logger)
+	// Where templates cannot be confined, none is run.
+	renderers := worker.New(logger, worker.Config{})
+	if err := renderers.Start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop(renderers.Stop)) }()
 	store, err := state.Open(mounter, driver.StateDirectory(config.KubeletRoot, config.Name))
 	if err != nil {
 		return err
@@ -112,10 +118,12 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) error {
 		return err
 	}
 	secrets := provider.New(provider.Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: renderers,
 		Files: mounts, Store: store, Clock: clock.RealClock{},
 	})
-	defer stop(secrets)
+	defer func() {
+		err = errors.Join(err, stop(func(ctx context.Context) error { secrets.Stop(ctx); return nil }))
+	}()
 	return o.serve(klog.NewContext(ctx, logger), config, mounts, secrets)
 }
 
@@ -133,10 +141,10 @@ func (o *driverOptions) serve(ctx context.Context, config driver.Config, mounts 
 	return plugin.Run(ctx, o.endpoint)
 }
 
-func stop(secrets *provider.Provider) {
+func stop(what func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	secrets.Stop(ctx)
+	return what(ctx)
 }
 
 func (o *driverOptions) config() (driver.Config, error) {

@@ -31,6 +31,6 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newVersionCommand())
+	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newRenderWorkerCommand(), newVersionCommand())
 	return command
 }

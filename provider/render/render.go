@@ -23,6 +23,10 @@ var ErrInvalid = errors.New("invalid template")
 // ErrData is a template that does not fit the data it got.
 var ErrData = errors.New("the template cannot be rendered")
 
+// ErrUnavailable is a template that was not run to its end through no fault of
+// its own. Nothing in this package returns it, but whoever calls it elsewhere may.
+var ErrUnavailable = errors.New("templates cannot be rendered for now")
+
 // Template is the program of one file, and what it may know besides secrets.
 type Template struct {
 	// Name is the file, for messages.

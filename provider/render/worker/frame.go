@@ -1,0 +1,46 @@
+package worker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A frame is four bytes of length, the most significant first, and as many bytes.
+const headerSize = 4
+
+var errTooLong = errors.New("the message is too long")
+
+// writeFrame writes a frame in one call, so that a reader of a pipe sees it whole
+// where it fits.
+func writeFrame(w io.Writer, payload []byte, limit int) error {
+	if len(payload) > limit {
+		return fmt.Errorf("%w: %d bytes of at most %d", errTooLong, len(payload), limit)
+	}
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, headerSize+len(payload)), uint32(len(payload)))
+	_, err := w.Write(append(frame, payload...))
+	return err
+}
+
+// readFrame reads a frame of whoever may be hostile: memory grows with what really
+// came, not with what the header promises. It returns io.EOF only if there was no
+// byte of a frame.
+func readFrame(r io.Reader, limit int) ([]byte, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return nil, err
+	}
+	length := int64(binary.BigEndian.Uint32(header[:]))
+	if length > int64(limit) {
+		return nil, fmt.Errorf("%w: %d bytes of at most %d", errTooLong, length, limit)
+	}
+	payload, err := io.ReadAll(io.LimitReader(r, length))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(payload)) < length {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return payload, nil
+}

@@ -1,0 +1,311 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+func file(text string) render.Template { return render.Template{Name: "file", Text: text} }
+
+const endless = `{{ define "x" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "y" }}{{ end }}{{ end }}{{ define "y" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "z" }}{{ end }}{{ end }}{{ define "z" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "w" }}{{ end }}{{ end }}{{ define "w" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "v" }}{{ end }}{{ end }}{{ define "v" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "u" }}{{ end }}{{ end }}{{ define "u" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "t" }}{{ end }}{{ end }}{{ define "t" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ end }}{{ end }}{{ template "x" }}`
+
+// Each limit has an error that says what was too much, and the next template
+// notices nothing.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	limits := generous()
+	limits.CPU = 300 * time.Millisecond
+	pool := startPool(t, limits)
+	tests := map[string]struct{ text, want string }{
+		"processor time":        {endless, "invalid template: rendering takes more than 300ms of processor time"},
+		"memory at once":        {`{{ sprig_repeat 200000000 "x" }}`, "invalid template: it needs more than 64 MiB of memory"},
+		"more than all":         {`{{ sprig_repeat 4000000000000 "x" }}`, "invalid template: it needs more than 64 MiB of memory"},
+		"recursion":             {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "invalid template: it is nested too deeply, or calls itself without an end"},
+		"output":                {`{{ sprig_repeat 4194305 "x" }}`, "invalid template: it writes more than 4 MiB"},
+		"output and characters": {`{{ sprig_repeat 2097153 "é" }}`, "invalid template: it writes more than 4 MiB"},
+		"queries":               {`{{ range $i, $c := sprig_repeat 1001 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`, "invalid template: it asks for more than 1000 secrets"},
+		"text":                  {strings.Repeat("x", textLimit+1), "invalid template: it is longer than 1 MiB"},
+		"text and secrets":      {strings.Repeat("x", requestLimit), "invalid template: it is longer than 8 MiB together with its secrets"},
+		"nested parentheses":    {`{{ ` + strings.Repeat("(", 300_000) + `}}`, "invalid template: template: file:1: max expression depth exceeded"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := pool.Render(t.Context(), file(test.text), nil)
+			if !errors.Is(err, render.ErrInvalid) || err.Error() != test.want {
+				t.Fatalf("got  %v\nwant %s", err, test.want)
+			}
+			requireWorking(t, pool)
+		})
+	}
+}
+
+// What stays below the limits is rendered.
+func TestWithinLimits(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	for name, text := range map[string]string{
+		"output":  `{{ sprig_repeat 4194304 "x" }}`,
+		"bytes":   `{{ "/////w==" | base64Decode | sprig_repeat 1000000 }}`,
+		"memory":  `{{ sprig_repeat 30000000 "x" | len }}`,
+		"text":    strings.Repeat("x", textLimit),
+		"queries": `{{ range $i, $c := sprig_repeat 999 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`,
+	} {
+		want, err := render.Render(file(text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pool.Render(t.Context(), file(text), nil)
+		if err != nil || string(got.Output) != string(want.Output) || len(got.Missing) != len(want.Missing) {
+			t.Errorf("%s: got %d bytes, %d queries, %v", name, len(got.Output), len(got.Missing), err)
+		}
+	}
+}
+
+// A template that took much memory does not leave a large worker behind.
+func TestLargeWorkerIsReplaced(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	first := pool.idle[0]
+	if _, err := pool.Render(t.Context(), file(`{{ sprig_repeat 40000000 "x" | len }}`), nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-first.exited:
+	default:
+		t.Errorf("a worker of %d bytes is kept", first.resident())
+	}
+	requireWorking(t, pool)
+}
+
+// Templates that take long keep no other waiting, however many there are.
+func TestSlowTemplatesMakePlace(t *testing.T) {
+	t.Parallel()
+	limits := generous()
+	limits.Slow = 20 * time.Millisecond
+	pool := startPool(t, limits)
+	ctx, cancel := context.WithCancel(t.Context())
+	const slow = 6
+	ended := make(chan error, slow)
+	for range slow {
+		go func() {
+			_, err := pool.Render(ctx, file(endless), nil)
+			ended <- err
+		}()
+	}
+	// One may go on, the others are sent away.
+	for range slow - slowPlaces {
+		if err := <-ended; !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "more than 20ms of processor time, and too many templates on this node do") {
+			t.Errorf("got %v", err)
+		}
+	}
+	for range 10 {
+		requireWorking(t, pool)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the one that may go on has ended: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	requireWorking(t, pool)
+}
+
+// When a worker is killed, what it ran is run by another.
+func TestKilledWorker(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	first := pool.idle[0]
+	var group sync.WaitGroup
+	group.Go(func() {
+		if got, err := attack(t, pool, "hang in the first worker"); err != nil || got != "done by another" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+	waitUntil(t, pool.isBusy)
+	requireWorking(t, pool) // in the second
+	first.kill()
+	group.Wait()
+}
+
+func TestKilledIdleWorker(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	first := pool.idle[0]
+	first.end()
+	requireWorking(t, pool)
+	if pool.idle[0] == first || len(pool.all) != 1 {
+		t.Error("a dead worker is kept")
+	}
+}
+
+// A worker that is killed again and again is not the template's fault.
+func TestKilledWorkers(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := attack(t, pool, "hang")
+		ended <- err
+	}()
+	var err error
+	for err == nil {
+		select {
+		case err = <-ended:
+		default:
+			pool.mutex.Lock()
+			for worker := range pool.all {
+				worker.kill()
+			}
+			pool.mutex.Unlock()
+		}
+	}
+	if !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "4 render workers were killed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWallClock(t *testing.T) {
+	t.Parallel()
+	limits := generous()
+	limits.Wall = 50 * time.Millisecond
+	pool := startPool(t, limits)
+	if _, err := attack(t, pool, "hang"); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "rendering has not ended in 50ms") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestContext(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- pool.Check(ctx, render.Template{Name: attackPrefix + "hang", Text: "x"}) }()
+	waitUntil(t, pool.isBusy)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := pool.Check(ctx, file("x")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	requireWorking(t, pool)
+}
+
+func TestIdleWorkersEnd(t *testing.T) {
+	t.Parallel()
+	limits := generous()
+	limits.Idle = time.Millisecond
+	pool := newPool(t, limits)
+	var workers []*process
+	for range places + slowPlaces {
+		worker, err := pool.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		workers = append(workers, worker)
+	}
+	for _, worker := range workers {
+		pool.put(worker)
+	}
+	<-workers[0].exited
+	<-workers[1].exited
+	requireWorking(t, pool)
+	if len(pool.idle) != 1 || pool.idle[0] != workers[2] {
+		t.Error("the last worker is not the one used last")
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			for range 10 {
+				requireWorking(t, pool)
+			}
+		})
+	}
+	group.Wait()
+	if len(pool.all) > places {
+		t.Errorf("%d workers for templates of which none was slow", len(pool.all))
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ program, want string }{
+		"missing":       {"/nowhere", "start a render worker: open the program /nowhere: no such file or directory"},
+		"dynamic":       {"/bin/sh", "no such file or directory: the program must be linked statically (CGO_ENABLED=0)"},
+		"private":       {script, "permission denied: the program must be executable by all users (chmod 0755)"},
+		"not a program": {"/etc/passwd", "start a render worker: fork/exec /render-worker: "},
+	} {
+		pool := New(newLogger(t), Config{Program: test.program})
+		if err := pool.Start(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		_, err := pool.Render(t.Context(), file("x"), nil)
+		if !errors.Is(err, render.ErrUnavailable) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err := pool.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, err := attack(t, pool, "hang"); !errors.Is(err, render.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+	waitUntil(t, pool.isBusy)
+	if err := pool.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+	if err := pool.Check(t.Context(), file("x")); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "the driver is stopping") {
+		t.Errorf("got %v", err)
+	}
+	if len(pool.all) != 0 {
+		t.Error("a worker is left")
+	}
+}
+
+func (p *Pool) isBusy() bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return len(p.idle) < len(p.all)
+}
+
+func waitUntil(t *testing.T, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("it never happened")
+		}
+	}
+}

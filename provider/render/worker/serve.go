@@ -1,0 +1,85 @@
+package worker
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+// Main is the whole life of a worker: it confines its process for good, then runs
+// templates until standard input ends. It works only in a process that a Pool started.
+func Main() error { return serve(confinement(), handle) }
+
+func serve(confinement []func() error, handle func(request) reply) error {
+	for _, confine := range confinement {
+		if err := confine(); err != nil {
+			return errors.Join(err, writeFrame(os.Stdout, []byte(err.Error()), messageLimit))
+		}
+	}
+	// The empty frame says that the worker is confined, and may be fed.
+	if err := writeFrame(os.Stdout, nil, 0); err != nil {
+		return err
+	}
+	return answer(os.Stdin, os.Stdout, handle)
+}
+
+// answer reads requests one after the other until there are no more.
+func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
+	buffered := bufio.NewReader(in)
+	for {
+		payload, err := readFrame(buffered, requestLimit)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read a request: %w", err)
+		}
+		request, err := decodeRequest(payload)
+		if err != nil {
+			return fmt.Errorf("read a request: %w", err)
+		}
+		payload, err = json.Marshal(handle(request))
+		if err != nil {
+			return fmt.Errorf("write a reply: %w", err)
+		}
+		if err := writeFrame(out, payload, replyLimit); err != nil {
+			return fmt.Errorf("write a reply: %w", err)
+		}
+	}
+}
+
+// handle runs a template. A panic is the template's own fault and shows none of
+// its data.
+func handle(r request) (answer reply) {
+	defer func() {
+		if recover() != nil {
+			answer = newReply(render.Result{}, fmt.Errorf("%w: it makes the renderer panic", render.ErrInvalid))
+		}
+	}()
+	if len(r.Template.Text) > textLimit {
+		return newReply(render.Result{}, fmt.Errorf("%w: it is longer than %d MiB", render.ErrInvalid, textLimit>>20))
+	}
+	if r.Verb == check {
+		return newReply(render.Result{}, render.Check(r.Template))
+	}
+	result, err := render.Render(r.Template, r.Answers)
+	if err == nil {
+		err = checkSize(result)
+	}
+	return newReply(result, err)
+}
+
+func checkSize(result render.Result) error {
+	if len(result.Output) > outputLimit {
+		return fmt.Errorf("%w: it writes more than %d MiB", render.ErrInvalid, outputLimit>>20)
+	}
+	if len(result.Used) > queriesLimit {
+		return fmt.Errorf("%w: it asks for more than %d secrets", render.ErrInvalid, queriesLimit)
+	}
+	return nil
+}
