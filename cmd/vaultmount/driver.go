@@ -43,6 +43,7 @@ type driverOptions struct {
 	annotations   annotation.Translator
 	interval      time.Duration
 	revoke        bool
+	templateCPU   time.Duration
 	verbosity     int
 }
 
@@ -81,6 +82,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
 	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
 	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
+	flags.DurationVar(&o.templateCPU, "template-cpu", worker.DefaultCPU, "processor time that rendering one file may take")
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
 }
 
@@ -104,7 +106,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 	}
 	o.vault.warn(logger)
 	// Where templates cannot be confined, none is run.
-	renderers := worker.New(logger, worker.Config{})
+	renderers := worker.New(logger, worker.Config{Limits: worker.Limits{CPU: o.templateCPU}})
 	if err := renderers.Start(ctx); err != nil {
 		return err
 	}
@@ -157,6 +159,9 @@ func (o *driverOptions) config() (driver.Config, error) {
 	}
 	if o.hostIP != "" && net.ParseIP(o.hostIP) == nil {
 		return config, fmt.Errorf("--host-ip %q is not an IP address; leave it out if no template asks for it", o.hostIP)
+	}
+	if o.templateCPU <= 0 {
+		return config, fmt.Errorf("--template-cpu %s leaves no time; write for example %s", o.templateCPU, worker.DefaultCPU)
 	}
 	var err error
 	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {

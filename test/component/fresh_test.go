@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/postgres"
 )
 
@@ -34,19 +33,18 @@ func span(short, long time.Duration) time.Duration {
 // processNode is a node whose driver is a process of its own, which can be killed.
 type processNode struct {
 	*node
-	program string
 	address string
 	process *exec.Cmd
 }
 
-func startProcessNode(t *testing.T, fixture *lastingFixture, program string) *processNode {
+func startProcessNode(t *testing.T, fixture *lastingFixture) *processNode {
 	t.Helper()
 	n := &processNode{
 		node:    &node{vaultFixture: fixture.vaultFixture, kubelet: newKubelet(t)},
-		program: program, address: fixture.server.Address,
+		address: fixture.server.Address,
 	}
 	n.calls = csi.NewNodeClient(anew{n.endpoint()})
-	n.process = startProcess(t, program, n.kubelet, n.address)
+	n.process = startProcess(t, n.kubelet, n.address)
 	return n
 }
 
@@ -78,7 +76,7 @@ func (n *processNode) kill(t *testing.T) {
 
 func (n *processNode) startAgain(t *testing.T) {
 	t.Helper()
-	n.process = startProcess(t, n.program, n.kubelet, n.address)
+	n.process = startProcess(t, n.kubelet, n.address)
 }
 
 // republish calls as the kubelet does at each sync of the pod, until the function
@@ -109,15 +107,6 @@ func (n *node) republish(t *testing.T, request *csi.NodePublishVolumeRequest, ev
 			t.Errorf("the last republish: %v", err)
 		}
 	})
-}
-
-func buildDriver(t *testing.T) string {
-	t.Helper()
-	program, err := parts.Vaultmount(t.Context(), t.TempDir(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
 }
 
 const (
@@ -220,7 +209,7 @@ func TestDynamicCredentialsSurviveKills(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
 	database := startDatabase(t, fixture, leaseTTL, leaseMaxTTL)
-	n := startProcessNode(t, fixture, buildDriver(t))
+	n := startProcessNode(t, fixture)
 	request := n.request(t, "app", map[string]string{"role": "database", "template/credentials": databaseTemplate})
 	begin := time.Now()
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {

@@ -34,7 +34,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/render/worker"
 	"github.com/vaultmount/vaultmount/provider/vault"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -97,8 +97,9 @@ func (n *node) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	workers := startWorkers(t, logger)
 	n.provider = provider.New(provider.Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
 		Files: mounts, Store: store, Clock: n.clock,
 	})
 	plugin, err := driver.New(n.config, mounts, n.provider)
@@ -124,6 +125,9 @@ func (n *node) start(t *testing.T) {
 		stopping, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		n.provider.Stop(stopping)
+		if err := workers.Stop(stopping); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Cleanup(n.stop)
 }
@@ -144,6 +148,17 @@ func newKubelet(t *testing.T) string {
 		}
 	})
 	return root
+}
+
+// startWorkers confines templates as the DaemonSet does, in processes of the real
+// program.
+func startWorkers(t *testing.T, logger klog.Logger) *worker.Pool {
+	t.Helper()
+	workers := worker.New(logger, worker.Config{Program: program(t), Limits: worker.Limits{Idle: time.Second}})
+	if err := workers.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return workers
 }
 
 // shortDir is for paths of sockets, which hold 107 bytes: t.TempDir's hold the

@@ -13,14 +13,14 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/test/parts"
 )
 
 // startProcess runs the program as the DaemonSet does, in an environment that
 // would lead the Vault client astray.
-func startProcess(t *testing.T, program, kubelet, address string) *exec.Cmd {
+func startProcess(t *testing.T, kubelet, address string, arguments ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.Command(program, "driver", "--vault-address="+address, "--kubelet-root="+kubelet, "--verbosity=10")
+	arguments = append([]string{"driver", "--vault-address=" + address, "--kubelet-root=" + kubelet, "--verbosity=10"}, arguments...)
+	command := exec.Command(program(t), arguments...)
 	command.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
 	command.Stderr = t.Output()
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -38,12 +38,8 @@ func startProcess(t *testing.T, program, kubelet, address string) *exec.Cmd {
 
 func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	fixture := startVault(t)
-	program, err := parts.Vaultmount(t.Context(), t.TempDir(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := &node{vaultFixture: fixture, kubelet: newKubelet(t)}
-	first := startProcess(t, program, n.kubelet, fixture.server.Address)
+	first := startProcess(t, n.kubelet, fixture.server.Address)
 	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
 
 	registrar := registration.NewRegistrationClient(dial(t, filepath.Join(n.kubelet, "plugins_registry", driverName+"-reg.sock")))
@@ -68,7 +64,7 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.Wait() // killed
-	second := startProcess(t, program, n.kubelet, fixture.server.Address)
+	second := startProcess(t, n.kubelet, fixture.server.Address)
 	// The kubelet connects anew for each call. The connection from before may not
 	// have noticed yet that its other end is dead.
 	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))

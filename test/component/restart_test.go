@@ -12,7 +12,7 @@ import (
 func TestDriverRestartsWhileVaultIsDown(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
-	n := startProcessNode(t, fixture, buildDriver(t))
+	n := startProcessNode(t, fixture)
 	request := n.request(t, "app", map[string]string{"template/db": connectionTemplate})
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 		t.Fatal(err)

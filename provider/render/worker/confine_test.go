@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vaultmount/vaultmount/provider/render"
 )
@@ -66,7 +67,7 @@ func TestAttacksPastTheFilter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, err := worker.exchange(t.Context(), payload, &watch{limits: generous(), cpuTime: worker.cpuTime, resident: worker.resident})
+			answer, err := worker.exchange(t.Context(), payload, &watch{lane: &lane{cpu: time.Minute, wall: time.Hour}, cpuTime: worker.cpuTime, resident: worker.resident})
 			if got := string(answer.Result.Output); err != nil || !strings.HasPrefix(got, "refused: ") {
 				t.Fatalf("it says %q, %v", got, err)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -84,20 +83,20 @@ func (p *process) cpuTime() time.Duration {
 	return time.Duration(used.Nano())
 }
 
-// resident is the memory in bytes that the process has. What cannot be read is
-// too much.
+// resident is the memory in bytes that the process has: none if it has exited,
+// which the read notices.
 func (p *process) resident() int64 {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/statm")
 	if err != nil {
-		return math.MaxInt64
+		return 0
 	}
 	fields := strings.Fields(string(text))
 	if len(fields) < 2 {
-		return math.MaxInt64
+		return 0
 	}
 	pages, err := strconv.ParseInt(fields[1], 10, 64)
 	if err != nil {
-		return math.MaxInt64
+		return 0
 	}
 	return pages * int64(os.Getpagesize())
 }

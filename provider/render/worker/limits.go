@@ -27,8 +27,10 @@ const (
 	textLimit = 1 << 20
 	// outputLimit is for all files that one template makes, in bytes.
 	outputLimit = 4 << 20
-	// queriesLimit is how much a template may ask of Vault.
+	// queriesLimit is how many secrets a template may ask for, and pathLimit how
+	// long the path of each may be in bytes: it stands in errors.
 	queriesLimit = 1000
+	pathLimit    = 2 << 10
 	// messageLimit is the length in bytes of an error.
 	messageLimit = 4 << 10
 
@@ -42,14 +44,21 @@ const (
 	elementsLimit = 16 << 10
 )
 
+// DefaultCPU is a thousand times what ordinary templates need.
+const DefaultCPU = 2 * time.Second
+
+// quickWall is how long a template may keep a place that others wait for.
+const quickWall = 10 * time.Second
+
 // Limits are the limits of time.
 type Limits struct {
-	// CPU is processor time, which a busy node does not use up. Default 2 s.
+	// CPU is processor time, which a busy node does not use up. Default DefaultCPU.
 	CPU time.Duration
-	// Wall is for a worker that does not get its processor time. Default 30 s.
+	// Wall is for a template that does not get its processor time. Default 90 s,
+	// since the kubelet waits for 120.
 	Wall time.Duration
-	// Slow is the processor time after which a template makes place for others
-	// that wait, and is one of few that may go on. Default 100 ms.
+	// Slow is the processor time after which a template is stopped, and run anew
+	// where slow ones wait for each other. Default 50 ms.
 	Slow time.Duration
 	// Idle is after which a worker ends that is not the last. Default a minute.
 	Idle time.Duration
@@ -57,13 +66,13 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	if l.CPU == 0 {
-		l.CPU = 2 * time.Second
+		l.CPU = DefaultCPU
 	}
 	if l.Wall == 0 {
-		l.Wall = 30 * time.Second
+		l.Wall = 90 * time.Second
 	}
 	if l.Slow == 0 {
-		l.Slow = 100 * time.Millisecond
+		l.Slow = 50 * time.Millisecond
 	}
 	if l.Idle == 0 {
 		l.Idle = time.Minute

@@ -32,6 +32,8 @@ func TestLimits(t *testing.T) {
 		"output":                {`{{ sprig_repeat 4194305 "x" }}`, "invalid template: it writes more than 4 MiB"},
 		"output and characters": {`{{ sprig_repeat 2097153 "é" }}`, "invalid template: it writes more than 4 MiB"},
 		"queries":               {`{{ range $i, $c := sprig_repeat 1001 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`, "invalid template: it asks for more than 1000 secrets"},
+		"path":                  {`{{ secret (sprig_repeat 3000 "x") }}`, "invalid template: it asks for a secret whose path has more than 2 KiB"},
+		"arguments":             {`{{ secret "x" (sprig_repeat 4000000 "x" | printf "k=%s") }}`, "invalid template: what it writes and asks for is more than 8 MiB"},
 		"text":                  {strings.Repeat("x", textLimit+1), "invalid template: it is longer than 1 MiB"},
 		"text and secrets":      {strings.Repeat("x", requestLimit), "invalid template: it is longer than 8 MiB together with its secrets"},
 		"nested parentheses":    {`{{ ` + strings.Repeat("(", 300_000) + `}}`, "invalid template: template: file:1: max expression depth exceeded"},
@@ -85,40 +87,64 @@ func TestLargeWorkerIsReplaced(t *testing.T) {
 	requireWorking(t, pool)
 }
 
-// Templates that take long keep no other waiting, however many there are.
-func TestSlowTemplatesMakePlace(t *testing.T) {
+// Templates that take long keep no other waiting, however many there are and
+// however often they come.
+func TestSlowTemplatesWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	limits := generous()
 	limits.Slow = 20 * time.Millisecond
+	limits.CPU = time.Hour
 	pool := startPool(t, limits)
 	ctx, cancel := context.WithCancel(t.Context())
-	const slow = 6
-	ended := make(chan error, slow)
-	for range slow {
-		go func() {
-			_, err := pool.Render(ctx, file(endless), nil)
-			ended <- err
-		}()
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := pool.Render(ctx, file(endless), nil); !errors.Is(err, context.Canceled) {
+					t.Errorf("got %v", err)
+				}
+			}
+		})
 	}
-	// One may go on, the others are sent away.
-	for range slow - slowPlaces {
-		if err := <-ended; !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "more than 20ms of processor time, and too many templates on this node do") {
-			t.Errorf("got %v", err)
-		}
-	}
+	waitUntil(t, func() bool { return pool.known.have(templateKey(file(endless))) })
 	for range 10 {
 		requireWorking(t, pool)
 	}
-	select {
-	case err := <-ended:
-		t.Errorf("the one that may go on has ended: %v", err)
-	default:
-	}
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	group.Wait()
+	requireWorking(t, pool)
+}
+
+// A slow template is not refused: it takes its time, with low priority.
+func TestSlowTemplateIsRendered(t *testing.T) {
+	t.Parallel()
+	limits := generous()
+	limits.Slow = time.Nanosecond
+	pool := startPool(t, limits)
+	for range 2 {
+		result, err := pool.Render(t.Context(), file(`{{ range sprig_until 100000 }}{{ $x := 1 }}{{ end }}{{ "done" }}`), nil)
+		if err != nil || string(result.Output) != "done" {
+			t.Errorf("got %q, %v", result.Output, err)
+		}
+	}
+	if nice := pool.idle[len(pool.idle)-1].nice; nice != slowPriority {
+		t.Errorf("it ran with priority %d", nice)
 	}
 	requireWorking(t, pool)
+}
+
+func TestSlowTemplatesAreForgotten(t *testing.T) {
+	t.Parallel()
+	var known slowTemplates
+	for i := range byte(maxSlow - 1) {
+		known.add([32]byte{i})
+		known.add([32]byte{i})
+	}
+	known.add([32]byte{1: 1})
+	known.add([32]byte{1: 2})
+	if known.have([32]byte{0}) || !known.have([32]byte{1}) || !known.have([32]byte{1: 2}) || len(known.keys) != maxSlow {
+		t.Error("not the oldest was forgotten")
+	}
 }
 
 // When a worker is killed, what it ran is run by another.
@@ -208,7 +234,7 @@ func TestIdleWorkersEnd(t *testing.T) {
 	limits.Idle = time.Millisecond
 	pool := newPool(t, limits)
 	var workers []*process
-	for range places + slowPlaces {
+	for range quickPlaces + slowPlaces {
 		worker, err := pool.take(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -238,7 +264,7 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if len(pool.all) > places {
+	if len(pool.all) > quickPlaces {
 		t.Errorf("%d workers for templates of which none was slow", len(pool.all))
 	}
 }

@@ -28,6 +28,7 @@ const startTimeout = 60 * time.Second
 type process struct {
 	slot     int
 	pid      int
+	nice     int
 	process  *os.Process
 	requests *os.File
 	replies  *os.File
@@ -141,6 +142,19 @@ func (p *process) greet(ctx context.Context) error {
 // out of memory.
 func preferForOOM(pid int) error {
 	return os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("1000"), 0)
+}
+
+// setPriority is for all threads of the process, 0 for the usual one.
+func (p *process) setPriority(nice int) error {
+	if p.nice == nice {
+		return nil
+	}
+	// Its process group is its own (Setsid).
+	if err := unix.Setpriority(unix.PRIO_PGRP, p.pid, nice); err != nil {
+		return fmt.Errorf("set the priority of a render worker: %w", err)
+	}
+	p.nice = nice
+	return nil
 }
 
 func (p *process) kill() { _ = p.process.Kill() } // it may have exited

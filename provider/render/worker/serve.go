@@ -43,14 +43,21 @@ func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
 		if err != nil {
 			return fmt.Errorf("read a request: %w", err)
 		}
-		payload, err = json.Marshal(handle(request))
-		if err != nil {
-			return fmt.Errorf("write a reply: %w", err)
-		}
-		if err := writeFrame(out, payload, replyLimit); err != nil {
+		if err := send(out, handle(request)); err != nil {
 			return fmt.Errorf("write a reply: %w", err)
 		}
 	}
+}
+
+func send(out io.Writer, r reply) error {
+	payload, err := json.Marshal(r)
+	if err == nil && len(payload) > replyLimit {
+		payload, err = json.Marshal(newReply(render.Result{}, fmt.Errorf("%w: what it writes and asks for is more than %d MiB", render.ErrInvalid, replyLimit>>20)))
+	}
+	if err != nil {
+		return err
+	}
+	return writeFrame(out, payload, replyLimit)
 }
 
 // handle runs a template. A panic is the template's own fault and shows none of
@@ -80,6 +87,11 @@ func checkSize(result render.Result) error {
 	}
 	if len(result.Used) > queriesLimit {
 		return fmt.Errorf("%w: it asks for more than %d secrets", render.ErrInvalid, queriesLimit)
+	}
+	for _, query := range result.Used {
+		if len(query.Path) > pathLimit {
+			return fmt.Errorf("%w: it asks for a secret whose path has more than %d KiB", render.ErrInvalid, pathLimit>>10)
+		}
 	}
 	return nil
 }

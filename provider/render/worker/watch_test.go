@@ -18,20 +18,18 @@ func TestWatch(t *testing.T) {
 		var used time.Duration
 		return func() time.Duration { used += time.Second; return used }
 	}
-	limits := Limits{CPU: 5 * time.Second, Slow: time.Second, Wall: time.Hour}
 	tests := map[string]struct {
 		watch watch
-		kind  error
+		want  error
 	}{
-		"processor time":    {watch{limits, spinning(), none, func() bool { return true }}, render.ErrInvalid},
-		"memory":            {watch{limits, stopped, func() int64 { return residentLimit + 1 }, nil}, render.ErrInvalid},
-		"one of many":       {watch{limits, spinning(), none, func() bool { return false }}, render.ErrUnavailable},
-		"no processor time": {watch{Limits{CPU: time.Second, Slow: time.Second, Wall: 3 * maxWait}, stopped, none, nil}, render.ErrUnavailable},
+		"processor time":    {watch{&lane{cpu: 5 * time.Second, breach: errSlow, wall: time.Hour}, spinning(), none}, errSlow},
+		"memory":            {watch{&lane{cpu: time.Second, wall: time.Hour}, stopped, func() int64 { return residentLimit + 1 }}, errMemory},
+		"no processor time": {watch{&lane{cpu: time.Second, wall: 3 * maxWait, late: render.ErrUnavailable}, stopped, none}, render.ErrUnavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := test.watch.until(t.Context(), nil); !errors.Is(err, test.kind) {
+			if err := test.watch.until(t.Context(), nil); !errors.Is(err, test.want) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -40,7 +38,7 @@ func TestWatch(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	t.Parallel()
-	w := watch{limits: Limits{}.withDefaults(), cpuTime: func() time.Duration { return 0 }}
+	w := watch{lane: &lane{cpu: time.Hour, wall: time.Hour}, cpuTime: func() time.Duration { return 0 }}
 	done := make(chan struct{})
 	close(done)
 	if err := w.until(t.Context(), done); err != nil {

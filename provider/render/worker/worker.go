@@ -13,7 +13,7 @@
 // A worker runs one template at a time, so that it is known which one broke a
 // limit: that one gets an error, its worker is killed and replaced. A template that
 // was in a worker that someone else killed runs once more in another. Templates that
-// take long leave the workers that others wait for.
+// take long wait for each other, and no other template waits for them.
 //
 // What a worker answers is read as if the worker were hostile: bounded, and plain
 // data.
@@ -38,13 +38,13 @@ import (
 const Command = "render-worker"
 
 const (
-	// places is how many templates run at once.
-	places = 2
-	// slowPlaces is how many more may run that have left their place.
-	slowPlaces = 1
+	// quickPlaces and slowPlaces are how many templates of the two kinds run at
+	// once.
+	quickPlaces = 2
+	slowPlaces  = 1
 	// attempts is in how many workers a template runs if each of them is killed:
 	// all that were idle, and a new one.
-	attempts = places + slowPlaces + 1
+	attempts = quickPlaces + slowPlaces + 1
 )
 
 // Config is for New.
@@ -61,7 +61,8 @@ type Pool struct {
 	logger klog.Logger
 	config Config
 
-	fast, slow *semaphore.Weighted
+	quick, slow lane
+	known       slowTemplates
 
 	mutex   sync.Mutex
 	idle    []*process        // the last is the one used last
@@ -78,11 +79,21 @@ func New(logger klog.Logger, config Config) *Pool {
 		config.Program = "/proc/self/exe"
 	}
 	config.Limits = config.Limits.withDefaults()
+	limits := config.Limits
 	p := &Pool{
 		logger: logger, config: config, all: map[*process]bool{},
-		fast: semaphore.NewWeighted(places), slow: semaphore.NewWeighted(slowPlaces),
+		quick: lane{
+			places: semaphore.NewWeighted(quickPlaces),
+			cpu:    min(limits.Slow, limits.CPU), breach: errSlow,
+			wall: min(quickWall, limits.Wall), late: errSlow,
+		},
+		slow: lane{
+			places: semaphore.NewWeighted(slowPlaces), nice: slowPriority,
+			cpu: limits.CPU, breach: fmt.Errorf("%w: rendering takes more than %s of processor time", render.ErrInvalid, limits.CPU),
+			wall: limits.Wall, late: fmt.Errorf("%w: rendering has not ended in %s, and got less than %s of processor time; the node is busy", render.ErrUnavailable, limits.Wall, limits.CPU),
+		},
 	}
-	for slot := range places + slowPlaces {
+	for slot := range quickPlaces + slowPlaces {
 		p.slots = append(p.slots, slot)
 	}
 	return p
@@ -119,61 +130,13 @@ func (p *Pool) run(ctx context.Context, r request) (render.Result, error) {
 	if len(payload) > requestLimit {
 		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
 	}
-	if err := p.fast.Acquire(ctx, 1); err != nil {
-		return render.Result{}, fmt.Errorf("wait for a render worker: %w", err)
-	}
-	place := &place{pool: p}
-	defer place.leave()
-	for range attempts {
-		answer, err := p.attempt(ctx, place, payload)
-		if !errors.Is(err, errKilled) {
-			return answer, err
+	key := templateKey(r.Template)
+	if !p.known.have(key) {
+		result, err := p.runIn(ctx, &p.quick, payload)
+		if !errors.Is(err, errSlow) {
+			return result, err
 		}
-		p.logger.Info("Render worker was killed; trying another")
+		p.known.add(key)
 	}
-	return render.Result{}, fmt.Errorf("%w: %d render workers were killed, for example because the node has no memory", render.ErrUnavailable, attempts)
-}
-
-// attempt runs a request in one worker, and keeps the worker if it behaved.
-func (p *Pool) attempt(ctx context.Context, place *place, payload []byte) (render.Result, error) {
-	worker, err := p.take(ctx)
-	if err != nil {
-		return render.Result{}, err
-	}
-	watch := &watch{limits: p.config.Limits, cpuTime: worker.cpuTime, resident: worker.resident, mayBeSlow: place.becomeSlow}
-	answer, err := worker.exchange(ctx, payload, watch)
-	if err != nil {
-		p.discard(worker)
-		return render.Result{}, err
-	}
-	if worker.resident() > keepLimit {
-		p.discard(worker)
-	} else {
-		p.put(worker)
-	}
-	return answer.result()
-}
-
-// place is what a running template has of the pool's capacity.
-type place struct {
-	pool *Pool
-	slow bool
-}
-
-// becomeSlow gives the place to one who waits, and takes a slow one if there is.
-func (p *place) becomeSlow() bool {
-	if !p.pool.slow.TryAcquire(1) {
-		return false
-	}
-	p.slow = true
-	p.pool.fast.Release(1)
-	return true
-}
-
-func (p *place) leave() {
-	if p.slow {
-		p.pool.slow.Release(1)
-		return
-	}
-	p.pool.fast.Release(1)
+	return p.runIn(ctx, &p.slow, payload)
 }

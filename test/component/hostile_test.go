@@ -1,0 +1,272 @@
+package component
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	corpus = "testdata/hostile.txt"
+	arrow  = "\n=> "
+)
+
+// What templates do to a node that runs the real program: each ends with an error
+// that says why, nothing of it stays, and the next pod gets its files. The file
+// holds the templates and what a user reads.
+func TestHostileTemplates(t *testing.T) {
+	n, driver := startProgram(t)
+	n.requirePublished(t, "before", nil, nil)
+	before := measure(t, driver.Process.Pid)
+
+	templates := readCorpus(t)
+	outcomes := map[string]string{}
+	for name, text := range templates {
+		outcomes[name] = n.requireRefused(t, name, text)
+	}
+	requireCorpus(t, templates, outcomes)
+	for name, text := range nestedTemplates() {
+		outcome := n.requireRefused(t, name, text)
+		if !strings.HasPrefix(outcome, "InvalidArgument: ") || len(outcome) > 300 {
+			t.Errorf("%s: got %s", name, outcome)
+		}
+	}
+
+	n.requirePublished(t, "after", nil, nil)
+	var after usage
+	eventually(t, "the driver has as many files as it has workers", func() bool {
+		after = measure(t, driver.Process.Pid)
+		more := len(after.children) - len(before.children)
+		return more <= 2 && after.files-before.files == more*filesPerWorker
+	})
+	t.Logf("the driver had %d KiB of memory, and has %d KiB", before.resident>>10, after.resident>>10)
+	if after.resident > before.resident+32*mebibyte {
+		t.Error("its memory does not return to its level")
+	}
+	if err := driver.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal("the driver has ended")
+	}
+	if err := driver.Wait(); err != nil {
+		t.Error(err)
+	}
+	for _, child := range before.children {
+		if _, err := os.Stat("/proc/" + child); err == nil {
+			t.Errorf("process %s outlives the driver", child)
+		}
+	}
+}
+
+// requireRefused returns the code and the message.
+func (n *node) requireRefused(t *testing.T, name, text string) string {
+	t.Helper()
+	request := n.request(t, name, map[string]string{"template/hostile": text})
+	_, err := n.calls.NodePublishVolume(t.Context(), request)
+	if err == nil {
+		t.Errorf("%s is mounted", name)
+	}
+	requireNothing(t, request.GetTargetPath())
+	outcome := strings.ReplaceAll(fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message()), n.server.Address, "VAULT")
+	if strings.Contains(outcome, password) {
+		t.Errorf("%s: the error holds a secret: %s", name, outcome)
+	}
+	return outcome
+}
+
+func readCorpus(t *testing.T) map[string]string {
+	t.Helper()
+	templates := map[string]string{}
+	for section := range strings.SplitSeq("\n"+mustRead(t, corpus), "\n-- ") {
+		if section == "" {
+			continue
+		}
+		name, rest, _ := strings.Cut(section, " --\n")
+		text, _, ok := strings.Cut(rest, arrow)
+		if !ok {
+			t.Fatalf("%s: %s has no line with an arrow", corpus, name)
+		}
+		templates[name] = text
+	}
+	return templates
+}
+
+func requireCorpus(t *testing.T, templates, outcomes map[string]string) {
+	t.Helper()
+	var sections []string
+	for _, name := range slices.Sorted(maps.Keys(templates)) {
+		sections = append(sections, "-- "+name+" --\n"+templates[name]+arrow+outcomes[name]+"\n")
+	}
+	got := strings.Join(sections, "\n")
+	if *update {
+		if err := os.WriteFile(corpus, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if want := mustRead(t, corpus); got != want {
+		t.Errorf("%s differs (go test -update writes it):\n%s", corpus, got)
+	}
+}
+
+// nestedTemplates are too long for a file that someone reads.
+func nestedTemplates() map[string]string {
+	var definitions strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&definitions, `{{define "%d"}}{{end}}`, i)
+	}
+	return map[string]string{
+		"nested-parentheses": "{{ " + strings.Repeat("(", 200_000) + " }}",
+		"nested-blocks":      strings.Repeat("{{ if 1 }}", 50_000) + "{{ nope }}" + strings.Repeat("{{ end }}", 50_000),
+		"nested-pipes":       "{{ 1" + strings.Repeat(" | print", 100_000) + " | nope }}",
+		"long-chain":         "{{ $x := 1 }}{{ $x" + strings.Repeat(".x", 200_000) + " | nope }}",
+		"many-definitions":   definitions.String() + `{{ range sprig_until 10000000 }}{{ template "7" }}{{ end }}`,
+		"long-text":          strings.Repeat("x", 1<<20) + "{{ nope }}",
+	}
+}
+
+// Pods with hostile templates are started again and again, as a kubelet does, and
+// a pod beside them gets its files all the same: no order of calls makes it wait
+// for their end.
+func TestHostileTemplatesBesideOthers(t *testing.T) {
+	// An hour: were a pod to wait for one of them, it would not be ready in time.
+	n, driver := startProgram(t, "--template-cpu=1h")
+	alone := n.publishMany(t, "alone")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for i := range 4 {
+		request := n.request(t, fmt.Sprintf("hostile-%d", i), map[string]string{"template/hostile": `{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ end }}{{ end }}{{ end }}`})
+		group.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := n.calls.NodePublishVolume(ctx, request); status.Code(err) != codes.Canceled && status.Code(err) != codes.Unavailable {
+					t.Errorf("a hostile volume: %v", err)
+				}
+			}
+		})
+	}
+	eventually(t, "a hostile template has been found to be slow", func() bool {
+		return slices.ContainsFunc(measure(t, driver.Process.Pid).children, func(child string) bool { return priority(t, child) > 0 })
+	})
+	beside := n.publishMany(t, "beside")
+	cancel()
+	group.Wait()
+	t.Logf("median of a publish: %s alone, %s beside four hostile ones", alone, beside)
+}
+
+// priority is the nice value of a process, 0 for one that has ended.
+func priority(t *testing.T, pid string) int64 {
+	t.Helper()
+	content, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The fields after the name, which may hold anything, start with the third.
+	_, fields, _ := strings.Cut(string(content), ") ")
+	nice, err := strconv.ParseInt(strings.Fields(fields)[19-3], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nice
+}
+
+// publishMany returns the median time of publishing a volume.
+func (n *node) publishMany(t *testing.T, name string) time.Duration {
+	t.Helper()
+	times := make([]time.Duration, 21)
+	for i := range times {
+		request := n.request(t, fmt.Sprintf("%s-%d", name, i), map[string]string{"template/db": connectionTemplate})
+		start := time.Now()
+		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		times[i] = time.Since(start)
+	}
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+// A driver that is killed takes its workers along.
+func TestWorkersEndWithTheDriver(t *testing.T) {
+	_, driver := startProgram(t)
+	children := measure(t, driver.Process.Pid).children
+	if len(children) != 1 {
+		t.Fatalf("the driver has the processes %v", children)
+	}
+	if err := driver.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = driver.Wait() // killed
+	eventually(t, "the worker has ended", func() bool {
+		_, err := os.Stat("/proc/" + children[0])
+		return err != nil
+	})
+}
+
+// startProgram runs the real program as a driver that is ready, as a process of
+// its own.
+func startProgram(t *testing.T, arguments ...string) (*node, *exec.Cmd) {
+	t.Helper()
+	fixture := startVault(t)
+	n := &node{vaultFixture: fixture, kubelet: newKubelet(t)}
+	driver := startProcess(t, n.kubelet, fixture.server.Address, arguments...)
+	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
+	if _, err := n.calls.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	return n, driver
+}
+
+// filesPerWorker are its three pipes, and what the driver waits for its end with.
+const filesPerWorker = 4
+
+// usage is what a process has of the node.
+type usage struct {
+	children []string
+	files    int
+	resident int64
+}
+
+func measure(t *testing.T, pid int) usage {
+	t.Helper()
+	directory := "/proc/" + strconv.Itoa(pid)
+	files, err := os.ReadDir(directory + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u usage
+	for _, file := range files {
+		// Connections to Vault come and go.
+		if target, err := os.Readlink(directory + "/fd/" + file.Name()); err == nil && !strings.HasPrefix(target, "socket:") {
+			u.files++
+		}
+	}
+	pages, err := strconv.ParseInt(strings.Fields(mustRead(t, directory+"/statm"))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.resident = pages * int64(os.Getpagesize())
+	// A list for each thread, since threads have children.
+	lists, err := filepath.Glob(directory + "/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		// A thread may have ended.
+		if content, err := os.ReadFile(list); err == nil {
+			u.children = append(u.children, strings.Fields(string(content))...)
+		}
+	}
+	return u
+}
