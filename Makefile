@@ -50,6 +50,10 @@ fuzz: ## Fuzz each parser for 30 s
 	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 30s
 	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 30s
 	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 30s
+	go test ./provider/render -run NONE -fuzz FuzzQueryText -fuzztime 30s
+	go test ./provider/render/worker -run NONE -fuzz FuzzFrame -fuzztime 30s
+	go test ./provider/render/worker -run NONE -fuzz FuzzReply -fuzztime 30s
+	go test ./provider/render/worker -run NONE -fuzz FuzzRequest -fuzztime 30s
 
 demo: ## From nothing to a pod that reads a Vault secret; KEEP=1 leaves the cluster up
 	@$(LAB) demo $(if $(KEEP),--keep)

@@ -6,6 +6,9 @@
 // back as a list of queries; the caller answers them and renders again. Errors
 // hold what the author of the template wrote, and never a value that came from
 // Vault.
+//
+// It does not bound what a template takes of time and memory. The driver calls it
+// in the confined processes of package worker, and nowhere else.
 package render
 
 import (

@@ -82,7 +82,11 @@ func handle(r request) (answer reply) {
 }
 
 func checkSize(result render.Result) error {
-	if len(result.Output) > outputLimit {
+	size := len(result.Output)
+	for _, file := range result.Files {
+		size += len(file.Content)
+	}
+	if size > outputLimit {
 		return fmt.Errorf("%w: it writes more than %d MiB", render.ErrInvalid, outputLimit>>20)
 	}
 	if len(result.Used) > queriesLimit {
