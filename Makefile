@@ -55,7 +55,7 @@ fuzz: ## Fuzz each parser for 30 s
 	go test ./provider/render/worker -run NONE -fuzz FuzzReply -fuzztime 30s
 	go test ./provider/render/worker -run NONE -fuzz FuzzRequest -fuzztime 30s
 
-demo: ## From nothing to a pod that reads a Vault secret; KEEP=1 leaves the cluster up
+demo: ## From nothing to the injector's tutorial, played step by step; KEEP=1 leaves the cluster up
 	@$(LAB) demo $(if $(KEEP),--keep)
 
 demo-down: ## End the cluster of make demo KEEP=1

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +15,7 @@ func newDemoCommand(runDir *string) *cobra.Command {
 	var keep bool
 	command := &cobra.Command{
 		Use:   "demo",
-		Short: "Show a pod that reads a Vault secret from a file",
+		Short: "Play the injector's tutorial, with vaultmount in its place",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo(cmd.Context(), *runDir, keep, cmd.OutOrStdout())
@@ -43,34 +42,12 @@ func demo(ctx context.Context, runDir string, keep bool, out io.Writer) (err err
 			err = downErr
 		}
 	}()
-	if err := show(ctx, bed, out); err != nil {
+	if err := (tour{bed, out}).play(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\ndone in %.0f s\n", time.Since(start).Seconds())
 	if keep {
 		explain(bed, out)
-	}
-	return nil
-}
-
-// show does what a user would, and prints the commands as they would be typed.
-func show(ctx context.Context, bed *testbed.Testbed, out io.Writer) error {
-	commands := [][]string{
-		{"apply", "--kustomize", testbed.Manifest("example")},
-		{"wait", "--for=condition=Ready", "pod/wizard", "--timeout=60s"},
-		{"get", "pods"},
-		{"exec", "wizard", "--", "cat", "/vault/secrets/database-config.txt"},
-	}
-	for _, command := range commands {
-		fmt.Fprintf(out, "\n$ kubectl %s\n", strings.Join(command, " "))
-		printed, err := bed.Kubectl(ctx, command...)
-		fmt.Fprint(out, printed)
-		if err != nil {
-			return err
-		}
-		if !strings.HasSuffix(printed, "\n") {
-			fmt.Fprintln(out)
-		}
 	}
 	return nil
 }
