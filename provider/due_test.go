@@ -45,6 +45,7 @@ func TestDueAnew(t *testing.T) {
 		"write of a lease":                 {Refresh{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
 		"certificate":                      {Refresh{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second},
 		"certificate, short":               {Refresh{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second},
+		"certificate of pkiCert":           {Refresh{}, render.NewIssue("pki/issue/app", nil), &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second},
 		"certificate, over":                {Refresh{}, write, &api.Secret{Data: certificate(-time.Second)}, MinInterval, MinInterval},
 		"certificate that is only read":    {Refresh{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second},
 		"certificate without expiration":   {Refresh{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0},

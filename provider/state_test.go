@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "write the golden files of the current v
 func sampleAnswers() answers {
 	read := render.Query{Verb: render.Read, Path: "database/creds/app"}
 	write := render.NewWrite("pki/issue/app", map[string]string{"common_name": "app", "ttl": "1h"})
+	issue := render.NewIssue("pki/issue/app", map[string]string{"common_name": "app"})
 	list := render.Query{Verb: render.List, Path: "kv"}
 	return answers{
 		read: {query: read, said: render.Answer{Secret: &api.Secret{
@@ -28,6 +29,7 @@ func sampleAnswers() answers {
 			Data: map[string]any{"username": "u", "<n>": json.Number("1.50"), "none": nil, "list": []any{json.Number("1"), "x", true}},
 		}}, lease: newTerm(start, 20*time.Second, true), token: 2, due: start.Add(6 * time.Second)},
 		write: {query: write, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "expiration": json.Number("1767330245")}}}, token: 2},
+		issue: {query: issue, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "private_key": "PEM"}}}, token: 2, due: start.Add(time.Hour)},
 		list:  {query: list, said: render.Answer{Names: []string{"a", "b"}}, token: 2, due: start.Add(time.Minute)},
 	}
 }
@@ -43,7 +45,10 @@ func sampleRecords() map[string]record {
 	return map[string]record{
 		"volume": &volumeRecord{
 			Version: stateVersion, VolumeID: "csi-1", Pod: "default/app", Session: "k", Endpoint: with.Endpoint, Options: with.Options,
-			Outputs: []Output{{Template: Template{Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true}}, {Template: Template{Name: "token"}, Token: true}},
+			Outputs: []Output{{Template: Template{
+				Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true,
+				Pod: Pod{MountPath: "/etc/app", Environment: map[string]string{"POD_NAME": "app"}, SecretKeys: map[string]string{"app.conf": "x"}},
+			}}, {Template: Template{Name: "token"}, Token: true}},
 			Refresh: Refresh{Never: true, Interval: time.Minute, Threshold: 0.5, KeepToken: true},
 			Answers: encodeAnswers(sampleAnswers()), Written: sum[:], Stale: true, Shown: 2, Refreshed: start,
 		},

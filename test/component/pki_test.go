@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,13 +34,30 @@ func startAuthority(t *testing.T, f *lastingFixture) {
 // from one generation of the volume has a set that fits together and is valid.
 func TestCertificateAndKeyAlwaysMatch(t *testing.T) {
 	t.Parallel()
+	tests := map[string]map[string]string{
+		"a template for each": {
+			"template/tls.crt": certificateTemplate("certificate"), "template/tls.key": certificateTemplate("private_key"),
+			"template/ca.crt": certificateTemplate("issuing_ca"), "perms/tls.key": "0600",
+		},
+		"one template that splits": {"template/tls.crt": fmt.Sprintf(`{{ with pkiCert "pki/issue/app" "common_name=app.internal" "ttl=%s" }}{{ .Cert }}`+
+			`{{ .Key | writeToFile "tls.key" "root" "root" "0600" }}{{ .CA | writeToFile "/vault/secrets/ca.crt" "root" "root" "0644" }}{{ end }}`, certificateTTL)},
+	}
+	for name, templates := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requireCertificatesMatch(t, templates)
+		})
+	}
+}
+
+func requireCertificatesMatch(t *testing.T, templates map[string]string) {
+	t.Helper()
 	fixture := startLastingVault(t)
 	startAuthority(t, fixture)
 	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
-	request := n.request(t, "app", map[string]string{
-		"role": "pki", "template/tls.crt": certificateTemplate("certificate"), "template/tls.key": certificateTemplate("private_key"),
-		"template/ca.crt": certificateTemplate("issuing_ca"), "perms/tls.key": "0600",
-	})
+	attributes := map[string]string{"role": "pki"}
+	maps.Copy(attributes, templates)
+	request := n.request(t, "app", attributes)
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
