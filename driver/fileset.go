@@ -2,6 +2,7 @@ package driver
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
@@ -9,14 +10,21 @@ import (
 	"github.com/vaultmount/vaultmount/provider"
 )
 
-// templatePod is what templates may know of the pod. The node's own address is the
-// only thing in it that a pod could not say by itself.
-func (d *Driver) templatePod(pod volumeContext, spec volume.Spec, secret secretKeys) provider.Pod {
-	return provider.Pod{
+// templatePod is what a template may know of the pod. The node's own address is the
+// only thing in it that a pod could not say by itself. The cluster's authority is
+// there only for a template that may name it.
+func (d *Driver) templatePod(text string, pod volumeContext, spec volume.Spec, secret secretKeys) (provider.Pod, error) {
+	known := provider.Pod{
 		MountPath:   spec.MountPath,
 		Environment: map[string]string{"NAMESPACE": pod.namespace, "POD_NAME": pod.name, "HOST_IP": d.config.HostIP},
 		SecretKeys:  secret,
 	}
+	if !strings.Contains(text, path.Base(volume.ClusterCA)) {
+		return known, nil
+	}
+	var err error
+	known.ClusterCA, err = d.config.Vault.clusterCA(volume.ClusterCA)
+	return known, err
 }
 
 // set puts the files of the volume together: those that the attributes name, and

@@ -143,7 +143,10 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 		return wanted, err
 	}
 	for i := range wanted.Outputs {
-		wanted.Outputs[i].Template.Pod = d.templatePod(pod, spec, secret)
+		template := &wanted.Outputs[i].Template
+		if template.Pod, err = d.templatePod(template.Text, pod, spec, secret); err != nil {
+			return wanted, err
+		}
 	}
 	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
 		return wanted, err

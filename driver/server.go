@@ -3,6 +3,7 @@ package driver
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ type VaultConfig struct {
 	// for the system's. It is called for each new volume, so that a bundle that
 	// changes on disk is used from then on.
 	ReadCA func() (string, error)
+	// ReadClusterCA returns an authority of the cluster in PEM form by its name in a
+	// container, ca.crt or service-ca.crt; empty if there is none. It may be nil.
+	ReadClusterCA func(name string) (string, error)
 	// Addresses and Proxies are where volumes may lead the driver: the pod's token
 	// is sent there, from the node's network.
 	Addresses, Proxies AllowList
@@ -54,7 +58,7 @@ func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider
 }
 
 func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpoint *provider.Endpoint) (err error) {
-	if endpoint.CACert, err = secret.get("ca-cert", server.CACert); err != nil {
+	if endpoint.CACert, err = c.authority(server.CACert, secret); err != nil {
 		return err
 	}
 	if endpoint.ClientCert, err = secret.get("client-cert", server.ClientCert); err != nil {
@@ -67,6 +71,27 @@ func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpo
 		endpoint.CACert, err = c.ReadCA()
 	}
 	return err
+}
+
+// authority is what a volume trusts: a key of its Secret, or an authority of the
+// cluster.
+func (c VaultConfig) authority(name string, secret secretKeys) (string, error) {
+	if !volume.IsClusterCA(name) {
+		return secret.get("ca-cert", name)
+	}
+	pem, err := c.clusterCA(name)
+	if err == nil && pem == "" {
+		err = refuse("ca-cert", "%s is not known to the driver (--cluster-ca-directory lacks %s); put it into a Secret, and name its key", name, path.Base(name))
+	}
+	return pem, err
+}
+
+// clusterCA is empty for an authority that the driver has not been given.
+func (c VaultConfig) clusterCA(name string) (string, error) {
+	if c.ReadClusterCA == nil {
+		return "", nil
+	}
+	return c.ReadClusterCA(path.Base(name))
 }
 
 func refuse(key, format string, arguments ...any) error {

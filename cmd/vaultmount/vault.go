@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -18,6 +20,7 @@ import (
 type vaultOptions struct {
 	address          string
 	caFile           string
+	clusterCA        string
 	addresses        []string
 	proxies          []string
 	forbidSkipVerify bool
@@ -27,6 +30,7 @@ type vaultOptions struct {
 func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "vault-address", "", "URL of Vault, for example https://vault.vault.svc:8200 (required)")
 	flags.StringVar(&o.caFile, "vault-ca-file", "", "file of the authorities that sign Vault's certificate, in PEM form; read anew for each new volume; by default the public ones")
+	flags.StringVar(&o.clusterCA, "cluster-ca-directory", "", "directory with the authorities of the cluster itself, ca.crt and, on OpenShift, service-ca.crt, for volumes whose ca-cert names them")
 	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may name as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the pod's token is sent there")
 	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may name as proxy-address; repeatable")
 	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that would accept any certificate")
@@ -34,7 +38,7 @@ func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
 }
 
 func (o *vaultOptions) config() (driver.VaultConfig, error) {
-	config := driver.VaultConfig{ReadCA: o.readCA, ForbidSkipVerify: o.forbidSkipVerify, ForbidTokenFile: o.forbidTokenFile}
+	config := driver.VaultConfig{ReadCA: o.readCA, ReadClusterCA: o.readClusterCA, ForbidSkipVerify: o.forbidSkipVerify, ForbidTokenFile: o.forbidTokenFile}
 	if o.address == "" {
 		return config, errors.New("--vault-address is missing; give the URL of Vault, for example https://vault.vault.svc:8200")
 	}
@@ -52,6 +56,19 @@ func (o *vaultOptions) config() (driver.VaultConfig, error) {
 	// A wrong path shows at the start, not at the first pod.
 	_, err = o.readCA()
 	return config, err
+}
+
+// readClusterCA reads anew each time: Kubernetes replaces the files when an
+// authority is rotated. Which of them there are differs between clusters.
+func (o *vaultOptions) readClusterCA(name string) (string, error) {
+	if o.clusterCA == "" {
+		return "", nil
+	}
+	pem, err := os.ReadFile(filepath.Join(o.clusterCA, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read --cluster-ca-directory: %w", err)
+	}
+	return string(pem), nil
 }
 
 func (o *vaultOptions) readCA() (string, error) {

@@ -3,6 +3,8 @@ package annotation
 import (
 	"path"
 	"strings"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // connectionRows choose the Vault and the way to it.
@@ -62,7 +64,11 @@ func emitSkipVerify(r *reading, name, _ string) {
 // checkCACert: where no certificate is verified, the authority means nothing to
 // the agent, and the driver refuses the contradiction.
 func checkCACert(r *reading, name, value string) {
-	emitKey(name, tlsSecret(), extraSecret())(r, name, value)
+	if clean := path.Clean(value); volume.IsClusterCA(clean) {
+		r.attributes[name] = attribute{clean, name}
+	} else {
+		emitKey(name, tlsSecret(), extraSecret())(r, name, value)
+	}
 	if _, ok := r.attributes[name]; ok && r.isOn(nameSkipVerify, false) {
 		r.drop(name)
 		r.warn(name, "has no effect beside %s; remove one of the two", nameSkipVerify)

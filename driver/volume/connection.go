@@ -28,7 +28,7 @@ func (p *parser) connectionKeys() map[string]func(string) error {
 		keyNamespace:      into(&server.Namespace, parseNamespace),
 		keyServerName:     into(&server.ServerName, parseName),
 		keySkipVerify:     into(&server.SkipVerify, parseBool),
-		keyCACert:         into(&server.CACert, parseSecretKey),
+		keyCACert:         into(&server.CACert, parseAuthority),
 		keyClientCert:     into(&server.ClientCert, parseSecretKey),
 		keyClientKey:      into(&server.ClientKey, parseSecretKey),
 		keyClientTimeout:  into(&server.Timeout, parseDurationOrSeconds),
@@ -135,6 +135,19 @@ func isVaultPath(value string) bool {
 func isSpaceOrControl(r rune) bool {
 	return unicode.IsSpace(r) || unicode.IsControl(r)
 }
+
+// parseAuthority takes a key of the Secret, or one of the cluster's own
+// authorities by the path at which containers have it.
+func parseAuthority(value string) (string, error) {
+	if IsClusterCA(path.Clean(value)) {
+		return path.Clean(value), nil
+	}
+	return parseSecretKey(value)
+}
+
+// IsClusterCA tells a clean path of one of the cluster's authorities from the name
+// of a key, which has no slash.
+func IsClusterCA(authority string) bool { return authority == ClusterCA || authority == ServiceCA }
 
 // parseSecretKey takes the name of a key as a Secret may have it.
 func parseSecretKey(value string) (string, error) {

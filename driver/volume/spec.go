@@ -75,6 +75,13 @@ type Auth struct {
 	MinBackoff, MaxBackoff time.Duration
 }
 
+// The authorities of the cluster itself, as ca-cert names them: the API server's,
+// and OpenShift's for Services.
+const (
+	ClusterCA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+	ServiceCA = "/var/run/secrets/kubernetes.io/serviceaccount/service-ca.crt"
+)
+
 // Server is which Vault a volume talks to, and how. The zero value is the
 // driver's own choice.
 type Server struct {
@@ -85,7 +92,8 @@ type Server struct {
 	// the address's.
 	ServerName string
 	SkipVerify bool
-	// CACert, ClientCert and ClientKey name keys of the volume's Secret.
+	// CACert, ClientCert and ClientKey name keys of the volume's Secret. CACert may
+	// be ClusterCA or ServiceCA in place of a key.
 	CACert, ClientCert, ClientKey string
 	// Timeout bounds a request with its retries; 0 leaves it to the driver.
 	Timeout time.Duration

@@ -26,6 +26,12 @@ func (e *execution) file(name string) (string, error) {
 	if name == accountDirectory+"/namespace" {
 		return e.variable("file", variableNamespace)
 	}
+	if name == accountDirectory+"/ca.crt" {
+		if e.template.Pod.ClusterCA == "" {
+			return "", e.failOnData("file: %q is not known to the driver (--cluster-ca-directory lacks ca.crt); every container has it at the same path", name)
+		}
+		return e.template.Pod.ClusterCA, nil
+	}
 	content, ok := e.template.Pod.SecretKeys[path.Base(name)]
 	if !ok {
 		return "", e.failOnData("file: %s", e.absentKey(name).text(e.isAuthors))
@@ -44,12 +50,10 @@ func (e *execution) absentKey(name string) *problem {
 // checkFile says whether file offers a path.
 func checkFile(name string) *problem {
 	switch clean := path.Clean(name); {
-	case clean == accountDirectory+"/namespace":
+	case clean == accountDirectory+"/namespace", clean == accountDirectory+"/ca.crt":
 		return nil
 	case isSecretKey(clean):
 		return nil
-	case clean == accountDirectory+"/ca.crt":
-		return &problem{name, "is not known to the driver, which does not use the Kubernetes API; every container has it at the same path"}
 	case clean == accountDirectory+"/token":
 		return &problem{name, "is the pod's identity and not for templates; every container has it at the same path"}
 	}

@@ -21,6 +21,7 @@ func thePod() Pod {
 	return Pod{
 		Environment: map[string]string{"NAMESPACE": "shop", "POD_NAME": "web-1", "HOST_IP": "192.0.2.7"},
 		SecretKeys:  map[string]string{"ca.crt": "the authority", "app.conf": "a setting"},
+		ClusterCA:   "the cluster's",
 	}
 }
 
@@ -31,6 +32,7 @@ func TestFunctionsThatAreEmulated(t *testing.T) {
 		"variable, piped":           {`{{ "NAMESPACE" | env }}{{ "x" | envOrDefault "POD_NAME" }}`, "shopweb-1"},
 		"variable, computed":        {`{{ env (printf "%s_IP" "HOST") }}`, "192.0.2.7"},
 		"namespace of the account":  {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/namespace" }}`, "shop"},
+		"authority of the cluster":  {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" }}`, "the cluster's"},
 		"keys of the Secret":        {`{{ file "/vault/tls/ca.crt" }}, {{ file "/vault/custom/app.conf" }}`, "the authority, a setting"},
 		"no file":                   {`{{ file "" }}`, ""},
 		"rounds":                    {`{{ range loop 3 }}{{ . }}{{ end }};{{ range $i, $n := loop 5 8 }}{{ $i }}{{ $n }},{{ end }}`, "012;05,16,27,"},

@@ -54,6 +54,8 @@ type Pod struct {
 	Environment map[string]string
 	// SecretKeys are those of the volume's Secret, for file.
 	SecretKeys map[string]string
+	// ClusterCA is the authority of the API server, for file; empty if it is not known.
+	ClusterCA string
 }
 
 // DefaultMountPath is where the Vault Agent Injector puts files.

@@ -88,6 +88,7 @@ func (a *agent) container(t *testing.T, c testCase) string {
 		"agent.json": a.config(t, c),
 		"token":      a.token,
 		"var/run/secrets/kubernetes.io/serviceaccount/namespace": podNamespace,
+		"var/run/secrets/kubernetes.io/serviceaccount/ca.crt":    clusterCA,
 	}
 	for key, value := range secretKeys() {
 		files["vault/tls/"+key], files["vault/custom/"+key] = value, value

@@ -25,6 +25,7 @@ import (
 const (
 	podNamespace = "default"
 	hostIP       = "192.0.2.7"
+	clusterCA    = "-----BEGIN Y-----\n"
 	// fileName is that of the template's own file.
 	fileName = "main"
 )
@@ -77,7 +78,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	const size = 16 << 20
 	v.driver, err = driver.New(driver.Config{
 		Name: "csi.vaultmount.dev", NodeName: "node-1", HostIP: hostIP, KubeletRoot: v.kubelet, VolumeSize: size, MaxVolumeSize: size,
-		Vault: driver.VaultConfig{Address: vault.server.Address, ReadCA: func() (string, error) { return "", nil }},
+		Vault: driver.VaultConfig{Address: vault.server.Address, ReadCA: func() (string, error) { return "", nil }, ReadClusterCA: func(string) (string, error) { return clusterCA, nil }},
 	}, mounts, secrets)
 	if err != nil {
 		t.Fatal(err)

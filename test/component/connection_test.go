@@ -6,12 +6,14 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // publish makes a volume with these attributes and Secret, and returns what its
@@ -50,6 +52,17 @@ func TestTLS(t *testing.T) {
 	n := startNode(t, fixture.server.TLSAddress, fixture)
 	t.Run("authority and name of the volume", func(t *testing.T) {
 		n.requirePublished(t, "own-ca", map[string]string{"ca-cert": "ca.crt", "tls-server-name": "vault.internal"}, map[string]string{"ca.crt": a.pem})
+	})
+	t.Run("authority of the cluster", func(t *testing.T) {
+		given := startNode(t, fixture.server.TLSAddress, fixture, func(c *driver.Config) {
+			c.Vault.ReadClusterCA = func(name string) (string, error) { return map[string]string{"ca.crt": a.pem}[name], nil }
+		})
+		given.requirePublished(t, "cluster-ca", map[string]string{
+			"ca-cert": volume.ClusterCA, "tls-server-name": "vault.internal", "template/authority": `{{ file "` + volume.ClusterCA + `" }}`,
+		}, nil)
+		if got := mustRead(t, filepath.Join(given.kubelet, "pods", "cluster-ca-uid", "volumes", "kubernetes.io~csi", "vault-secrets", "mount", "authority")); got != a.pem {
+			t.Errorf("the file holds %q", got)
+		}
 	})
 	t.Run("no verification", func(t *testing.T) {
 		n.requirePublished(t, "skip", map[string]string{"tls-skip-verify": "true"}, nil)

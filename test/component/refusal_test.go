@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
@@ -45,6 +46,7 @@ func TestRefusalsAreClear(t *testing.T) {
 	}{
 		{"wrong authority", map[string]string{"ca-cert": "wrong-ca.crt"}, false},
 		{"authority that is no certificate", map[string]string{"ca-cert": "text"}, false},
+		{"authority of the cluster that the driver has not", map[string]string{"ca-cert": volume.ServiceCA}, false},
 		{"wrong server name", map[string]string{"tls-server-name": "vault.elsewhere"}, false},
 		{"no client certificate", map[string]string{"client-cert": absent, "client-key": absent}, false},
 		{"client certificate of another authority", map[string]string{"client-cert": "foreign.crt", "client-key": "foreign.key"}, false},

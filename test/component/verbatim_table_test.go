@@ -52,7 +52,7 @@ func refusedAnnotations() []refusedAnnotation {
 	one("tls-skip-verify", "true")
 	one("tls-skip-verify", "maybe")
 	one("ca-cert", "/etc/ssl/ca.pem")
-	one("ca-cert", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+	one("ca-cert", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 	one("ca-cert", "/vault/tls/ca.crt")
 	one("ca-cert", "/vault/tls/ca.crt", "tls-secret", "vault-tls")
 	one("ca-key", "/etc/ssl")
