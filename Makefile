@@ -5,7 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./compatibility ./component ./image ./parts ./postgres ./vaultserver
+COMPONENT   = ./compatibility ./component ./conformance ./image ./parts ./postgres ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint test soak e2e demo demo-down fuzz

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -37,7 +38,7 @@ func (d *Driver) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetVolum
 		return nil, missing("volume_path")
 	}
 	if err := d.checkTarget(target); err != nil {
-		return nil, err
+		return nil, noVolumeAt(target, err)
 	}
 	exists, err := tmpfs.Exists(target)
 	if err != nil {
@@ -54,4 +55,14 @@ func (d *Driver) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetVolum
 		{Unit: csi.VolumeUsage_BYTES, Total: usage.BytesTotal, Used: usage.BytesUsed, Available: usage.BytesAvailable},
 		{Unit: csi.VolumeUsage_INODES, Total: usage.InodesTotal, Used: usage.InodesUsed, Available: usage.InodesAvailable},
 	}}, nil
+}
+
+// noVolumeAt makes NOT_FOUND of a path that no volume can be on, as CSI asks for;
+// what else went wrong stays what it is.
+func noVolumeAt(target string, err error) error {
+	var field *argumentError
+	if !errors.As(err, &field) {
+		return err
+	}
+	return fmt.Errorf("read the usage of %s: %w: %s", target, errNoVolume, field.problem)
 }
