@@ -56,7 +56,7 @@ func code(err error) codes.Code {
 		return codes.PermissionDenied
 	case errors.Is(err, provider.ErrNotFound), errors.Is(err, errNoVolume):
 		return codes.NotFound
-	case errors.Is(err, provider.ErrData), errors.Is(err, errNoToken), errors.Is(err, errNoPodInfo):
+	case errors.Is(err, provider.ErrData), errors.Is(err, errNoToken), errors.Is(err, errNoPodInfo), errors.Is(err, tmpfs.ErrOccupied):
 		return codes.FailedPrecondition
 	}
 	return codes.Internal

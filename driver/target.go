@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -33,6 +34,22 @@ func (d *Driver) checkTarget(target string) error {
 	}
 	if real != realPods+strings.TrimPrefix(parent, pods) {
 		return argument("target_path", fmt.Sprintf("a symbolic link leads from %q out to %q", parent, real))
+	}
+	return checkNoLink(target)
+}
+
+// checkNoLink keeps a link to a volume, or to any other tmpfs, from being taken
+// for a volume that is published already.
+func checkNoLink(target string) error {
+	info, err := os.Lstat(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at the target path: %w", err)
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		return argument("target_path", fmt.Sprintf("%q is a symbolic link, and the driver makes a directory there; remove the link", target))
 	}
 	return nil
 }

@@ -17,6 +17,12 @@ func TestCheckTarget(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(volumes, "link")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.MkdirAll(filepath.Join(volumes, "linked"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../secrets", filepath.Join(volumes, "linked", "mount")); err != nil {
+		t.Fatal(err)
+	}
 	linkedRoot := filepath.Join(t.TempDir(), "kubelet")
 	if err := os.Symlink(root, linkedRoot); err != nil {
 		t.Fatal(err)
@@ -33,6 +39,7 @@ func TestCheckTarget(t *testing.T) {
 		"beside it":                 {root, root + "/pods-not/x/mount", false},
 		"out by dots":               {root, root + "/pods/../../etc/mount", false},
 		"out by a link":             {root, volumes + "/link/mount", false},
+		"itself a link":             {root, volumes + "/linked/mount", false},
 		"relative":                  {root, "pods/x/mount", false},
 	}
 	for name, test := range tests {

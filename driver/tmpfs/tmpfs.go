@@ -23,6 +23,9 @@ import (
 // ErrFull says that a set of files does not fit into the volume's size.
 var ErrFull = errors.New("the files do not fit into the volume")
 
+// ErrOccupied says that something stands at the target path that is not a volume.
+var ErrOccupied = errors.New("something else is there already; remove it")
+
 const (
 	volumeMode  = "0755"
 	privateMode = "0700"
@@ -196,11 +199,14 @@ func makeDirectory(target string) error {
 		return fmt.Errorf("create target path: %w", err)
 	}
 	entries, err := os.ReadDir(target)
+	if errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("create target path: %w: %s is not a directory", ErrOccupied, target)
+	}
 	if err != nil {
 		return fmt.Errorf("look into the target path: %w", err)
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("the target path is there already and holds %d files", len(entries))
+		return fmt.Errorf("create target path: %w: %s is not empty", ErrOccupied, target)
 	}
 	return nil
 }
