@@ -25,6 +25,15 @@ func TestBurstOfANode(t *testing.T) {
 			"template/database-config.txt": connectionTemplate, "secret/app": "old/app", "template/pod": podName(i),
 		})
 	}
+	// A driver that has done all its kinds of work once has started all it needs.
+	first := requests[0]
+	if _, err := n.calls.NodePublishVolume(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(first)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its token is revoked", func() bool { return fixture.podTokens(t) == 0 })
 	before := ownGoroutines(t)
 	eachAtOnce(t, requests, func(request *csi.NodePublishVolumeRequest) error {
 		_, err := n.calls.NodePublishVolume(t.Context(), request)
