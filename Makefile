@@ -5,7 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./compatibility ./component ./conformance ./image ./parts ./postgres ./vaultserver
+COMPONENT   = ./compatibility ./component ./image ./parts ./postgres ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint test soak e2e demo demo-down fuzz
@@ -28,6 +28,7 @@ test: ## Unit and component tests with the race detector; builds a Vault server 
 	@mkdir -p $(BUILD)
 	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 
 soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component

@@ -122,7 +122,7 @@ func TestSlowTemplateIsRendered(t *testing.T) {
 	limits.Slow = time.Nanosecond
 	pool := startPool(t, limits)
 	for range 2 {
-		result, err := pool.Render(t.Context(), file(`{{ range sprig_until 100000 }}{{ $x := 1 }}{{ end }}{{ "done" }}`), nil)
+		result, err := pool.Render(t.Context(), file(`{{ range sprig_until 1000 }}{{ range sprig_until 2000 }}{{ $x := 1 }}{{ end }}{{ end }}{{ "done" }}`), nil)
 		if err != nil || string(result.Output) != "done" {
 			t.Errorf("got %q, %v", result.Output, err)
 		}
