@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
@@ -30,7 +31,7 @@ func newAuthority(t *testing.T, name string) *authority {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	key := newKey(t)
+	key := rig.NewKey(t)
 	certificate, text := sign(t, template, template, key, key)
 	return &authority{certificate: certificate, key: key, pem: text}
 }
@@ -38,7 +39,7 @@ func newAuthority(t *testing.T, name string) *authority {
 // issue returns a certificate and its key in PEM form, good for both sides.
 func (a *authority) issue(t *testing.T, name string, expires time.Time) (certificate, key string) {
 	t.Helper()
-	own := newKey(t)
+	own := rig.NewKey(t)
 	_, certificate = sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv6loopback},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: expires,

@@ -94,7 +94,7 @@ func ownGoroutines(t *testing.T) int {
 // mounts nothing.
 func TestOneCallAtATimePerVolume(t *testing.T) {
 	silent, accepted := listenSilently(t)
-	n := startNode(t, "http://"+silent, &vaultFixture{signer: newSigner(t, newKey(t))})
+	n := startNode(t, "http://"+silent, noVault(t))
 	request := n.request(t, "slow", map[string]string{"template/a": "x"})
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)

@@ -3,7 +3,6 @@ package component
 import (
 	"cmp"
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -12,10 +11,9 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/vaultmount/vaultmount/test/postgres"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // longRun makes tests last for minutes, through many rotations (make soak).
@@ -43,26 +41,9 @@ func startProcessNode(t *testing.T, fixture *lastingFixture) *processNode {
 		node:    &node{vaultFixture: fixture.vaultFixture, kubelet: newKubelet(t)},
 		address: fixture.server.Address,
 	}
-	n.calls = csi.NewNodeClient(anew{n.endpoint()})
+	n.calls = rig.Calls(n.endpoint())
 	n.process = startProcess(t, n.kubelet, n.address)
 	return n
-}
-
-// anew connects for each call, as the kubelet does: a connection from before a
-// kill may not have noticed yet that its other end is dead.
-type anew struct{ socket string }
-
-func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
-	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer connection.Close()
-	return connection.Invoke(ctx, method, arguments, reply, append(options, grpc.WaitForReady(true))...)
-}
-
-func (anew) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, errors.New("CSI has no streams")
 }
 
 // kill ends the driver as the kernel does when memory runs out.

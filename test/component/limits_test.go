@@ -51,7 +51,7 @@ func TestSealedVault(t *testing.T) {
 // The shortest patience that a volume may ask for.
 func TestClientTimeout(t *testing.T) {
 	silent, _ := listenSilently(t)
-	n := startNode(t, "http://"+silent, &vaultFixture{signer: newSigner(t, newKey(t))})
+	n := startNode(t, "http://"+silent, noVault(t))
 	start := time.Now()
 	_, err := n.publish(t, "impatient", map[string]string{"client-timeout": "1s", "client-max-retries": "0"}, nil)
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "deadline exceeded") {

@@ -4,25 +4,15 @@
 package component
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/hashicorp/vault/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -32,16 +22,16 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/state"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/render/worker"
 	"github.com/vaultmount/vaultmount/provider/vault"
+	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
 const (
-	driverName = "csi.vaultmount.dev"
-	password   = "db-secret-password"
+	driverName = rig.DriverName
+	password   = rig.Password
 )
 
 // node is a driver that serves on its sockets, and all that a test needs to play
@@ -132,22 +122,10 @@ func (n *node) start(t *testing.T) {
 	t.Cleanup(n.stop)
 }
 
-// newKubelet returns a kubelet's root directory with what a kubelet has made
-// before any driver starts.
+// newKubelet returns the root directory of a kubelet.
 func newKubelet(t *testing.T) string {
 	t.Helper()
-	root := shortDir(t)
-	for _, directory := range []string{"pods", "plugins_registry"} {
-		if err := os.Mkdir(filepath.Join(root, directory), 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if err := tmpfs.Remove(driver.StateDirectory(root, driverName)); err != nil {
-			t.Errorf("clean up: %v", err)
-		}
-	})
-	return root
+	return rig.NewKubelet(t).Root
 }
 
 // startWorkers confines templates as the DaemonSet does, in processes of the real
@@ -191,62 +169,24 @@ func dial(t *testing.T, socket string) *grpc.ClientConn {
 	return connection
 }
 
-// request is what the kubelet sends for a volume of a pod of that name. It makes
-// the parent of the target path, as the kubelet does.
+// request is what the kubelet sends for a volume of a pod of that name.
 func (n *node) request(t *testing.T, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
 	t.Helper()
-	parent := filepath.Join(n.kubelet, "pods", pod+"-uid", "volumes", "kubernetes.io~csi", "vault-secrets")
-	if err := os.MkdirAll(parent, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	// By which the kubelet knows what it has to unpublish.
-	if err := os.WriteFile(filepath.Join(parent, "vol_data.json"), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	target := filepath.Join(parent, "mount")
-	t.Cleanup(func() {
-		if err := tmpfs.Remove(target); err != nil {
-			t.Errorf("clean up: %v", err)
-		}
-	})
-	volumeContext := map[string]string{
-		"csi.storage.k8s.io/ephemeral":           "true",
-		"csi.storage.k8s.io/pod.name":            pod,
-		"csi.storage.k8s.io/pod.namespace":       "default",
-		"csi.storage.k8s.io/pod.uid":             pod + "-uid",
-		"csi.storage.k8s.io/serviceAccount.name": "internal-app",
-		"role":                                   "internal-app",
-		"auth-type":                              "jwt",
-	}
-	for key, value := range attributes {
-		if value == absent {
-			delete(volumeContext, key)
-			continue
-		}
-		volumeContext[key] = value
-	}
-	return &csi.NodePublishVolumeRequest{
-		VolumeId:         "csi-" + pod,
-		TargetPath:       target,
-		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
-		VolumeContext:    volumeContext,
-		Secrets:          map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": n.tokens(t, pod, "internal-app")},
-	}
+	return (&rig.Kubelet{Root: n.kubelet}).Request(t, n.Vault, pod, attributes)
 }
 
 // absent leaves an attribute out that request would set.
-const absent = "\x00"
+const absent = rig.Absent
 
 func unpublishRequest(request *csi.NodePublishVolumeRequest) *csi.NodeUnpublishVolumeRequest {
-	return &csi.NodeUnpublishVolumeRequest{VolumeId: request.GetVolumeId(), TargetPath: request.GetTargetPath()}
+	return rig.Unpublish(request)
 }
 
-// vaultFixture is a Vault with secrets, and an issuer of service-account tokens
-// that it trusts.
+// vaultFixture is a rig.Vault with what only these tests do with it.
 type vaultFixture struct {
+	*rig.Vault
 	server *vaultserver.Server
 	root   *api.Client
-	signer jose.Signer
 }
 
 func startVault(t *testing.T) *vaultFixture {
@@ -256,132 +196,30 @@ func startVault(t *testing.T) *vaultFixture {
 
 func setUpVault(t *testing.T, server *vaultserver.Server) *vaultFixture {
 	t.Helper()
-	f := &vaultFixture{server: server}
-	client, err := f.server.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.root = client
-	key := newKey(t)
-	f.signer = newSigner(t, key)
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.write(t, "sys/mounts/internal", map[string]any{"type": "kv", "options": map[string]any{"version": "2"}})
-	f.write(t, "sys/mounts/old", map[string]any{"type": "kv", "options": map[string]any{"version": "1"}})
-	f.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "db-readonly-username", "password": password}})
-	f.write(t, "old/app", map[string]any{"name": "value", "html": "<&>"})
-	f.write(t, "sys/policies/acl/internal-app", map[string]any{"policy": `
-		path "internal/data/database/*" { capabilities = ["read"] }
-		path "internal/metadata/database" { capabilities = ["list"] }
-		path "old/*" { capabilities = ["read"] }`})
-	f.write(t, "sys/auth/jwt", map[string]any{"type": "jwt"})
-	f.write(t, "auth/jwt/config", map[string]any{
-		"jwt_validation_pubkeys": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-	})
-	f.write(t, "auth/jwt/role/internal-app", map[string]any{
-		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"},
-		"bound_subject": "system:serviceaccount:default:internal-app", "token_policies": []string{"internal-app"}, "token_ttl": "1h",
-	})
-	return f
+	v := rig.SetUpVault(t, server)
+	return &vaultFixture{Vault: v, server: v.Server, root: v.Root}
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newSigner(t *testing.T, key *ecdsa.PrivateKey) jose.Signer {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
-}
+// noVault issues tokens that no Vault knows.
+func noVault(t *testing.T) *vaultFixture { return &vaultFixture{Vault: rig.NewIssuer(t)} }
 
 func (f *vaultFixture) write(t *testing.T, path string, data map[string]any) {
 	t.Helper()
-	if _, err := f.root.Logical().WriteWithContext(t.Context(), path, data); err != nil {
-		t.Fatal(err)
-	}
+	f.Write(t, path, data)
 }
 
-// tokens is what the kubelet sends under serviceAccount.tokens for a pod.
-func (f *vaultFixture) tokens(t *testing.T, pod, serviceAccount string) string {
-	t.Helper()
-	audiences := map[string]map[string]string{}
-	for _, audience := range []string{"", "vault"} {
-		token, err := jwt.Signed(f.signer).Claims(jwt.Claims{
-			Subject:  "system:serviceaccount:default:" + serviceAccount,
-			Expiry:   jwt.NewNumericDate(time.Now().Add(time.Hour)),
-			IssuedAt: jwt.NewNumericDate(time.Now()),
-		}).Claims(map[string]any{"aud": []string{audience}, "kubernetes.io": map[string]any{
-			"namespace":      "default",
-			"pod":            map[string]string{"name": pod, "uid": pod + "-uid"},
-			"serviceaccount": map[string]string{"name": serviceAccount, "uid": serviceAccount + "-uid"},
-		}}).Serialize()
-		if err != nil {
-			t.Fatal(err)
-		}
-		audiences[audience] = map[string]string{"token": token, "expirationTimestamp": time.Now().Add(time.Hour).Format(time.RFC3339)}
-	}
-	text, err := json.Marshal(audiences)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// podTokens counts the Vault tokens of pods.
 func (f *vaultFixture) podTokens(t *testing.T) int {
 	t.Helper()
-	secret, err := f.root.Logical().ListWithContext(t.Context(), "auth/token/accessors")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const root = 1
-	return len(secret.Data["keys"].([]any)) - root
+	return f.PodTokens(t)
 }
 
-// eventually asks until the condition holds or the test's time is over.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it never happened that %s", what)
-		case <-tick.C:
-		}
-	}
+	rig.Eventually(t, what, condition)
 }
 
 // logBuffer collects what a driver logs while it runs.
-type logBuffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
-}
+type logBuffer struct{ rig.Log }
 
 func (b *logBuffer) requireNone(t *testing.T, canaries ...string) {
 	t.Helper()
@@ -397,7 +235,7 @@ func (b *logBuffer) requireNone(t *testing.T, canaries ...string) {
 }
 
 func volumeFile(request *csi.NodePublishVolumeRequest, name string) string {
-	return filepath.Join(request.GetTargetPath(), name)
+	return rig.VolumeFile(request, name)
 }
 
 func podName(i int) string { return fmt.Sprintf("pod-%d", i) }

@@ -9,31 +9,16 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sys/unix"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
-// startProcess runs the program as the DaemonSet does, in an environment that
-// would lead the Vault client astray.
+// startProcess runs the program as the DaemonSet does.
 func startProcess(t *testing.T, kubelet, address string, arguments ...string) *exec.Cmd {
 	t.Helper()
-	arguments = append([]string{"driver", "--vault-address=" + address, "--kubelet-root=" + kubelet, "--verbosity=10"}, arguments...)
-	command := exec.Command(program(t), arguments...)
-	command.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
-	command.Stderr = t.Output()
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if command.ProcessState == nil {
-			_ = command.Process.Kill()
-			_ = command.Wait()
-		}
-	})
-	return command
+	return rig.StartProcess(t, &rig.Kubelet{Root: kubelet}, address, arguments...).Cmd
 }
 
 func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {

@@ -150,7 +150,7 @@ func TestPublishFailsWithAReasonAndLeavesNothing(t *testing.T) {
 			`through auth/jwt with role "nope" and service account default/internal-app: refused by Vault: role "nope" could not be found`},
 		"service account": {map[string]string{"template/a": "x"}, func(r *csi.NodePublishVolumeRequest) {
 			r.VolumeContext["csi.storage.k8s.io/serviceAccount.name"] = "website"
-			r.Secrets["csi.storage.k8s.io/serviceAccount.tokens"] = fixture.tokens(t, "service-account", "website")
+			r.Secrets["csi.storage.k8s.io/serviceAccount.tokens"] = fixture.Tokens(t, "service-account", "website")
 		}, codes.PermissionDenied, `refused by Vault: error validating token`},
 		"auth mount":   {map[string]string{"template/a": "x", "auth-path": "auth/nope"}, nil, codes.Unavailable, `either auth/nope is not a mounted auth method, or Vault's TokenReview of the pod's token failed`},
 		"policy":       {map[string]string{"secret/a": "internal/data/other"}, nil, codes.PermissionDenied, `render file "a": read internal/data/other in Vault at http://127.0.0.1:`},
@@ -255,7 +255,7 @@ func TestUnpublishRemovesAndRevokes(t *testing.T) {
 }
 
 func TestUnpublishOfWhatWasNeverThere(t *testing.T) {
-	fixture := &vaultFixture{}
+	fixture := noVault(t)
 	n := startNode(t, "http://127.0.0.1:1", fixture)
 	target := n.kubelet + "/pods/gone-uid/volumes/kubernetes.io~csi/vault-secrets/mount"
 	if _, err := n.calls.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-gone", TargetPath: target}); err != nil {

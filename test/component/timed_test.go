@@ -73,7 +73,7 @@ func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest
 
 func (f *vaultFixture) setPassword(t *testing.T, password string) {
 	t.Helper()
-	f.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "db-readonly-username", "password": password}})
+	f.SetPassword(t, password)
 }
 
 const passwordTemplate = `{{ with secret "internal/data/database/config" }}{{ .Data.data.password }}{{ end }}`

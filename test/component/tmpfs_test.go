@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 const mebibyte = 1 << 20
@@ -276,12 +277,7 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 
 func requireNothing(t *testing.T, target string) {
 	t.Helper()
-	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the target path is still there: %v", err)
-	}
-	if mountOptions(t, target) != nil {
-		t.Error("the target path is still mounted")
-	}
+	rig.RequireNothing(t, target)
 }
 
 func TestRemove(t *testing.T) {

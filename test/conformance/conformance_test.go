@@ -57,10 +57,10 @@ func TestSanity(t *testing.T) {
 	p := startProgram(t)
 	config := sanity.NewTestConfig()
 	config.Address = p.socket
-	config.TargetPath = p.targetParent
+	config.TargetPath = p.targetParent()
 	config.StagingPath = "" // for drivers that stage
 	config.SecretsFile = p.secretsFile(t)
-	config.DialOptions = append(config.DialOptions, grpc.WithUnaryInterceptor(controller{p.volumeContext()}.intercept))
+	config.DialOptions = append(config.DialOptions, grpc.WithUnaryInterceptor(controller{p.request.GetVolumeContext()}.intercept))
 	suite := sanity.GinkgoTest(&config)
 	defer suite.Finalize()
 

@@ -1,0 +1,161 @@
+package rig
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+)
+
+// DriverName is the driver's in all tests.
+const DriverName = "csi.vaultmount.dev"
+
+// The keys that the kubelet adds to a request.
+const (
+	KubeletPrefix = "csi.storage.k8s.io/"
+	TokensKey     = KubeletPrefix + "serviceAccount.tokens"
+)
+
+// Absent leaves an attribute out that Request would set.
+const Absent = "\x00"
+
+// Kubelet is a kubelet's root directory, and what the kubelet sends.
+type Kubelet struct {
+	Root string
+}
+
+// NewKubelet makes what a kubelet has made before any driver starts. The root's
+// name is short: paths of sockets hold 107 bytes, and t.TempDir's hold the name of
+// the test.
+func NewKubelet(t testing.TB) *Kubelet {
+	t.Helper()
+	root, err := os.MkdirTemp("", "node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &Kubelet{Root: root}
+	t.Cleanup(func() {
+		if err := tmpfs.Remove(k.StateDirectory()); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, directory := range []string{"pods", "plugins_registry"} {
+		if err := os.Mkdir(filepath.Join(root, directory), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return k
+}
+
+// StateDirectory is where the driver keeps its records.
+func (k *Kubelet) StateDirectory() string { return driver.StateDirectory(k.Root, DriverName) }
+
+// Endpoint is the driver's CSI socket.
+func (k *Kubelet) Endpoint() string { return driver.DefaultEndpoint(k.Root, DriverName) }
+
+// Records are the files of the driver's state.
+func (k *Kubelet) Records(t testing.TB) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(k.StateDirectory(), "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Mounts are the mount points below the root, without the driver's state.
+func (k *Kubelet) Mounts(t testing.TB) []string {
+	t.Helper()
+	found, err := mountinfo.GetMounts(mountinfo.PrefixFilter(k.Root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []string
+	for _, mount := range found {
+		if mount.Mountpoint != k.StateDirectory() {
+			targets = append(targets, mount.Mountpoint)
+		}
+	}
+	return targets
+}
+
+// Request is what the kubelet sends for a volume of a pod of that name, with tokens
+// of an issuer. It makes the parent of the target path, as the kubelet does.
+func (k *Kubelet) Request(t testing.TB, issuer *Vault, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	parent := filepath.Join(k.Root, "pods", pod+"-uid", "volumes", "kubernetes.io~csi", "vault-secrets")
+	if err := os.MkdirAll(parent, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	// By which the kubelet knows what it has to unpublish.
+	if err := os.WriteFile(filepath.Join(parent, "vol_data.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(parent, "mount")
+	t.Cleanup(func() {
+		if err := tmpfs.Remove(target); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return &csi.NodePublishVolumeRequest{
+		VolumeId:         "csi-" + pod,
+		TargetPath:       target,
+		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
+		VolumeContext:    volumeContext(pod, attributes),
+		Secrets:          map[string]string{TokensKey: issuer.Tokens(t, pod, Role)},
+	}
+}
+
+func volumeContext(pod string, attributes map[string]string) map[string]string {
+	all := map[string]string{
+		KubeletPrefix + "ephemeral":           "true",
+		KubeletPrefix + "pod.name":            pod,
+		KubeletPrefix + "pod.namespace":       "default",
+		KubeletPrefix + "pod.uid":             pod + "-uid",
+		KubeletPrefix + "serviceAccount.name": Role,
+		"role":                                Role,
+		"auth-type":                           "jwt",
+	}
+	for key, value := range attributes {
+		if value == Absent {
+			delete(all, key)
+			continue
+		}
+		all[key] = value
+	}
+	return all
+}
+
+// Unpublish is the call that takes a volume down again.
+func Unpublish(request *csi.NodePublishVolumeRequest) *csi.NodeUnpublishVolumeRequest {
+	return &csi.NodeUnpublishVolumeRequest{VolumeId: request.GetVolumeId(), TargetPath: request.GetTargetPath()}
+}
+
+// VolumeFile is the path of a file in a volume.
+func VolumeFile(request *csi.NodePublishVolumeRequest, name string) string {
+	return filepath.Join(request.GetTargetPath(), name)
+}
+
+// RequireNothing fails the test if there is anything at a target path.
+func RequireNothing(t testing.TB, target string) {
+	t.Helper()
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the target path is still there: %v", err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(target))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(mounts) > 0 {
+		t.Error("the target path is still mounted")
+	}
+}

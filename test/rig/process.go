@@ -1,0 +1,117 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Process is the program as a driver of its own, at its highest verbosity.
+type Process struct {
+	*exec.Cmd
+	Log *Log // shown when the test fails
+}
+
+// StartProcess runs the program as the DaemonSet does, in an environment that
+// would lead the Vault client astray. It ends with the test at the latest.
+func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...string) *Process {
+	t.Helper()
+	log := &Log{}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the driver:\n%s", log)
+		}
+	})
+	return startProcess(t, log, kubelet, address, arguments)
+}
+
+func startProcess(t testing.TB, log *Log, kubelet *Kubelet, address string, arguments []string) *Process {
+	t.Helper()
+	all := append([]string{"driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--verbosity=10"}, arguments...)
+	p := &Process{Cmd: exec.Command(Program(t), all...), Log: log}
+	p.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
+	p.Stderr = log
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.ProcessState == nil {
+			_ = p.Process.Kill()
+			_ = p.Wait()
+		}
+	})
+	return p
+}
+
+// Kill ends the driver as the kernel does when memory runs out.
+func (p *Process) Kill(t testing.TB) {
+	t.Helper()
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Wait() // killed
+}
+
+// Stop ends the driver as the kubelet ends its pod.
+func (p *Process) Stop(t testing.TB) {
+	t.Helper()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM the program ends with %v", err)
+	}
+}
+
+// Calls are the kubelet's to a driver's socket. Each connects for itself, as the
+// kubelet does, and waits for a driver that is not there yet: a connection from
+// before a kill may not have noticed that its other end is dead.
+func Calls(socket string) csi.NodeClient { return csi.NewNodeClient(anew{socket}) }
+
+type anew struct{ socket string }
+
+// Invoke implements grpc.ClientConnInterface.
+func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
+	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	return connection.Invoke(ctx, method, arguments, reply, append(options, grpc.WaitForReady(true))...)
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (anew) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, errors.New("CSI has no streams")
+}
+
+// Log collects what a driver logs while it runs.
+type Log struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.text.Write(p)
+}
+
+// String is all that was logged so far.
+func (l *Log) String() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.text.String()
+}

@@ -1,0 +1,70 @@
+// Package rig is what tests of the driver stand on: a Vault with secrets for pods,
+// a kubelet's directory with the calls that a kubelet makes, and the program as a
+// process that can be killed. All of it goes with the test.
+//
+// It holds no expectation of its own: what must be true is for the tests to say.
+package rig
+
+import (
+	"context"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vaultmount/vaultmount/test/parts"
+)
+
+// patience is how long Eventually waits: much longer than anything takes, so that
+// only what never happens runs into it.
+const patience = 60 * time.Second
+
+// Eventually asks until the condition holds or the test's patience is over.
+func Eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("it never happened that %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// directory is where the program is built, once for all tests of a package.
+var directory string
+
+// Main runs the tests of a package that call Program.
+func Main(m *testing.M) {
+	var err error
+	if directory, err = os.MkdirTemp("", "vaultmount"); err != nil {
+		panic(err)
+	}
+	status := m.Run()
+	if err := os.RemoveAll(directory); err != nil {
+		panic(err)
+	}
+	os.Exit(status)
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	return parts.Vaultmount(context.Background(), directory, os.Stderr)
+})
+
+// Program returns the path of the real program, built from the checkout. It is for
+// packages whose TestMain calls Main.
+func Program(t testing.TB) string {
+	t.Helper()
+	if directory == "" {
+		t.Fatal("a TestMain that calls rig.Main is missing")
+	}
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
