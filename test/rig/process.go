@@ -9,10 +9,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -20,6 +22,12 @@ import (
 type Process struct {
 	*exec.Cmd
 	Log *Log // shown when the test fails
+}
+
+// Again starts the program once more, after its end. The log goes on.
+func (p *Process) Again(t testing.TB) *Process {
+	t.Helper()
+	return run(t, p.Log, p.Args)
 }
 
 // StartProcess runs the program as the DaemonSet does, in an environment that
@@ -32,13 +40,12 @@ func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...s
 			t.Logf("log of the driver:\n%s", log)
 		}
 	})
-	return startProcess(t, log, kubelet, address, arguments)
+	return run(t, log, append([]string{Program(t), "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--verbosity=10"}, arguments...))
 }
 
-func startProcess(t testing.TB, log *Log, kubelet *Kubelet, address string, arguments []string) *Process {
+func run(t testing.TB, log *Log, arguments []string) *Process {
 	t.Helper()
-	all := append([]string{"driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--verbosity=10"}, arguments...)
-	p := &Process{Cmd: exec.Command(Program(t), all...), Log: log}
+	p := &Process{Cmd: exec.Command(arguments[0], arguments[1:]...), Log: log}
 	p.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
 	p.Stderr = log
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -83,7 +90,9 @@ type anew struct{ socket string }
 
 // Invoke implements grpc.ClientConnInterface.
 func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
-	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// A driver is back within milliseconds; by default the next look is after a second.
+	soon := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond}}
+	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(soon))
 	if err != nil {
 		return err
 	}

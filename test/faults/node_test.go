@@ -1,0 +1,191 @@
+// Package faults breaks what the driver stands on and looks at what is left: the
+// driver is killed, Vault is away or talks nonsense, memory is full, the clock
+// jumps, the node reboots. The program is a process of its own, Vault is real
+// wherever a real one can be made to fail so, and what the tests look at is what a
+// container or an administrator would see.
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+)
+
+func TestMain(m *testing.M) { rig.Main(m) }
+
+// seedVariable repeats a run: a test that draws prints its seed.
+const seedVariable = "VAULTMOUNT_SEED"
+
+func newRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv(seedVariable); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("$%s: %v", seedVariable, err)
+		}
+	}
+	t.Logf("%s=%d", seedVariable, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// node is a kubelet and a driver in front of a Vault.
+type node struct {
+	*rig.Kubelet
+	vault   *rig.Vault
+	address string // of Vault, as the driver sees it
+	process *rig.Process
+	calls   csi.NodeClient
+}
+
+func startNode(t *testing.T, vault *rig.Vault, address string, arguments ...string) *node {
+	t.Helper()
+	n := &node{Kubelet: rig.NewKubelet(t), vault: vault, address: address}
+	n.calls = rig.Calls(n.Endpoint())
+	n.process = rig.StartProcess(t, n.Kubelet, address, arguments...)
+	n.awaitDriver(t)
+	return n
+}
+
+// awaitDriver waits until a driver answers.
+func (n *node) awaitDriver(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTime)
+	defer cancel()
+	if _, err := n.calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// again starts the driver once more, as the DaemonSet does after its end. The log
+// goes on.
+func (n *node) again(t *testing.T) {
+	t.Helper()
+	n.process = n.process.Again(t)
+	n.awaitDriver(t)
+}
+
+func (n *node) request(t *testing.T, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	return n.Request(t, n.vault, pod, attributes)
+}
+
+// callTime is what a call gets that must be answered at once, whatever Vault does:
+// ample on a busy machine, and less than any wait for Vault.
+const callTime = 10 * time.Second
+
+func (n *node) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	_, err := n.calls.NodePublishVolume(ctx, request)
+	return err
+}
+
+func (n *node) unpublish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	_, err := n.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
+	return err
+}
+
+func (n *node) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	if err := n.publish(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	if err := n.unpublish(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	rig.RequireNothing(t, request.GetTargetPath())
+}
+
+// touch has a volume refreshed that an earlier process mounted: the kubelet calls
+// twice within a moment when the pod has an event.
+func (n *node) touch(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	return errors.Join(n.publish(ctx, request), n.publish(ctx, request))
+}
+
+// requireClean holds the node against one on which no pod ever was.
+func (n *node) requireClean(t *testing.T) {
+	t.Helper()
+	rig.Eventually(t, "nothing is left to remember", func() bool { return len(n.Records(t)) == 0 })
+	if mounts := n.Mounts(t); len(mounts) > 0 {
+		t.Errorf("still mounted: %q", mounts)
+	}
+	err := filepath.WalkDir(filepath.Join(n.Root, "pods"), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Name() == "mount" {
+			t.Errorf("%s is left", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// generations are files that all show the password, one of them over and over: if
+// two lines differ, or one is cut off, the set is not whole.
+func generations() map[string]string {
+	const one = `{{ with secret "internal/data/database/config" }}{{ .Data.data.password }}{{ end }}`
+	return map[string]string{
+		"template/a":        one,
+		"template/deep/b":   one,
+		"template/many.txt": `{{ with secret "internal/data/database/config" }}{{ $p := .Data.data.password }}{{ range loop 2000 }}{{ $p }}` + "\n" + `{{ end }}{{ end }}`,
+	}
+}
+
+func password(generation int) string { return fmt.Sprintf("generation-%d.", generation) }
+
+// readGeneration reads all files of a volume, as one set. It returns 0 if there is
+// no volume.
+func readGeneration(target string) (int, error) {
+	directory, err := os.OpenRoot(filepath.Join(target, "..data"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer directory.Close()
+	found := map[string]bool{}
+	for name, lines := range map[string]int{"a": 1, "deep/b": 1, "many.txt": 2000} {
+		content, err := directory.ReadFile(name)
+		if err != nil {
+			return 0, err
+		}
+		all := strings.Fields(string(content))
+		if len(all) != lines {
+			return 0, fmt.Errorf("%s has %d lines, want %d", name, len(all), lines)
+		}
+		for _, line := range all {
+			found[line] = true
+		}
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("the files of one volume hold %d generations", len(found))
+	}
+	for line := range found {
+		number := 0
+		if _, err := fmt.Sscanf(line, "generation-%d.", &number); err != nil {
+			return 0, fmt.Errorf("a file holds %q", line)
+		}
+		return number, nil
+	}
+	return 0, nil
+}
