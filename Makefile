@@ -5,7 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./compatibility ./component ./image ./parts ./postgres ./vaultserver
+COMPONENT   = ./compatibility ./component ./image ./parts ./postgres ./release ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint test soak e2e demo demo-down fuzz
@@ -16,8 +16,8 @@ help: ## List the commands
 build: ## Build the static binary into .build/
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BUILD)/vaultmount ./cmd/vaultmount
 
-image: build ## Build the image into .build/vaultmount.tar, without a registry or a container engine
-	$(LAB) image $(BUILD)/vaultmount $(BUILD)/vaultmount.tar
+image: ## Build the image for amd64 and arm64, with SBOMs, into .build/vaultmount.tar; no container engine needed
+	@$(LAB) image --version $(VERSION) $(BUILD)
 
 lint: ## Check format, go vet, staticcheck and go.mod of both modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"

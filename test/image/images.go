@@ -48,11 +48,14 @@ func Vault(ctx context.Context, busybox, vault string) (Image, error) {
 	return Image{Name: VaultName, Entrypoint: []string{"/bin/vault"}, Files: files}, nil
 }
 
-// Vaultmount is nothing but the static program.
+// Vaultmount is nothing but the static program. Only the DaemonSet overrides the
+// user: it mounts file systems. All other commands need no right at all. The program
+// is readable by all, as the driver starts it once more as other users.
 func Vaultmount(program string) Image {
 	return Image{
 		Name:       VaultmountName,
 		Entrypoint: []string{"/vaultmount"},
+		User:       "65532:65532",
 		Files:      []File{{Path: "/vaultmount", Mode: 0o755, From: program}},
 	}
 }

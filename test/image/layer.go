@@ -37,7 +37,7 @@ func openLayer(path string) (*layer, error) {
 func (l *layer) Digest() (v1.Hash, error)             { return l.digest, nil }
 func (l *layer) DiffID() (v1.Hash, error)             { return l.digest, nil }
 func (l *layer) Size() (int64, error)                 { return l.size, nil }
-func (l *layer) MediaType() (types.MediaType, error)  { return types.DockerUncompressedLayer, nil }
+func (l *layer) MediaType() (types.MediaType, error)  { return types.OCIUncompressedLayer, nil }
 func (l *layer) Compressed() (io.ReadCloser, error)   { return os.Open(l.path) }
 func (l *layer) Uncompressed() (io.ReadCloser, error) { return os.Open(l.path) }
 

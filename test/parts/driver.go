@@ -7,21 +7,47 @@ import (
 	"path/filepath"
 )
 
+// Driver is vaultmount for some architecture. It is no part of the cache: what is
+// under test, or given out, is what stands in the checkout now.
+type Driver struct {
+	Architecture string // in Go's terms; this machine's if empty
+	Version      string // what vaultmount version says; dev if empty
+}
+
 // Vaultmount builds the driver from the checkout into a directory and returns
-// the path of the program. It is no part of the cache: what is under test is what
-// stands in the checkout now.
+// the path of the program.
 func Vaultmount(ctx context.Context, directory string, progress io.Writer) (string, error) {
-	sources, err := findSources()
-	if err != nil {
-		return "", err
-	}
-	defer startProgress(progress, "building vaultmount (about 90 s when Go's cache is empty)")()
 	program := filepath.Join(directory, "vaultmount")
-	root := filepath.Join(sources, "..", "..")
-	if _, err := output(goCommand(ctx, root, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program, "./cmd/vaultmount")); err != nil {
-		return "", fmt.Errorf("build vaultmount: %w", err)
+	return program, Driver{}.Build(ctx, program, progress)
+}
+
+// Build builds the driver from the checkout as a static program at a path. The same
+// sources, version and Go make the same bytes.
+func (d Driver) Build(ctx context.Context, program string, progress io.Writer) error {
+	root, err := Checkout()
+	if err != nil {
+		return err
 	}
-	return program, nil
+	defer startProgress(progress, "building vaultmount"+d.suffix()+" (about 90 s when Go's cache is empty)")()
+	flags := "-s -w"
+	if d.Version != "" {
+		flags += " -X main.version=" + d.Version
+	}
+	cmd := goCommand(ctx, root, "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", program, "./cmd/vaultmount")
+	if d.Architecture != "" {
+		cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+d.Architecture)
+	}
+	if _, err := output(cmd); err != nil {
+		return fmt.Errorf("build vaultmount%s: %w", d.suffix(), err)
+	}
+	return nil
+}
+
+func (d Driver) suffix() string {
+	if d.Architecture == "" {
+		return ""
+	}
+	return " for " + d.Architecture
 }
 
 // Checkout returns the directory of the checkout that holds the working directory.
