@@ -83,7 +83,7 @@ func (s *session) take(token vault.Token) (grant, error) {
 	defer s.mutex.Unlock()
 	now := s.provider.now()
 	s.serial++
-	g := grant{Serial: s.serial, Token: token, Term: newTerm(now, token.TTL, token.Renewable)}
+	g := grant{Serial: s.serial, Token: token, Term: newTerm(now, token.TTL, token.Renewable), Since: now}
 	g.Due = notBefore(now.Add(shortestRest), g.Term.due(now, s.provider.chance))
 	if s.closed {
 		// The last volume went while Vault made the token.

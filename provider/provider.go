@@ -38,7 +38,25 @@ type Config struct {
 	Store    Store
 	// Clock decides what is due.
 	Clock clock.Clock
+	// Observer hears of what happens in the background; nil for nobody.
+	Observer Observer
 }
+
+// Observer hears of what happens in the background. It may be called
+// concurrently, and answers at once.
+type Observer interface {
+	// Refreshed hears of each look after a volume: why its files may have been older
+	// than what Vault holds, and why they may be now; nil for no reason.
+	Refreshed(volumeID string, before, now error)
+	// Revoked hears of each token that is done with: nil for one that Vault has
+	// revoked, and otherwise why it ends with its TTL.
+	Revoked(err error)
+}
+
+type nobody struct{}
+
+func (nobody) Refreshed(string, error, error) {}
+func (nobody) Revoked(error)                  {}
 
 // Provider keeps each open volume fresh. It may be used concurrently.
 type Provider struct {
@@ -48,6 +66,7 @@ type Provider struct {
 	files    Files
 	store    Store
 	clock    clock.Clock
+	observer Observer
 	chance   random
 
 	schedule    *schedule
@@ -62,8 +81,12 @@ type Provider struct {
 // New returns a provider without volumes. Stop ends it.
 func New(c Config) *Provider {
 	chance := rand.Float64
+	if c.Observer == nil {
+		c.Observer = nobody{}
+	}
 	return &Provider{
 		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, store: c.Store, clock: c.Clock,
+		observer:    c.Observer,
 		chance:      chance,
 		schedule:    startSchedule(c.Clock, workers),
 		revocations: startRevocations(c, chance),

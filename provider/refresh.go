@@ -206,7 +206,7 @@ func (v *volume) finish(err error) time.Time {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	now := v.provider.now()
-	v.leases = len(v.answers.leased())
+	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	v.note(first(err, v.answers.failure()), now)
 	if err == nil {
 		v.trouble.over()
@@ -219,6 +219,7 @@ func (v *volume) finish(err error) time.Time {
 
 // note logs where trouble begins and where it ends. The mutex is held.
 func (v *volume) note(failure error, now time.Time) {
+	v.provider.observer.Refreshed(v.id, v.failure, failure)
 	switch {
 	case failure == nil:
 		v.refreshed = now

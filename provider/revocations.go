@@ -28,6 +28,7 @@ type revocations struct {
 	servers  *vault.Servers
 	store    Store
 	clock    clock.Clock
+	observer Observer
 	chance   random
 	schedule *schedule
 
@@ -36,7 +37,7 @@ type revocations struct {
 }
 
 func startRevocations(c Config, chance random) *revocations {
-	return &revocations{logger: c.Logger, servers: c.Servers, store: c.Store, clock: c.Clock, chance: chance, schedule: startSchedule(c.Clock, 1)}
+	return &revocations{logger: c.Logger, servers: c.Servers, store: c.Store, clock: c.Clock, observer: c.Observer, chance: chance, schedule: startSchedule(c.Clock, 1)}
 }
 
 // stop tries once more what is due, until ctx ends. The rest is the next
@@ -102,6 +103,7 @@ func (r *revocations) enqueue(key string, with means, g grant) {
 		default:
 			r.logger.Error(err, "Vault token not revoked; it ends with its TTL")
 		}
+		r.observer.Revoked(err)
 		r.finish(key)
 		return time.Time{}
 	}), r.clock.Now())
@@ -119,6 +121,13 @@ func (r *revocations) revoke(ctx context.Context, with means, g grant) error {
 		return err
 	}
 	return nil // it had ended
+}
+
+// count is how many tokens wait.
+func (r *revocations) count() int {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.waiting
 }
 
 func (r *revocations) finish(key string) {

@@ -122,6 +122,7 @@ func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
 func newResumed(p *Provider, r *volumeRecord) *volume {
 	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
+	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	if len(r.Written) == sha256.Size {
 		v.written = [sha256.Size]byte(r.Written)
 	}

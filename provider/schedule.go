@@ -121,6 +121,17 @@ func (s *schedule) planned(t *task) time.Time {
 	return t.at
 }
 
+// lag is for how long the task has been due that has waited longest, 0 if none
+// has.
+func (s *schedule) lag() time.Duration {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if len(s.waiting) == 0 {
+		return 0
+	}
+	return max(s.clock.Now().Sub(s.waiting[0].at), 0)
+}
+
 func (s *schedule) look() {
 	select {
 	case s.moved <- struct{}{}:

@@ -42,6 +42,7 @@ type grant struct {
 	Token  vault.Token
 	Term   term
 	Due    time.Time
+	Since  time.Time // when Vault made the token
 }
 
 var (

@@ -4,12 +4,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
 )
 
-// Status is what an operator wants to know of one volume.
+// Status is what an operator wants to know of one volume. It holds no token and no
+// secret.
 type Status struct {
 	VolumeID string
 	Pod      string
+	Session  SessionStatus
 	// Refreshed is when all was well last, Next when something is due; zero for
 	// never. Next is not after now while something is being done.
 	Refreshed, Next time.Time
@@ -17,8 +21,34 @@ type Status struct {
 	Err error
 	// Leases is how many of Vault's leases the volume keeps alive.
 	Leases int
-	// TokenExpires is when the Vault token ends unless it is renewed; zero for never.
-	TokenExpires time.Time
+	// Plan is what the files are made of, in the order of their paths.
+	Plan []Due
+}
+
+// SessionStatus is the Vault token of a volume, which other volumes of the pod may
+// share.
+type SessionStatus struct {
+	Address, Namespace, Mount, Role string
+	// Since is when Vault made the token, Expires when it ends unless it is renewed;
+	// zero for never, and both for no token.
+	Since, Expires time.Time
+	// Logins counts the tokens so far.
+	Logins int
+	// Err is why there is no token, or why it is not renewed.
+	Err error
+}
+
+// Due is a secret of a volume.
+type Due struct {
+	Path string
+	Verb render.Verb
+	// At is when Vault is asked about it next; zero for never.
+	At time.Time
+	// Expires is when its lease ends, unless it is renewed; zero for none.
+	Expires   time.Time
+	Renewable bool
+	// Err is why Vault did not answer last time.
+	Err error
 }
 
 // Volumes returns the state of each open volume, in the order of their ids.
@@ -34,20 +64,95 @@ func (p *Provider) Volumes() []Status {
 }
 
 func (v *volume) status() Status {
-	s := v.session
-	s.mutex.Lock()
-	sessionErr := s.trouble.err
-	var expires time.Time
-	if len(s.grants) > 0 {
-		expires = s.grants[len(s.grants)-1].Term.Expires
-	}
-	s.mutex.Unlock()
+	session := v.session.status()
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	return Status{
-		VolumeID: v.id, Pod: v.pod, Refreshed: v.refreshed, Leases: v.leases,
-		Next:         earlier(v.provider.schedule.planned(v.task), v.provider.schedule.planned(s.task)),
-		Err:          first(v.failure, sessionErr),
-		TokenExpires: expires,
+		VolumeID: v.id, Pod: v.pod, Session: session, Refreshed: v.refreshed, Leases: v.leases,
+		Next: earlier(v.provider.schedule.planned(v.task), v.provider.schedule.planned(v.session.task)),
+		Err:  first(v.failure, session.Err),
+		Plan: slices.Clone(v.plan),
 	}
+}
+
+func (s *session) status() SessionStatus {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	status := SessionStatus{
+		Address: s.means.Endpoint.Address, Namespace: s.means.Options.Namespace,
+		Mount: s.means.Login.Mount, Role: s.means.Login.Role, Logins: s.serial, Err: s.trouble.err,
+	}
+	if len(s.grants) > 0 {
+		current := s.grants[len(s.grants)-1]
+		status.Since, status.Expires = current.Since, current.Term.Expires
+	}
+	return status
+}
+
+// plan tells when what is due.
+func (a answers) plan() []Due {
+	all := make([]Due, 0, len(a))
+	for _, each := range a.inOrder() {
+		all = append(all, Due{
+			Path: each.query.Path, Verb: each.query.Verb, At: each.due,
+			Expires: each.lease.Expires, Renewable: each.lease.Renewable, Err: each.trouble.err,
+		})
+	}
+	return all
+}
+
+// Numbers sum a node up.
+type Numbers struct {
+	// Volumes are open; Failing is how many of them may have files that are older
+	// than Vault's content.
+	Volumes, Failing int
+	// Sessions have a Vault token each; SessionsFailing is how many cannot get or
+	// renew it.
+	Sessions, SessionsFailing int
+	Leases                    int
+	// Revocations is how many tokens wait to be revoked.
+	Revocations int
+	// Lag is for how long the most overdue task has been due; Unrefreshed, of the
+	// volumes that fail, the longest time since all was well.
+	Lag, Unrefreshed time.Duration
+	// HeldBack tells for the address of each Vault whether requests are held back.
+	HeldBack map[string]bool
+}
+
+// Numbers returns how the node fares.
+func (p *Provider) Numbers() Numbers {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	n := Numbers{Volumes: len(p.volumes), Sessions: len(p.sessions), Revocations: p.revocations.count(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
+	for _, s := range p.sessions {
+		if s.fails() {
+			n.SessionsFailing++
+		}
+	}
+	now := p.now()
+	for _, v := range p.volumes {
+		v.mutex.Lock()
+		n.Leases += v.leases
+		if v.failure != nil {
+			n.Failing++
+			n.Unrefreshed = max(n.Unrefreshed, now.Sub(v.lastWell()))
+		}
+		v.mutex.Unlock()
+	}
+	return n
+}
+
+// lastWell is when all was well last, as far as this process knows. The mutex is
+// held.
+func (v *volume) lastWell() time.Time {
+	if v.refreshed.IsZero() {
+		return v.since
+	}
+	return v.refreshed
+}
+
+func (s *session) fails() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.trouble.err != nil
 }

@@ -20,6 +20,7 @@ type volume struct {
 	session  *session
 	task     *task // refreshTask
 	id, pod  string
+	since    time.Time // this process knows it
 	outputs  []Output
 	refresh  Refresh
 	// isOpen is false until its files are written first.
@@ -45,12 +46,13 @@ type volume struct {
 	failure   error     // of anything
 	refreshed time.Time // when all was well last
 	leases    int
+	plan      []Due
 }
 
 func newVolume(p *Provider, r Request) *volume {
 	v := &volume{
 		provider: p, id: r.VolumeID, pod: r.Pod, outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
-		answers: answers{}, endpoint: r.Endpoint, options: r.Options,
+		answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
 	v.task = newTask(v.refreshTask)
 	return v
@@ -70,7 +72,7 @@ func (v *volume) open(ctx context.Context) (contents []Rendered, err error) {
 	v.written = digest(contents)
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	v.refreshed, v.leases = now, len(v.answers.leased())
+	v.refreshed, v.leases, v.plan = now, len(v.answers.leased()), v.answers.plan()
 	v.ticks = ticks{opened: now, read: now}
 	return contents, nil
 }

@@ -57,6 +57,9 @@ func (c *circuit) allow() (done func(error), err error) {
 	}, nil
 }
 
+// isOpen tells whether requests are held back, or let through one at a time.
+func (c *circuit) isOpen() bool { return c.breaker.State() != gobreaker.StateClosed }
+
 func (c *circuit) note(outcome error) {
 	if outcome == nil || saysNothing(outcome) {
 		return

@@ -1,6 +1,9 @@
 package vault
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // requestsInFlight keep one node from being a burst that Vault's other clients
 // feel. Vault answers a login in milliseconds, so that the pods of a whole node
@@ -10,23 +13,34 @@ const requestsInFlight = 32
 // limitedTransport sends a request when the circuit is closed and the gate has a
 // place.
 type limitedTransport struct {
-	next    http.RoundTripper
-	gate    *gate
-	circuit *circuit
+	next     http.RoundTripper
+	gate     *gate
+	circuit  *circuit
+	observer Observer // nil for none
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *limitedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	done, err := t.circuit.allow()
 	if err != nil {
+		t.observe(request, HeldBack, 0)
 		return nil, err
 	}
 	if err := t.gate.enter(request.Context(), isBackground(request.Context())); err != nil {
 		done(err)
+		t.observe(request, outcomeOf(nil, err), 0)
 		return nil, err
 	}
 	defer t.gate.leave()
+	start := time.Now()
 	response, err := t.next.RoundTrip(request)
 	done(outage(response, err))
+	t.observe(request, outcomeOf(response, err), time.Since(start))
 	return response, err
+}
+
+func (t *limitedTransport) observe(request *http.Request, outcome Outcome, duration time.Duration) {
+	if t.observer != nil {
+		t.observer.Requested(operationOf(request.Context()), outcome, duration)
+	}
 }

@@ -95,7 +95,7 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 		client.SetMinRetryWait(min(client.MinRetryWait(), options.MaxBackoff))
 		client.SetMaxRetryWait(options.MaxBackoff)
 	}
-	secret, err := client.Logical().WriteWithContext(ctx, login.Mount+"/login", login.body())
+	secret, err := client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
 	if err != nil {
 		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
 	}

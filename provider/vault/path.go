@@ -113,7 +113,7 @@ func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string
 }
 
 func (s *Session) probe(ctx context.Context, full string) (mount, bool) {
-	secret, err := s.client.Logical().ReadWithContext(ctx, "sys/internal/ui/mounts/"+full)
+	secret, err := s.client.Logical().ReadWithContext(during(ctx, MountProbe), "sys/internal/ui/mounts/"+full)
 	if err != nil || secret == nil {
 		// What is wrong, if anything is, shows at the read that follows.
 		return mount{}, false

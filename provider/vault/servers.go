@@ -16,8 +16,9 @@ import (
 // The vault/api client reads VAULT_* variables even where a setting is given;
 // whoever runs Servers clears them from the environment first.
 type Servers struct {
-	logger klog.Logger
-	now    func() time.Time
+	logger   klog.Logger
+	now      func() time.Time
+	observer Observer
 
 	mutex sync.Mutex
 	open  map[Endpoint]*server
@@ -30,11 +31,28 @@ func NewServers(logger klog.Logger, now func() time.Time) *Servers {
 	return &Servers{logger: logger, now: now, open: map[Endpoint]*server{}, gates: map[string]*gate{}}
 }
 
+// Observe has an observer hear of all requests. It is called before the first of
+// them.
+func (s *Servers) Observe(observer Observer) { s.observer = observer }
+
+// HeldBack reports for the address of each Vault in use whether requests are held
+// back, as the last ones failed.
+func (s *Servers) HeldBack() map[string]bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	held := map[string]bool{}
+	for endpoint, each := range s.open {
+		held[endpoint.Address] = held[endpoint.Address] || each.circuit.isOpen()
+	}
+	return held
+}
+
 // server is an endpoint in use.
 type server struct {
 	endpoint  Endpoint
 	client    *api.Client
 	transport *http.Transport
+	circuit   *circuit
 	mounts    *mounts
 	sessions  int // under Servers.mutex
 }
@@ -91,7 +109,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 		shared = newGate(requestsInFlight)
 		s.gates[endpoint.Address] = shared
 	}
-	limited := &limitedTransport{next: transport, gate: shared, circuit: newCircuit(s.logger, endpoint.Address)}
+	limited := &limitedTransport{next: transport, gate: shared, circuit: newCircuit(s.logger, endpoint.Address), observer: s.observer}
 	client, err := api.NewClient(&api.Config{
 		Address:    endpoint.Address,
 		HttpClient: &http.Client{Transport: limited, CheckRedirect: keepRedirect},
@@ -103,7 +121,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{endpoint: endpoint, client: client, transport: transport, mounts: newMounts()}, nil
+	return &server{endpoint: endpoint, client: client, transport: transport, circuit: limited.circuit, mounts: newMounts()}, nil
 }
 
 // keepRedirect leaves redirects to the vault client, which checks that a

@@ -37,7 +37,7 @@ func (s *Session) Token() Token { return s.token }
 // the TTL that it has now.
 func (s *Session) RenewToken(ctx context.Context) (Token, error) {
 	const path = "auth/token/renew-self"
-	secret, err := s.client.Auth().Token().RenewSelfWithContext(ctx, 0)
+	secret, err := s.client.Auth().Token().RenewSelfWithContext(during(ctx, RenewToken), 0)
 	if err != nil {
 		return Token{}, s.failure("renew", path, err)
 	}
@@ -54,7 +54,7 @@ func (s *Session) RenewToken(ctx context.Context) (Token, error) {
 // ErrRefused, but not ErrDenied, for a lease that Vault does not know any more.
 func (s *Session) RenewLease(ctx context.Context, leaseID string, wanted time.Duration) (*api.Secret, error) {
 	const path = "sys/leases/renew"
-	secret, err := s.client.Sys().RenewWithContext(ctx, leaseID, int(wanted/time.Second))
+	secret, err := s.client.Sys().RenewWithContext(during(ctx, RenewLease), leaseID, int(wanted/time.Second))
 	if err != nil {
 		return nil, s.failure("renew a lease by", path, err)
 	}
@@ -66,7 +66,7 @@ func (s *Session) RenewLease(ctx context.Context, leaseID string, wanted time.Du
 
 // Revoke ends the session in Vault, and all its leases with it.
 func (s *Session) Revoke(ctx context.Context) error {
-	if err := s.client.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
+	if err := s.client.Auth().Token().RevokeSelfWithContext(during(ctx, Revoke), ""); err != nil {
 		return s.failure("revoke", "auth/token/revoke-self", err)
 	}
 	return nil

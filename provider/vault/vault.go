@@ -32,7 +32,7 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 		return nil, err
 	}
 	fullPath, mount := s.resolve(ctx, path, kvData)
-	secret, err := s.client.Logical().ReadWithDataWithContext(ctx, fullPath, query)
+	secret, err := s.client.Logical().ReadWithDataWithContext(during(ctx, Read), fullPath, query)
 	if err != nil {
 		return nil, s.failure("read", fullPath, err)
 	}
@@ -50,7 +50,7 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 		return nil, err
 	}
 	fullPath, _ := s.resolve(ctx, path, kvMetadata)
-	secret, err := s.client.Logical().ListWithContext(ctx, fullPath)
+	secret, err := s.client.Logical().ListWithContext(during(ctx, List), fullPath)
 	if err != nil {
 		return nil, s.failure("list", fullPath, err)
 	}
@@ -73,7 +73,7 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 	if mount.isKV2() {
 		data = map[string]any{"data": data}
 	}
-	secret, err := s.client.Logical().WriteWithContext(ctx, fullPath, data)
+	secret, err := s.client.Logical().WriteWithContext(during(ctx, Write), fullPath, data)
 	if err != nil {
 		return nil, s.failure("write", fullPath, err)
 	}

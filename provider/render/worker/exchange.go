@@ -18,7 +18,11 @@ import (
 
 var errMemory = fmt.Errorf("%w: it needs more than %d MiB of memory", render.ErrInvalid, memoryLimit>>20)
 
-var errKilled = errors.New("the render worker was killed")
+var (
+	errStack  = fmt.Errorf("%w: it is nested too deeply, or calls itself without an end", render.ErrInvalid)
+	errCrash  = fmt.Errorf("%w: it makes the renderer crash", render.ErrInvalid)
+	errKilled = errors.New("the render worker was killed")
+)
 
 // exchange sends a request and reads the reply under a watch. After an error the
 // worker is of no use any more.
@@ -63,9 +67,9 @@ func (p *process) cause(err error) error {
 	case p.words.contain("out of memory", "cannot allocate memory"):
 		return errMemory
 	case p.words.contain("stack overflow"):
-		return fmt.Errorf("%w: it is nested too deeply, or calls itself without an end", render.ErrInvalid)
+		return errStack
 	case status.Exited():
-		return fmt.Errorf("%w: it makes the renderer crash", render.ErrInvalid)
+		return errCrash
 	case errors.Is(err, errTooLong), errors.Is(err, errNonsense):
 		return fmt.Errorf("%w: %w", render.ErrInvalid, err)
 	}

@@ -61,6 +61,9 @@ func (p *Pool) attempt(ctx context.Context, lane *lane, payload []byte) (render.
 	watch := &watch{lane: lane, cpuTime: worker.cpuTime, resident: worker.resident}
 	answer, err := worker.exchange(ctx, payload, watch)
 	if err != nil {
+		if reason := reasonOf(err); reason != "" {
+			p.config.Killed(reason)
+		}
 		p.discard(worker)
 		return render.Result{}, err
 	}

@@ -53,6 +53,9 @@ type Config struct {
 	// argument Command. Empty for the program of this process.
 	Program string
 	Limits  Limits
+	// Killed hears why a worker was ended because of its template, or by someone
+	// else; nil for nobody. It may be called concurrently, and answers at once.
+	Killed func(Reason)
 }
 
 // Pool runs templates in workers: at least one, more when they are needed. It
@@ -78,6 +81,9 @@ func New(logger klog.Logger, config Config) *Pool {
 	if config.Program == "" {
 		config.Program = "/proc/self/exe"
 	}
+	if config.Killed == nil {
+		config.Killed = func(Reason) {}
+	}
 	config.Limits = config.Limits.withDefaults()
 	limits := config.Limits
 	p := &Pool{
@@ -89,8 +95,8 @@ func New(logger klog.Logger, config Config) *Pool {
 		},
 		slow: lane{
 			places: semaphore.NewWeighted(slowPlaces), nice: slowPriority,
-			cpu: limits.CPU, breach: fmt.Errorf("%w: rendering takes more than %s of processor time", render.ErrInvalid, limits.CPU),
-			wall: limits.Wall, late: fmt.Errorf("%w: rendering has not ended in %s, and got less than %s of processor time; the node is busy", render.ErrUnavailable, limits.Wall, limits.CPU),
+			cpu: limits.CPU, breach: fmt.Errorf("%w: %w than %s of processor time", render.ErrInvalid, errCPU, limits.CPU),
+			wall: limits.Wall, late: fmt.Errorf("%w: %w in %s, and got less than %s of processor time; the node is busy", render.ErrUnavailable, errWall, limits.Wall, limits.CPU),
 		},
 	}
 	for slot := range quickPlaces + slowPlaces {
