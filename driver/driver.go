@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
@@ -53,6 +52,9 @@ type Config struct {
 	// VolumeSize is the size in bytes of a volume that asks for none, and
 	// MaxVolumeSize the largest that one may ask for.
 	VolumeSize, MaxVolumeSize int64
+	// VolumeBudget is what the sizes of all volumes of the node may come to, in bytes;
+	// 0 for no limit.
+	VolumeBudget int64
 	// Annotations are the settings for volumes that hold the annotations of pods:
 	// the prefix, and what the administrator allows. New sets the rest.
 	Annotations annotation.Translator
@@ -81,6 +83,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the interval of static secrets, %s, is shorter than %s", c.StaticInterval, provider.MinInterval)
 	case c.VolumeSize <= 0 || c.MaxVolumeSize < c.VolumeSize:
 		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
+	case c.VolumeBudget != 0 && c.VolumeBudget < c.MaxVolumeSize:
+		return fmt.Errorf("the budget of all volumes, %d bytes, is less than the %d that a single one may ask for", c.VolumeBudget, c.MaxVolumeSize)
 	}
 	return checkPrefix(c.Annotations.Prefix)
 }
@@ -98,11 +102,9 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// Driver implements the CSI Identity and Node services (CSI spec 1.13).
+// Driver makes volumes and takes them away: the calls of the CSI Node service that
+// concern one (CSI spec 1.13).
 type Driver struct {
-	csi.UnimplementedIdentityServer
-	csi.UnimplementedNodeServer
-
 	config   Config
 	mounts   *Mounts
 	provider Provider

@@ -21,6 +21,8 @@ func TestConfigValidate(t *testing.T) {
 		"other prefix":   {func(c *Config) { c.Annotations.Prefix = "openbao.openbao.org/" }, ""},
 		"kubelet's":      {func(c *Config) { c.Annotations.Prefix = "csi.storage.k8s.io/" }, "prefix of annotations"},
 		"verb as prefix": {func(c *Config) { c.Annotations.Prefix = "secret/" }, "prefix of annotations"},
+		"budget":         {func(c *Config) { c.VolumeBudget = 1 }, ""},
+		"small budget":   {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget = 3, 2 }, "is less than the 3 that a single one may ask for"},
 		"sizes reversed": {func(c *Config) { c.VolumeSize = 2 }, "is less than the usual one"},
 	}
 	for name, test := range tests {

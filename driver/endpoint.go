@@ -7,12 +7,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // maxSocketPath is what fits into sockaddr_un with its final zero.
 const maxSocketPath = 107
+
+// probeTimeout is below that of a kubelet's probe, so that its log says why.
+const probeTimeout = 900 * time.Millisecond
 
 // listen makes a unix socket at path, in place of the one that an earlier process
 // left. It is bound under a hidden name first, which the kubelet does not look
@@ -39,17 +45,17 @@ func listen(path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve answers calls until ctx ends, and returns when the last handler has.
-// Handlers see the end of their own call's context alone, so that a publish that
-// has begun may finish; the grace period of the pod bounds it.
-func serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
-	case <-ctx.Done():
-		server.GracefulStop()
-		return <-done
+// probe asks after the driver as the kubelet does, on a connection of its own.
+func probe(ctx context.Context, socket string) error {
+	connection, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", socket, err)
 	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, err := csi.NewIdentityClient(connection).Probe(ctx, &csi.ProbeRequest{}); err != nil {
+		return fmt.Errorf("ask the driver on %s: %w", socket, err)
+	}
+	return nil
 }

@@ -23,6 +23,8 @@ const (
 	logDriver    = "driver"
 )
 
+const methodPublish = "NodePublishVolume"
+
 // Verbosity of what is not an error.
 const (
 	levelChange = 2 // a volume came or went
@@ -31,14 +33,17 @@ const (
 
 // logCalls writes one line for the outcome of each call and turns errors into
 // statuses.
-func logCalls(logger klog.Logger) grpc.UnaryServerInterceptor {
+func logCalls(logger klog.Logger, observer Observer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		call := logger.WithValues(describe(info.FullMethod, request)...)
 		notes := &callNotes{}
 		start := time.Now()
 		response, err := handle(context.WithValue(klog.NewContext(ctx, call), callNotesKey{}, notes), request)
 		err = toStatus(err)
-		call = call.WithValues(logCode, status.Code(err).String(), logDuration, time.Since(start).Round(time.Microsecond).String())
+		duration := time.Since(start)
+		code := status.Code(err).String()
+		observer.Called(path.Base(info.FullMethod), code, duration, path.Base(info.FullMethod) == methodPublish && !notes.republish)
+		call = call.WithValues(logCode, code, logDuration, duration.Round(time.Microsecond).String())
 		if err != nil {
 			call.Error(nil, "Call failed", "reason", status.Convert(err).Message())
 			return nil, err
@@ -66,7 +71,7 @@ func noteRepublish(ctx context.Context) {
 
 func level(method string, notes *callNotes) int {
 	switch path.Base(method) {
-	case "NodePublishVolume", "NodeUnpublishVolume":
+	case methodPublish, "NodeUnpublishVolume":
 		if !notes.republish {
 			return levelChange
 		}

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/vaultmount/vaultmount/driver/apiserver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -30,6 +31,8 @@ type Mounts struct {
 
 	mutex   sync.Mutex
 	volumes map[string]*mounted
+	// reserved are the sizes of volumes that are about to be mounted.
+	reserved map[string]int64
 }
 
 // mounted is a volume. Its mutex keeps a refresh and the removal apart.
@@ -46,7 +49,13 @@ type mount struct {
 	Target   string
 	UID, GID int
 	Files    []mountedFile
+	// Pod is where Events about the volume go.
+	Pod podRef
+	// Size is in bytes.
+	Size int64
 }
+
+type podRef struct{ Namespace, Name, UID string }
 
 type mountedFile struct {
 	Path  string
@@ -59,7 +68,7 @@ var errUnmounted = fmt.Errorf("the volume is not mounted any more: %w", provider
 
 // NewMounts takes over what an earlier process has mounted.
 func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts, error) {
-	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}}
+	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}, reserved: map[string]int64{}}
 	records, err := store.Load(mountPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of the mounted volumes: %w", err)
@@ -71,7 +80,7 @@ func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts
 			m.forget(key)
 			continue
 		}
-		m.volumes[record.VolumeID] = &mounted{mount: record}
+		m.volumes[record.VolumeID] = &mounted{mount: record.measured()}
 	}
 	return m, nil
 }
@@ -102,13 +111,13 @@ func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 // create mounts a volume with its first content. It is recorded before it is
 // there: a record without a mount is swept, a mount without a record could not be
 // refreshed.
-func (m *Mounts) create(v mount, sizeBytes int64, contents []provider.Rendered) error {
+func (m *Mounts) create(v mount, contents []provider.Rendered) error {
 	set, err := v.set(contents)
 	if err != nil {
 		return err
 	}
 	m.remember(v)
-	if err := m.mounter.Create(v.Target, sizeBytes, set); err != nil {
+	if err := m.mounter.Create(v.Target, v.Size, set); err != nil {
 		m.drop(v.VolumeID)
 		return err
 	}
@@ -117,6 +126,7 @@ func (m *Mounts) create(v mount, sizeBytes int64, contents []provider.Rendered) 
 
 // remember notes a volume that is mounted, or about to be.
 func (m *Mounts) remember(v mount) {
+	v = v.measured()
 	text, err := json.Marshal(v)
 	if err == nil {
 		err = m.store.Save(mountKey(v.VolumeID), text)
@@ -162,6 +172,16 @@ func (m *Mounts) find(volumeID string) *mounted {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	return m.volumes[volumeID]
+}
+
+// Pod tells whose volume it is, and the volume's name there.
+func (m *Mounts) Pod(volumeID string) (apiserver.Volume, bool) {
+	volume := m.find(volumeID)
+	if volume == nil {
+		return apiserver.Volume{}, false
+	}
+	pod := volume.mount.Pod
+	return apiserver.Volume{Namespace: pod.Namespace, Pod: pod.Name, PodUID: pod.UID, Name: volumeName(volume.mount.Target)}, pod.Name != ""
 }
 
 // all returns the volumes as they are now.

@@ -18,6 +18,7 @@ var (
 	errNoToken   = errors.New("the kubelet sends no service-account token that Vault could be shown")
 	errNoPodInfo = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
 	errNoVolume  = errors.New("no volume is mounted there")
+	errReplaced  = errors.New("another process of the driver has taken over, and will answer the kubelet's next call")
 )
 
 // argumentError is a field of a CSI request that the driver cannot work with.
@@ -41,9 +42,9 @@ func code(err error) codes.Code {
 	// Not final.
 	case errors.Is(err, errInFlight):
 		return codes.Aborted
-	case errors.Is(err, tmpfs.ErrFull):
+	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, errBudget):
 		return codes.ResourceExhausted
-	case errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
+	case errors.Is(err, errReplaced), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

@@ -80,10 +80,11 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
-	mount, err := newMount(request, spec)
+	mount, err := newMount(request, pod, spec)
 	if err != nil {
 		return err
 	}
+	mount.Size = size
 	if !pod.ephemeral {
 		return errNoPodInfo
 	}
@@ -91,11 +92,16 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
+	// What finds no room costs Vault nothing.
+	if err := d.mounts.reserve(mount.VolumeID, size, d.config.VolumeBudget); err != nil {
+		return err
+	}
+	defer d.mounts.release(mount.VolumeID)
 	rendered, err := d.provider.Open(ctx, wanted)
 	if err != nil {
 		return err
 	}
-	err = d.create(ctx, mount, size, rendered)
+	err = d.create(ctx, mount, rendered)
 	if err != nil {
 		d.provider.Close(request.GetVolumeId())
 	}
@@ -122,7 +128,7 @@ func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.
 	if err != nil {
 		return provider.Request{}, mount{}, err
 	}
-	mount, err := newMount(request, description.spec)
+	mount, err := newMount(request, pod, description.spec)
 	if err != nil {
 		return provider.Request{}, mount, err
 	}
@@ -162,11 +168,11 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 
 // create attaches the volume unless nobody waits for it any more: a caller that
 // has given up may have asked for its removal already.
-func (d *Driver) create(ctx context.Context, mount mount, size int64, contents []provider.Rendered) error {
+func (d *Driver) create(ctx context.Context, mount mount, contents []provider.Rendered) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("give up before the volume is mounted: %w", err)
 	}
-	return d.mounts.create(mount, size, contents)
+	return d.mounts.create(mount, contents)
 }
 
 func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {
@@ -196,12 +202,15 @@ func fileOwner(spec volume.Spec, fsGroup string) (owner, error) {
 	return o, nil
 }
 
-func newMount(request *csi.NodePublishVolumeRequest, spec volume.Spec) (mount, error) {
+func newMount(request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (mount, error) {
 	owner, err := fileOwner(spec, request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
 	if err != nil {
 		return mount{}, err
 	}
-	m := mount{VolumeID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: owner.uid, GID: owner.gid}
+	m := mount{
+		VolumeID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: owner.uid, GID: owner.gid,
+		Pod: podRef{Namespace: pod.namespace, Name: pod.name, UID: pod.uid},
+	}
 	for _, file := range spec.Files {
 		m.Files = append(m.Files, mountedFile{Path: file.Path, Perms: file.Perms})
 	}

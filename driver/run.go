@@ -2,47 +2,54 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/vaultmount/vaultmount/driver/state"
 )
 
-// Run serves CSI on the unix socket endpoint and announces it to the kubelet,
-// until ctx ends; it returns when calls in progress are done.
-func (d *Driver) Run(ctx context.Context, endpoint string) error {
+// Run serves the kubelet until ctx ends; it returns when calls in progress are
+// done. When another process takes over, it stands by, and serves again if that
+// one ends first: a new version that cannot run leaves the old one at work.
+func (p *Plugin) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx)
-	// Only root may reach the socket: whoever does can mount.
-	if err := os.MkdirAll(filepath.Dir(endpoint), 0o700); err != nil {
+	// Only root may reach the sockets: whoever does can mount.
+	if err := os.MkdirAll(p.directory(), 0o700); err != nil {
 		return fmt.Errorf("create the directory of the CSI socket: %w", err)
 	}
-	node := grpc.NewServer(grpc.UnaryInterceptor(logCalls(logger)), grpc.WaitForHandlers(true))
-	csi.RegisterIdentityServer(node, d)
-	csi.RegisterNodeServer(node, d)
-	announcement := grpc.NewServer()
-	registration.RegisterRegistrationServer(announcement, &registrar{config: d.config, endpoint: endpoint, logger: logger})
+	defer func() {
+		if p.previous != nil {
+			p.previous.close()
+		}
+	}()
+	successor, err := p.serveTerm(ctx, p.startTerm)
+	for err == nil && successor != nil {
+		logger.Info("Another process of the driver has taken over; standing by")
+		select {
+		case <-ctx.Done():
+			successor.end()
+			return nil
+		case <-successor.gone:
+		}
+		successor.end()
+		logger.Info("The process that took over has ended; taking the volumes back")
+		successor, err = p.serveTerm(ctx, p.resumeTerm)
+		if errors.Is(err, state.ErrHeld) {
+			// It was succeeded before it ended.
+			<-ctx.Done()
+			return nil
+		}
+	}
+	return err
+}
 
-	// The kubelet calls CSI as soon as it finds the second socket.
-	nodeListener, err := listen(endpoint)
-	if err != nil {
-		return err
-	}
-	announcementListener, err := listen(d.config.registrationSocket())
-	if err != nil {
-		nodeListener.Close()
-		return err
-	}
-	logger.Info("Serving", logDriver, d.config.Name, logSocket, endpoint, "noswap", d.mounts.mounter.NoSwap())
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serve(ctx, node, nodeListener) })
-	group.Go(func() error { return serve(ctx, announcement, announcementListener) })
-	group.Go(func() error { return d.sweepUntil(ctx) })
-	return group.Wait()
+// directory is where the sockets and the state are.
+func (p *Plugin) directory() string {
+	return filepath.Join(p.config.KubeletRoot, "plugins", p.config.Name)
 }
 
 // StateDirectory is the conventional place of what the driver must know of its
@@ -54,4 +61,9 @@ func StateDirectory(kubeletRoot, driverName string) string {
 // DefaultEndpoint is the conventional place of the CSI socket.
 func DefaultEndpoint(kubeletRoot, driverName string) string {
 	return filepath.Join(kubeletRoot, "plugins", driverName, "csi.sock")
+}
+
+// StatusSocket is the conventional place of the socket that tells of the volumes.
+func StatusSocket(kubeletRoot, driverName string) string {
+	return filepath.Join(kubeletRoot, "plugins", driverName, "status.sock")
 }

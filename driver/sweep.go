@@ -18,14 +18,14 @@ import (
 const sweepInterval = 10 * time.Minute
 
 // sweepUntil sweeps now and from time to time, until ctx ends.
-func (d *Driver) sweepUntil(ctx context.Context) error {
+func (d *Driver) sweepUntil(ctx context.Context) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
 		d.sweep(klog.FromContext(ctx))
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 	}

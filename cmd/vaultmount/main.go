@@ -31,6 +31,6 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newRenderWorkerCommand(), newVersionCommand())
+	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newVolumesCommand(), newRenderWorkerCommand(), newVersionCommand())
 	return command
 }

@@ -19,14 +19,17 @@ import (
 // Size limits the state of a node in bytes: a few records of a page or two for each volume.
 const Size = 64 << 20
 
-// Mounter attaches a tmpfs that only root may look into, unless one is attached.
+// Mounter attaches a tmpfs that only root may look into, unless one is attached,
+// and takes it away, unless somebody uses it.
 type Mounter interface {
 	CreatePrivate(target string, sizeBytes int64) error
+	RemovePrivate(target string) error
 }
 
 // Store is a directory of records. It may be used concurrently for different
 // records.
 type Store struct {
+	mounter   Mounter
 	directory string
 }
 
@@ -42,7 +45,7 @@ func Open(mounter Mounter, directory string) (*Store, error) {
 	if err := mounter.CreatePrivate(directory, Size); err != nil {
 		return nil, fmt.Errorf("mount the state: %w", err)
 	}
-	s := &Store{directory: directory}
+	s := &Store{mounter: mounter, directory: directory}
 	names, err := s.names("")
 	if err != nil {
 		return nil, err
@@ -82,6 +85,19 @@ func (s *Store) Delete(key string) error {
 	}
 	if err := ignoreAbsent(os.Remove(path)); err != nil {
 		return fmt.Errorf("remove a record: %w", err)
+	}
+	return nil
+}
+
+// Discard takes the tmpfs away if it holds no record, so that nothing is left of a
+// driver that will not start again. The store is not used after it.
+func (s *Store) Discard() error {
+	names, err := s.names("")
+	if err != nil || len(names) > 0 {
+		return err
+	}
+	if err := s.mounter.RemovePrivate(s.directory); err != nil {
+		return fmt.Errorf("unmount the state: %w", err)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ type inDirectory struct{}
 
 func (inDirectory) CreatePrivate(target string, _ int64) error { return os.MkdirAll(target, 0o700) }
 
+func (inDirectory) RemovePrivate(target string) error { return os.Remove(target) }
+
 func TestStore(t *testing.T) {
 	t.Parallel()
 	directory := filepath.Join(t.TempDir(), "plugin", "state")

@@ -135,6 +135,18 @@ func (m *Mounter) CreatePrivate(target string, sizeBytes int64) error {
 	return mount.attach(target)
 }
 
+// RemovePrivate undoes CreatePrivate. What somebody looks into stays.
+func (m *Mounter) RemovePrivate(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount %s: %w", target, err)
+	}
+	return removeDirectory(target)
+}
+
 // Replace swaps the files of the volume at target for set, atomically for a
 // reader that opens them through "..data". It reports false, and writes nothing,
 // when the volume holds the very same set already. After an error the volume

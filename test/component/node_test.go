@@ -21,7 +21,9 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/monitor"
 	"github.com/vaultmount/vaultmount/driver/state"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/render/worker"
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -78,25 +80,14 @@ func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...fun
 func (n *node) start(t *testing.T) {
 	t.Helper()
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(n.logs), textlogger.Verbosity(10)))
-	mounter := newMounter(t)
-	store, err := state.Open(mounter, driver.StateDirectory(n.kubelet, driverName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mounts, err := driver.NewMounts(logger, mounter, store)
-	if err != nil {
-		t.Fatal(err)
-	}
 	workers := startWorkers(t, logger)
-	n.provider = provider.New(provider.Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
-		Files: mounts, Store: store, Clock: n.clock,
-	})
-	plugin, err := driver.New(n.config, mounts, n.provider)
+	opened := make(chan struct{})
+	plugin, err := driver.NewPlugin(n.config, n.endpoint(), func(ctx context.Context) (*driver.Charge, error) {
+		charge, err := n.open(ctx, logger, newMounter(t), workers)
+		close(opened)
+		return charge, err
+	}, monitor.NewMetrics("test", "test"))
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.provider.Resume(mounts.IsMounted); err != nil {
 		t.Fatal(err)
 	}
 	connection := dial(t, n.endpoint())
@@ -104,9 +95,10 @@ func (n *node) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- plugin.Run(ctx, n.endpoint())
+		ended <- plugin.Run(ctx)
 		connection.Close() // calls fail at once instead of waiting for a driver
 	}()
+	<-opened
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -114,12 +106,44 @@ func (n *node) start(t *testing.T) {
 		}
 		stopping, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		n.provider.Stop(stopping)
 		if err := workers.Stop(stopping); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(n.stop)
+}
+
+// open takes charge of the node's volumes, as the program does.
+func (n *node) open(ctx context.Context, logger klog.Logger, mounter *tmpfs.Mounter, workers *worker.Pool) (*driver.Charge, error) {
+	directory := driver.StateDirectory(n.kubelet, driverName)
+	lock, err := state.Acquire(ctx, directory)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(mounter, directory)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := driver.NewMounts(logger, mounter, store)
+	if err != nil {
+		return nil, err
+	}
+	secrets := provider.New(provider.Config{
+		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
+		Files: mounts, Store: store, Clock: n.clock,
+	})
+	volumes, err := driver.New(n.config, mounts, secrets)
+	if err != nil {
+		return nil, err
+	}
+	if err := secrets.Resume(mounts.IsMounted); err != nil {
+		return nil, err
+	}
+	n.provider = secrets
+	return &driver.Charge{Driver: volumes, Reporter: secrets, Close: func(ctx context.Context, _ bool) error {
+		secrets.Stop(ctx)
+		return lock.Release()
+	}}, nil
 }
 
 // newKubelet returns the root directory of a kubelet.

@@ -1,6 +1,7 @@
 package component
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -27,7 +28,7 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	first := startProcess(t, n.kubelet, fixture.server.Address)
 	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
 
-	registrar := registration.NewRegistrationClient(dial(t, filepath.Join(n.kubelet, "plugins_registry", driverName+"-reg.sock")))
+	registrar := registration.NewRegistrationClient(dial(t, registrationLink(t, n.kubelet)))
 	info, err := registrar.GetInfo(t.Context(), &registration.InfoRequest{})
 	if err != nil || info.GetType() != registration.CSIPlugin || info.GetName() != driverName || info.GetEndpoint() != n.endpoint() || len(info.GetSupportedVersions()) != 1 {
 		t.Errorf("registration says %v, %v", info, err)
@@ -70,13 +71,27 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	if err := second.Wait(); err != nil {
 		t.Errorf("after SIGTERM the program ends with %v", err)
 	}
-	// The kubelet must find the driver again where it was.
-	for _, socket := range []string{n.endpoint(), filepath.Join(n.kubelet, "plugins_registry", driverName+"-reg.sock")} {
-		if info, err := os.Lstat(socket); err != nil || info.Mode().Type() != fs.ModeSocket {
-			t.Errorf("%s is gone: %v", socket, err)
-		}
+	// A driver that ends for good takes itself off the node, and its state, which
+	// holds nothing any more.
+	if links, err := filepath.Glob(filepath.Join(n.kubelet, "plugins_registry", "*")); err != nil || len(links) > 0 {
+		t.Errorf("the kubelet still knows %v, %v", links, err)
+	}
+	if entries, err := os.ReadDir(driver.StateDirectory(n.kubelet, driverName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the state is still there: %v, %v", entries, err)
 	}
 	if info, err := os.Stat(filepath.Dir(driver.DefaultEndpoint(n.kubelet, driverName))); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory of the socket is open to others: %v, %v", info, err)
 	}
+}
+
+// registrationLink waits for what the kubelet finds in its directory.
+func registrationLink(t *testing.T, kubelet string) string {
+	t.Helper()
+	var links []string
+	eventually(t, "the driver announces itself", func() bool {
+		var err error
+		links, err = filepath.Glob(filepath.Join(kubelet, "plugins_registry", driverName+"-reg-*.sock"))
+		return err == nil && len(links) == 1
+	})
+	return links[0]
 }

@@ -40,7 +40,7 @@ func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...s
 			t.Logf("log of the driver:\n%s", log)
 		}
 	})
-	return run(t, log, append([]string{Program(t), "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--verbosity=10"}, arguments...))
+	return run(t, log, append([]string{Program(t), "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
 }
 
 func run(t testing.TB, log *Log, arguments []string) *Process {

@@ -8,9 +8,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/rest"
+
+	"github.com/vaultmount/vaultmount/driver/apiserver"
 )
 
 // NewClients returns what a Managed certificate asks of the API server. They know
@@ -24,11 +25,11 @@ func NewClients(config *rest.Config, namespace string) (Secrets, Configurations,
 		}
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	core, err := newClient(config, scheme, "/api", corev1.SchemeGroupVersion)
+	core, err := apiserver.NewClient(config, scheme, "/api", corev1.SchemeGroupVersion)
 	if err != nil {
 		return nil, nil, err
 	}
-	registration, err := newClient(config, scheme, "/apis", admissionregistrationv1.SchemeGroupVersion)
+	registration, err := apiserver.NewClient(config, scheme, "/apis", admissionregistrationv1.SchemeGroupVersion)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,16 +39,4 @@ func NewClients(config *rest.Config, namespace string) (Secrets, Configurations,
 		return new(admissionregistrationv1.MutatingWebhookConfiguration)
 	})
 	return secrets, configurations, nil
-}
-
-func newClient(config *rest.Config, scheme *runtime.Scheme, path string, version schema.GroupVersion) (rest.Interface, error) {
-	config = rest.CopyConfig(config)
-	config.APIPath = path
-	config.GroupVersion = &version
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	client, err := rest.RESTClientFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return client, nil
 }

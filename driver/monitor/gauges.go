@@ -1,0 +1,89 @@
+package monitor
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// Numbers sum a node up, as it is now.
+type Numbers struct {
+	provider.Numbers
+
+	// Tmpfs is what the volumes take together, and State what the driver keeps of
+	// them.
+	Tmpfs, State Space
+	// Budget is what the volumes may take together, in bytes; 0 for no limit.
+	Budget int64
+	// Registered is true when the kubelet knows this process, or the one whose place
+	// it took.
+	Registered bool
+}
+
+// Space is the memory of tmpfs mounts in bytes.
+type Space struct{ Used, Size int64 }
+
+// gauges read a node's numbers when they are asked for.
+type gauges struct {
+	read    func() Numbers
+	numbers []gauge
+	circuit *prometheus.Desc
+}
+
+type gauge struct {
+	desc  *prometheus.Desc
+	value func(Numbers) float64
+}
+
+// Read has the gauges read the numbers of a node. It is called once.
+func (m *Metrics) Read(read func() Numbers) {
+	g := &gauges{read: read, circuit: describe("circuit_open", "1 while requests to the Vault at the address are held back, as the last ones failed.", "address")}
+	add := func(name, help string, value func(Numbers) float64) {
+		g.numbers = append(g.numbers, gauge{describe(name, help), value})
+	}
+	add("volumes", "Volumes that are kept fresh.", func(n Numbers) float64 { return float64(n.Volumes) })
+	add("volumes_failing", "Volumes whose files may be older than Vault's content.", func(n Numbers) float64 { return float64(n.Failing) })
+	add("sessions", "Vault tokens of pods.", func(n Numbers) float64 { return float64(n.Sessions) })
+	add("sessions_failing", "Pods whose Vault token cannot be had or renewed.", func(n Numbers) float64 { return float64(n.SessionsFailing) })
+	add("leases", "Leases of Vault that are kept alive.", func(n Numbers) float64 { return float64(n.Leases) })
+	add("refresh_lag_seconds", "For how long the most overdue refresh has been due; 0 if none is.", func(n Numbers) float64 { return n.Lag.Seconds() })
+	add("unrefreshed_seconds", "Of the volumes that fail, the longest time since all was well; 0 if none fails.", func(n Numbers) float64 { return n.Unrefreshed.Seconds() })
+	add("revocations_waiting", "Vault tokens of pods that are gone, waiting to be revoked.", func(n Numbers) float64 { return float64(n.Revocations) })
+	add("tmpfs_bytes", "Memory that the files of all volumes take.", func(n Numbers) float64 { return float64(n.Tmpfs.Used) })
+	add("tmpfs_size_bytes", "Memory that all volumes may take together by their sizes.", func(n Numbers) float64 { return float64(n.Tmpfs.Size) })
+	add("tmpfs_budget_bytes", "Most that the sizes of all volumes may come to (--volume-budget); 0 for no limit.", func(n Numbers) float64 { return float64(n.Budget) })
+	add("state_bytes", "Memory that the driver's state takes.", func(n Numbers) float64 { return float64(n.State.Used) })
+	add("state_size_bytes", "Memory that the driver's state may take.", func(n Numbers) float64 { return float64(n.State.Size) })
+	add("registered", "1 when the kubelet knows the driver.", func(n Numbers) float64 { return number(n.Registered) })
+	m.registry.MustRegister(g)
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+}
+
+func number(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, each := range g.numbers {
+		descriptions <- each.desc
+	}
+	descriptions <- g.circuit
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(metrics chan<- prometheus.Metric) {
+	n := g.read()
+	for _, each := range g.numbers {
+		metrics <- prometheus.MustNewConstMetric(each.desc, prometheus.GaugeValue, each.value(n))
+	}
+	for address, held := range n.HeldBack {
+		metrics <- prometheus.MustNewConstMetric(g.circuit, prometheus.GaugeValue, number(held), address)
+	}
+}

@@ -1,0 +1,118 @@
+package monitor
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// none stands in a table for what there is not.
+const none = "-"
+
+// PrintTable writes a line for each volume. Times are told from now.
+func PrintTable(out io.Writer, volumes []Volume, now time.Time) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAMESPACE\tPOD\tVOLUME\tSTATE\tROLE\tTOKEN AGE\tREFRESHED\tNEXT\tLEASES\tUSED\tERROR")
+	for _, v := range volumes {
+		role, age := none, none
+		if v.Session != nil {
+			role, age = cmp.Or(v.Session.Role, none), since(v.Session.Since, now)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+			cmp.Or(v.Namespace, none), cmp.Or(v.Pod, none), v.Name, v.State, role, age,
+			ago(v.Refreshed, now), until(v.Next, now), v.leases(), share(v.Used, v.Size), cmp.Or(firstWords(v.Error), none))
+	}
+	return table.Flush()
+}
+
+// PrintVolume writes all that is known of one volume.
+func PrintVolume(out io.Writer, v Volume, now time.Time) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, arguments ...any) {
+		fmt.Fprintf(table, "%s:\t%s\n", name, fmt.Sprintf(format, arguments...))
+	}
+	line("Volume", "%s of pod %s/%s", v.Name, cmp.Or(v.Namespace, none), cmp.Or(v.Pod, none))
+	line("Pod UID", "%s", cmp.Or(v.PodUID, none))
+	line("Volume id", "%s", v.ID)
+	line("Mounted at", "%s", v.Target)
+	line("Memory", "%s", share(v.Used, v.Size))
+	line("Files", "%s", strings.Join(v.Files, ", "))
+	line("State", "%s", v.State)
+	line("Refreshed", "%s", ago(v.Refreshed, now))
+	line("Next look", "%s", until(v.Next, now))
+	line("Last error", "%s", cmp.Or(v.Error, none))
+	if s := v.Session; s != nil {
+		line("Vault", "%s", s.Address)
+		line("Namespace in Vault", "%s", cmp.Or(s.Namespace, none))
+		line("Login", "%s, role %s", s.Mount, cmp.Or(s.Role, none))
+		line("Token", "%s old, ends %s, %d logins so far", since(s.Since, now), until(s.Expires, now), s.Logins)
+		line("Token error", "%s", cmp.Or(s.Error, none))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return printSecrets(out, v.Secrets, now)
+}
+
+func printSecrets(out io.Writer, secrets []Secret, now time.Time) error {
+	if len(secrets) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nSECRET\tHOW\tDUE\tLEASE ENDS\tRENEWABLE\tERROR")
+	for _, s := range secrets {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%t\t%s\n", s.Path, s.Verb, until(s.Due, now), until(s.Expires, now), s.Renewable, cmp.Or(s.Error, none))
+	}
+	return table.Flush()
+}
+
+func (v Volume) leases() int {
+	count := 0
+	for _, s := range v.Secrets {
+		if !s.Expires.IsZero() {
+			count++
+		}
+	}
+	return count
+}
+
+func since(t, now time.Time) string {
+	if t.IsZero() {
+		return none
+	}
+	return now.Sub(t).Round(time.Second).String()
+}
+
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return since(t, now) + " ago"
+}
+
+func until(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return "never"
+	case !t.After(now):
+		return "now"
+	}
+	return "in " + t.Sub(now).Round(time.Second).String()
+}
+
+func share(used, size int64) string {
+	const kibi = 1 << 10
+	return fmt.Sprintf("%d of %d KiB", used/kibi, size/kibi)
+}
+
+// firstWords keeps a table a table; the whole error is shown for one volume.
+func firstWords(text string) string {
+	const enough = 80
+	if len(text) <= enough {
+		return text
+	}
+	return strings.ToValidUTF8(text[:enough], "") + "…"
+}

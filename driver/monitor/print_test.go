@@ -1,0 +1,69 @@
+package monitor
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func examples(now time.Time) []Volume {
+	return []Volume{
+		{
+			ID: "csi-0123456789abcdef", Name: "vault-secrets", Namespace: "shop", Pod: "orders-7f9c", PodUID: "uid-1",
+			Target: "/var/lib/kubelet/pods/uid-1/volumes/kubernetes.io~csi/vault-secrets/mount", Files: []string{"db", "tls/key.pem"},
+			State: Failing, Error: "read database/creds/orders in Vault at https://vault:8200: unavailable for now: HTTP status 503: Vault is sealed",
+			Session:   &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "orders", Since: now.Add(-26 * time.Hour), Expires: now.Add(2 * time.Minute), Logins: 2, Error: "renew auth/token/renew-self: unavailable for now"},
+			Refreshed: now.Add(-3 * time.Minute), Next: now.Add(12 * time.Second), Used: 12 << 10, Size: 1 << 20,
+			Secrets: []Secret{
+				{Path: "database/creds/orders", Verb: "read", Due: now.Add(12 * time.Second), Expires: now.Add(4 * time.Minute), Renewable: true, Error: "unavailable for now"},
+				{Path: "kv/data/orders", Verb: "read", Due: now.Add(-time.Second)},
+			},
+		},
+		{ID: "csi-fedcba9876543210", Name: "certs", Namespace: "shop", Pod: "web-0", State: Static, Target: "/x", Files: []string{"a"}, Size: 1 << 20},
+	}
+}
+
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	var out bytes.Buffer
+	if err := PrintTable(&out, examples(now), now); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range examples(now) {
+		out.WriteByte('\n')
+		if err := PrintVolume(&out, v, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden := filepath.Join("testdata", "volumes.txt")
+	if *update {
+		if err := os.WriteFile(golden, out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || out.String() != string(want) {
+		t.Errorf("got %v\n%s", err, out.String())
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	volumes := examples(time.Now())
+	tests := map[string]int{"web-0": 1, "shop/orders-7f9c": 1, "shop/web-0/certs": 1, "csi-fedcba": 1, "shop": 0, "csi-": 0, "orders": 0, "other/web-0": 0}
+	for name, want := range tests {
+		found, err := Find(volumes, name)
+		if len(found) != want || (err == nil) != (want > 0) {
+			t.Errorf("%s: found %d, %v", name, len(found), err)
+		}
+	}
+	if _, err := Find(nil, "x"); err == nil || err.Error() != `no volume "x": there is none on this node` {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,226 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// Charge is the care of a node's volumes. Of all processes of the driver, one has
+// it at a time.
+type Charge struct {
+	Driver   *Driver
+	Reporter Reporter
+	// Close gives the charge up. What runs in the background ends within ctx. If
+	// nobody is going to take over, it leaves nothing on the node that it need not.
+	Close func(ctx context.Context, takenOver bool) error
+}
+
+// Reporter tells how the sessions of volumes fare. It may be called concurrently.
+type Reporter interface {
+	Volumes() []provider.Status
+	Numbers() provider.Numbers
+}
+
+// Opener takes charge of the node's volumes, and asks no Vault for that. While
+// another process has the charge, it waits until ctx ends; the error is
+// state.ErrHeld then.
+type Opener func(ctx context.Context) (*Charge, error)
+
+// Observer hears of each call of the kubelet when it is answered. It may be called
+// concurrently, and answers at once.
+type Observer interface {
+	// Called tells the method, the gRPC code and the time; first is true for a call
+	// that is to make a volume which is not there yet.
+	Called(method, code string, duration time.Duration, first bool)
+}
+
+// Plugin is the driver as the kubelet sees it: its sockets, its registration, and
+// the CSI services. Those wait while the care of the volumes passes from one
+// process to the next.
+type Plugin struct {
+	csi.UnimplementedIdentityServer
+	csi.UnimplementedNodeServer
+
+	config   Config
+	endpoint string
+	open     Opener
+	observer Observer
+
+	mutex      sync.Mutex
+	charge     *Charge       // nil while this process has not got it
+	changed    chan struct{} // closed when that changes
+	registered bool
+	standby    bool // another process has taken over
+
+	// previous is the process whose place this one took, nil for none. It belongs to
+	// Run.
+	previous *predecessor
+}
+
+// NewPlugin returns a plugin that serves CSI on the unix socket endpoint. It touches
+// nothing until Run.
+func NewPlugin(config Config, endpoint string, open Opener, observer Observer) (*Plugin, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
+	return &Plugin{config: config, endpoint: endpoint, open: open, observer: observer, changed: make(chan struct{})}, nil
+}
+
+// setCharge takes the care of the volumes over, or gives it up with nil.
+func (p *Plugin) setCharge(charge *Charge) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.charge = charge
+	p.tell()
+}
+
+// tell wakes those who wait for a change. The mutex is held.
+func (p *Plugin) tell() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// current is nil while this process has no charge of the volumes.
+func (p *Plugin) current() *Charge {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.charge
+}
+
+// driver waits until this process has charge of the volumes. The process before
+// gives it up within seconds.
+func (p *Plugin) driver(ctx context.Context) (*Driver, error) {
+	for {
+		p.mutex.Lock()
+		charge, changed := p.charge, p.changed
+		p.mutex.Unlock()
+		if charge != nil {
+			return charge.Driver, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the driver's process before to hand the volumes over: %w", ctx.Err())
+		}
+	}
+}
+
+// NodePublishVolume implements csi.NodeServer.
+func (p *Plugin) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	d, err := p.driver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.NodePublishVolume(ctx, request)
+}
+
+// NodeUnpublishVolume implements csi.NodeServer.
+func (p *Plugin) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	d, err := p.driver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.NodeUnpublishVolume(ctx, request)
+}
+
+// NodeGetVolumeStats implements csi.NodeServer.
+func (p *Plugin) NodeGetVolumeStats(ctx context.Context, request *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	d, err := p.driver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.NodeGetVolumeStats(ctx, request)
+}
+
+func (p *Plugin) setRegistered(registered bool) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.registered = registered
+	p.tell()
+}
+
+// AwaitReady waits until Ready is no error, or until ctx ends.
+func (p *Plugin) AwaitReady(ctx context.Context) error {
+	for {
+		p.mutex.Lock()
+		changed := p.changed
+		p.mutex.Unlock()
+		err := p.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (p *Plugin) isRegistered() bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.registered
+}
+
+func (p *Plugin) setStandby(standby bool) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.standby = standby
+}
+
+// Alive is an error if the CSI socket does not answer. A process that has handed
+// over is alive: it is there in case the next one ends.
+func (p *Plugin) Alive(ctx context.Context) error {
+	p.mutex.Lock()
+	standby := p.standby
+	p.mutex.Unlock()
+	if standby {
+		return nil
+	}
+	return probe(ctx, p.endpoint)
+}
+
+// Ready is an error while the kubelet does not know the driver, or this process
+// has no charge of the volumes.
+func (p *Plugin) Ready(context.Context) error {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	switch {
+	case p.standby:
+		return errors.New("another process of the driver has taken over")
+	case p.charge == nil:
+		return errors.New("the process before has not handed the volumes over yet")
+	case !p.registered:
+		return errors.New("the kubelet has not registered the driver yet")
+	}
+	return nil
+}
+
+// Numbers sums the node up. Without charge of the volumes, all is zero.
+func (p *Plugin) Numbers() monitor.Numbers {
+	p.mutex.Lock()
+	charge := p.charge
+	n := monitor.Numbers{Budget: p.config.VolumeBudget, Registered: p.registered && charge != nil}
+	p.mutex.Unlock()
+	if charge == nil {
+		return n
+	}
+	n.Numbers = charge.Reporter.Numbers()
+	n.Tmpfs = charge.Driver.mounts.space()
+	if usage, err := tmpfs.ReadUsage(StateDirectory(p.config.KubeletRoot, p.config.Name)); err == nil {
+		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}
+	}
+	return n
+}

@@ -1,0 +1,73 @@
+package driver
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// Volumes tells what is known of each volume on the node, in the order of pods.
+func (p *Plugin) Volumes() []monitor.Volume {
+	charge := p.current()
+	all := []monitor.Volume{}
+	if charge == nil {
+		return all
+	}
+	states := map[string]provider.Status{}
+	for _, each := range charge.Reporter.Volumes() {
+		states[each.VolumeID] = each
+	}
+	for _, mount := range charge.Driver.mounts.all() {
+		v := describeMount(mount)
+		if state, ok := states[mount.VolumeID]; ok {
+			addStatus(&v, state)
+		}
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b monitor.Volume) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+func describeMount(m mount) monitor.Volume {
+	v := monitor.Volume{
+		ID: m.VolumeID, Name: volumeName(m.Target), Namespace: m.Pod.Namespace, Pod: m.Pod.Name, PodUID: m.Pod.UID,
+		Target: m.Target, State: monitor.Static, Size: m.Size,
+	}
+	for _, file := range m.Files {
+		v.Files = append(v.Files, file.Path)
+	}
+	if usage, err := tmpfs.ReadUsage(m.Target); err == nil {
+		v.Used = usage.BytesUsed
+	}
+	return v
+}
+
+func addStatus(v *monitor.Volume, status provider.Status) {
+	v.State = monitor.Fresh
+	if status.Err != nil {
+		v.State, v.Error = monitor.Failing, status.Err.Error()
+	}
+	v.Refreshed, v.Next = status.Refreshed, status.Next
+	s := status.Session
+	v.Session = &monitor.Session{
+		Address: s.Address, Namespace: s.Namespace, Mount: s.Mount, Role: s.Role,
+		Since: s.Since, Expires: s.Expires, Logins: s.Logins, Error: text(s.Err),
+	}
+	for _, due := range status.Plan {
+		v.Secrets = append(v.Secrets, monitor.Secret{
+			Path: due.Path, Verb: string(due.Verb), Due: due.At, Expires: due.Expires, Renewable: due.Renewable, Error: text(due.Err),
+		})
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,210 @@
+package component
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/test/rig"
+)
+
+// monitored is a driver with what it tells Prometheus and the kubelet's probes.
+type monitored struct {
+	*upgrade
+	process *rig.Process
+	address string
+}
+
+func newMonitored(t *testing.T, arguments ...string) *monitored {
+	t.Helper()
+	m := &monitored{upgrade: newUpgrade(t)}
+	m.arguments = arguments
+	m.process = m.begin(t)
+	m.address = healthAddress(t, m.process)
+	return m
+}
+
+// healthAddress is where a process serves health and metrics, as it logs.
+func healthAddress(t *testing.T, process *rig.Process) string {
+	t.Helper()
+	found := regexp.MustCompile(`"Serving health and metrics" address="([^"]+)"`).FindStringSubmatch(process.Log.String())
+	if found == nil {
+		t.Fatal("the driver does not say where it serves health and metrics")
+	}
+	return found[1]
+}
+
+func (m *monitored) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	response, err := http.Get("http://" + m.address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func (m *monitored) requireMetrics(t *testing.T, wanted ...string) {
+	t.Helper()
+	_, text := m.get(t, "/metrics")
+	for _, line := range wanted {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			name, _, _ := strings.Cut(line, " ")
+			found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` .*$`).FindString(text)
+			t.Errorf("/metrics lacks %q; it has %q", line, found)
+		}
+	}
+}
+
+func TestMetricsTellWhatHappens(t *testing.T) {
+	m := newMonitored(t)
+	m.requireMetrics(t,
+		`vaultmount_volumes 0`, `vaultmount_registered 0`, `vaultmount_tmpfs_budget_bytes 1.34217728e+08`,
+		`vaultmount_vault_requests_total{operation="login",outcome="sealed"} 0`, `vaultmount_render_worker_kills_total{reason="cpu"} 0`)
+	request := m.request(t, "good")
+	m.publish(t, request)
+	m.publish(t, request)
+	refused := m.kubelet.Request(t, m.vault, "refused", map[string]string{"template/db": connectionTemplate, "role": "nobody"})
+	endless := m.kubelet.Request(t, m.vault, "endless", map[string]string{"template/x": `{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`})
+	for _, bad := range []*csi.NodePublishVolumeRequest{refused, endless} {
+		if err := m.call(func(node csi.NodeClient) error { _, err := node.NodePublishVolume(t.Context(), bad); return err }); err == nil {
+			t.Errorf("%s is published", bad.GetVolumeId())
+		}
+	}
+	m.requireMetrics(t,
+		`vaultmount_publish_duration_seconds_count{code="OK"} 1`,
+		`vaultmount_publish_duration_seconds_count{code="InvalidArgument"} 1`,
+		`vaultmount_calls_total{code="OK",method="NodePublishVolume"} 2`,
+		`vaultmount_vault_requests_total{operation="login",outcome="ok"} 2`,
+		`vaultmount_vault_requests_total{operation="login",outcome="refused"} 1`,
+		`vaultmount_vault_requests_total{operation="read",outcome="ok"} 1`,
+		`vaultmount_vault_requests_total{operation="mount_probe",outcome="ok"} 1`,
+		`vaultmount_vault_request_duration_seconds_count{operation="read"} 1`,
+		`vaultmount_renders_total{outcome="refused"} 1`,
+		`vaultmount_render_worker_kills_total{reason="crash"} 1`,
+		`vaultmount_volumes 1`, `vaultmount_volumes_failing 0`, `vaultmount_sessions 1`, `vaultmount_leases 0`,
+		`vaultmount_tmpfs_bytes 4096`, `vaultmount_tmpfs_size_bytes 1.048576e+06`,
+		`vaultmount_circuit_open{address="`+m.vault.Server.Address+`"} 0`,
+	)
+	m.unpublish(t, request)
+	eventually(t, "the revocation is counted", func() bool {
+		_, text := m.get(t, "/metrics")
+		return strings.Contains(text, "\n"+`vaultmount_revocations_total{outcome="ok"} 2`+"\n")
+	})
+	m.requireMetrics(t, `vaultmount_volumes 0`, `vaultmount_sessions 0`, `vaultmount_revocations_waiting 0`, `vaultmount_tmpfs_size_bytes 0`)
+}
+
+// A driver is ready when the kubelet knows it, and alive when its socket answers;
+// one that was succeeded is alive and not ready.
+func TestProbes(t *testing.T) {
+	m := newMonitored(t)
+	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the kubelet has not registered the driver yet") {
+		t.Errorf("before the registration: %d %s", code, body)
+	}
+	registrar := registration.NewRegistrationClient(dial(t, registrationLink(t, m.kubelet.Root)))
+	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := m.get(t, path); code != http.StatusOK || body != "ok\n" {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	m.requireMetrics(t, `vaultmount_registered 1`)
+
+	next := &monitored{upgrade: m.upgrade}
+	next.process = next.begin(t)
+	next.address = healthAddress(t, next.process)
+	eventually(t, "the next process is ready", func() bool { code, _ := next.get(t, "/readyz"); return code == http.StatusOK })
+	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "another process of the driver has taken over") {
+		t.Errorf("after the hand-over: %d %s", code, body)
+	}
+	if code, _ := m.get(t, "/healthz"); code != http.StatusOK {
+		t.Error("a process that stands by is not alive")
+	}
+	m.requireMetrics(t, `vaultmount_registered 0`)
+}
+
+// The program tells what a person on call wants to know, in a table, of one volume,
+// and as JSON.
+func TestVolumesCommand(t *testing.T) {
+	m := newMonitored(t)
+	request := m.request(t, "pod")
+	m.publish(t, request)
+	run := func(arguments ...string) (string, error) {
+		command := exec.Command(program(t), append([]string{"volumes", "--socket=" + driver.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+	table, err := run()
+	if err != nil || !regexp.MustCompile(`(?m)^NAMESPACE +POD +VOLUME .*\ndefault +pod +vault-secrets +fresh +internal-app +\d+s +\d+s ago +in [45]m\d+s +0 +4 of 1024 KiB +-$`).MatchString(table) {
+		t.Errorf("got %v\n%s", err, table)
+	}
+	one, err := run("default/pod")
+	for _, want := range []string{`Last error: +-`, `Login: +auth/jwt, role internal-app`, `internal/data/database/config +read +in [45]m\d+s +never +false +-`} {
+		if err != nil || !regexp.MustCompile(want).MatchString(one) {
+			t.Errorf("got %v, want %s\n%s", err, want, one)
+		}
+	}
+	text, err := run("-o", "json")
+	var volumes []monitor.Volume
+	if err != nil || json.Unmarshal([]byte(text), &volumes) != nil || len(volumes) != 1 || volumes[0].State != monitor.Fresh || volumes[0].Target != request.GetTargetPath() {
+		t.Errorf("got %v\n%s", err, text)
+	}
+	for _, said := range []string{table, one, text} {
+		if strings.Contains(said, password) || strings.Contains(said, "hvs.") || strings.Contains(said, "eyJ") {
+			t.Errorf("it shows a secret:\n%s", said)
+		}
+	}
+	for arguments, want := range map[string]string{
+		"nobody":      `no volume "nobody" on this node; write a pod, namespace/pod, namespace/pod/volume, or a volume id; there are default/pod/vault-secrets`,
+		"-o yaml":     `--output "yaml" is not a format; write json, or leave it out for a table`,
+		"--socket=/x": "does the driver run here, and is /x (--socket) its socket?",
+	} {
+		if said, err := run(strings.Fields(arguments)...); err == nil || !strings.Contains(said, want) {
+			t.Errorf("%s: got %v, %s", arguments, err, said)
+		}
+	}
+}
+
+// What finds no room in the node's budget is told so before Vault is asked, and
+// comes to its right when another volume goes.
+func TestVolumeBudget(t *testing.T) {
+	m := newMonitored(t, "--volume-budget=3Mi", "--max-volume-size=2Mi")
+	large := m.kubelet.Request(t, m.vault, "large", map[string]string{"template/db": connectionTemplate, "size": "2Mi"})
+	m.publish(t, large)
+	m.publish(t, m.request(t, "small"))
+	late := m.request(t, "late")
+	err := m.call(func(node csi.NodeClient) error { _, err := node.NodePublishVolume(t.Context(), late); return err })
+	want := fmt.Sprintf("3145728 bytes of 3145728 are taken by 2 volumes, and this one has %d; ask for less with the attribute size, or raise the driver's --volume-budget", 1<<20)
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v", err)
+	}
+	rig.RequireNothing(t, late.GetTargetPath())
+	m.requireMetrics(t, `vaultmount_vault_requests_total{operation="login",outcome="ok"} 2`)
+
+	// The sizes are known to the next process as well.
+	m.process.Kill(t)
+	m.process = m.begin(t)
+	if err := m.call(func(node csi.NodeClient) error { _, err := node.NodePublishVolume(t.Context(), late); return err }); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("after a restart: %v", err)
+	}
+	m.unpublish(t, large)
+	m.publish(t, late)
+}
