@@ -38,7 +38,7 @@ func (b *builder) packages(ctx context.Context, part string, names []string, fet
 func lookTools(names ...string) error {
 	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
-			return fmt.Errorf("%s is missing: etcd, containerd and PostgreSQL come from Debian's or Ubuntu's packages", name)
+			return fmt.Errorf("%s is missing: etcd, containerd, PostgreSQL and Prometheus come from Debian's or Ubuntu's packages", name)
 		}
 	}
 	return nil
