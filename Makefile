@@ -5,7 +5,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./compatibility ./component ./image ./parts ./postgres ./release ./vaultserver
+COMPONENT   = ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint test soak e2e demo demo-down fuzz
