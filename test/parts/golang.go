@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ type program struct {
 	name  string   // of the part, its folder in the checkout and its binary
 	title string   // for the progress line
 	flags []string // of go build
+	main  string   // package to build, if it is not in the folder itself
 }
 
 // kubernetes returns a directory with a symbolic link for each Kubernetes
@@ -65,6 +67,43 @@ func (b *builder) pause(ctx context.Context) (string, error) {
 	return b.program(ctx, program{name: "pause", title: "pause", flags: []string{"-ldflags=-s -w"}})
 }
 
+// helm is the program of Helm's own module: the folder holds a go.mod that names
+// its version, and nothing else.
+func (b *builder) helm(ctx context.Context) (string, error) {
+	version, err := required(filepath.Join(b.sources, "helm", "go.mod"), "helm.sh/helm/v4")
+	if err != nil {
+		return "", err
+	}
+	return b.program(ctx, program{
+		name:  "helm",
+		title: fmt.Sprintf("helm %s (about 2 min on 2 cores)", strings.TrimPrefix(version, "v")),
+		flags: []string{"-gcflags=all=-N -l", "-ldflags=-s -w"},
+		main:  "helm.sh/helm/v4/cmd/helm",
+	})
+}
+
+// apiTypes is the program that knows the API types of one Kubernetes version, such
+// as 1.30.
+func (b *builder) apiTypes(ctx context.Context, version string) (string, error) {
+	source := filepath.Join(b.sources, "apitypes")
+	newest, err := required(filepath.Join(source, "go.mod"), "k8s.io/api")
+	if err != nil {
+		return "", err
+	}
+	file := "v" + version + ".mod"
+	if strings.HasPrefix(newest, "v0"+strings.TrimPrefix(version, "1")+".") {
+		file = "go.mod"
+	}
+	if _, err := os.Stat(filepath.Join(source, file)); err != nil {
+		return "", err
+	}
+	return b.program(ctx, program{
+		name:  "apitypes",
+		title: fmt.Sprintf("the API types of Kubernetes %s (about 20 s on 2 cores)", version),
+		flags: []string{"-modfile=" + file, "-gcflags=all=-N -l", "-ldflags=-s -w"},
+	})
+}
+
 // program returns the path of a Go program's binary, built if need be.
 func (b *builder) program(ctx context.Context, p program) (string, error) {
 	source := filepath.Join(b.sources, p.name)
@@ -87,7 +126,7 @@ func (b *builder) build(ctx context.Context, p program, source, dir string) erro
 	// Without -buildvcs=false go asks git, which refuses a checkout owned by
 	// another user, as it is under sudo.
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, p.name)}, p.flags...)
-	if _, err := output(goCommand(ctx, source, append(args, ".")...)); err != nil {
+	if _, err := output(goCommand(ctx, source, append(args, cmp.Or(p.main, "."))...)); err != nil {
 		return err
 	}
 	if p.name != "kubernetes" {

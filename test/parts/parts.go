@@ -60,6 +60,34 @@ func Vault(ctx context.Context, progress io.Writer) (string, error) {
 	return path, nil
 }
 
+// Helm makes only Helm, for tests of the chart, and returns the path of the
+// program.
+func Helm(ctx context.Context, progress io.Writer) (string, error) {
+	b, err := newBuilder(progress)
+	if err != nil {
+		return "", err
+	}
+	path, err := b.helm(ctx)
+	if err != nil {
+		return "", fmt.Errorf("build helm: %w", err)
+	}
+	return path, nil
+}
+
+// APITypes makes the program that decodes objects by the API types of one Kubernetes
+// version, such as 1.30, and returns its path.
+func APITypes(ctx context.Context, version string, progress io.Writer) (string, error) {
+	b, err := newBuilder(progress)
+	if err != nil {
+		return "", err
+	}
+	path, err := b.apiTypes(ctx, version)
+	if err != nil {
+		return "", fmt.Errorf("build the API types of Kubernetes %s: %w", version, err)
+	}
+	return path, nil
+}
+
 // builder makes parts from the sources in one checkout into one cache.
 type builder struct {
 	sources  string // directory of this package in the checkout
