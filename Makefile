@@ -5,10 +5,10 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
+COMPONENT   = ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
-.PHONY: help build image lint test soak e2e demo demo-down fuzz
+.PHONY: help build image lint manifests test soak e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,10 @@ lint: ## Check format, go vet, staticcheck and go.mod of both modules
 	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 	cd test && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 
-test: ## Unit and component tests with the race detector; builds a Vault server once (5 min)
+manifests: ## Make the manifests of deploy/ and the table of values from the chart; make test says when it is due
+	cd test && go test -count=1 ./chart -run 'TestManifests|TestGolden|TestValuesTable' -update
+
+test: ## Unit and component tests with the race detector; builds Vault and Helm once (10 min)
 	@mkdir -p $(BUILD)
 	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)

@@ -1,0 +1,107 @@
+package chart
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// The container's memory follows from what its volumes may take: 64 MiB more are
+// requested, and 428 MiB more are the limit.
+func TestMemoryFollowsFromTheBudget(t *testing.T) {
+	for _, test := range []struct {
+		name, request, limit string
+		set                  string
+	}{
+		{name: "default", request: "192Mi", limit: "556Mi"},
+		{name: "mebibytes", set: "driver.volumeBudget=300Mi", request: "364Mi", limit: "728Mi"},
+		{name: "gibibytes", set: "driver.volumeBudget=2Gi", request: "2112Mi", limit: "2476Mi"},
+		{name: "kibibytes are rounded up", set: "driver.volumeBudget=20481Ki", request: "85Mi", limit: "449Mi"},
+		{name: "own limit", set: "driver.resources.limits.memory=1Gi", request: "192Mi", limit: "1Gi"},
+		{name: "own request", set: "driver.resources.requests.memory=1Gi", request: "1Gi", limit: "556Mi"},
+		{name: "limit of something else", set: "driver.resources.limits.cpu=2", request: "192Mi", limit: "556Mi"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			arguments := []string{address}
+			if test.set != "" {
+				arguments = append(arguments, "--set="+test.set)
+			}
+			resources := driver(t, mustTemplate(t, newest, arguments...)).Resources
+			if got := resources.Requests.Memory().String(); !resources.Requests.Memory().Equal(quantity(t, test.request)) {
+				t.Errorf("the request is %s; want %s", got, test.request)
+			}
+			if got := resources.Limits.Memory().String(); !resources.Limits.Memory().Equal(quantity(t, test.limit)) {
+				t.Errorf("the limit is %s; want %s", got, test.limit)
+			}
+			if resources.Requests.Cpu().String() != "10m" {
+				t.Errorf("the request of processors is %s", resources.Requests.Cpu())
+			}
+		})
+	}
+}
+
+// What the program is told and what it is given are one value.
+func TestBudgetIsWhatTheProgramIsTold(t *testing.T) {
+	container := driver(t, mustTemplate(t, newest, address, "--set=driver.volumeBudget=1Gi"))
+	if want := "--volume-budget=1Gi"; !slices.Contains(container.Args, want) {
+		t.Errorf("%s is not in %q", want, container.Args)
+	}
+}
+
+// Rights and tokens are there for what is enabled, and not otherwise.
+func TestRights(t *testing.T) {
+	for _, test := range []struct {
+		events, taint bool
+		want          string
+	}{
+		{want: "[]"},
+		{events: true, want: "[{[create patch] [ events.k8s.io] [events] [] []}]"},
+		{taint: true, want: "[{[get patch] [] [nodes] [] []}]"},
+		{events: true, taint: true, want: "[{[create patch] [ events.k8s.io] [events] [] []} {[get patch] [] [nodes] [] []}]"},
+	} {
+		name := fmt.Sprintf("events %t, taint %t", test.events, test.taint)
+		t.Run(name, func(t *testing.T) {
+			rendered := mustTemplate(t, oldest, address, fmt.Sprintf("--set=events.enabled=%t,startupTaint.enabled=%t", test.events, test.taint))
+			if got := fmt.Sprint(rules(t, rendered)); got != test.want {
+				t.Errorf("the driver may %s; want %s", got, test.want)
+			}
+			mounts := object[appsv1.DaemonSet](t, rendered, "DaemonSet", "vaultmount").Spec.Template.Spec.AutomountServiceAccountToken
+			if mounts == nil || *mounts != (test.events || test.taint) {
+				t.Errorf("a token is mounted: %v", mounts)
+			}
+		})
+	}
+}
+
+func driver(t *testing.T, rendered string) corev1.Container {
+	t.Helper()
+	containers := object[appsv1.DaemonSet](t, rendered, "DaemonSet", "vaultmount").Spec.Template.Spec.Containers
+	if len(containers) != 1 {
+		t.Fatalf("the driver's pods have %d containers", len(containers))
+	}
+	return containers[0]
+}
+
+// rules are what the ClusterRole of the driver allows, if there is one.
+func rules(t *testing.T, rendered string) []rbacv1.PolicyRule {
+	t.Helper()
+	if !strings.Contains(rendered, "\nkind: ClusterRole\n") {
+		return nil
+	}
+	return object[rbacv1.ClusterRole](t, rendered, "ClusterRole", "vaultmount").Rules
+}
+
+func quantity(t *testing.T, text string) resource.Quantity {
+	t.Helper()
+	parsed, err := resource.ParseQuantity(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}

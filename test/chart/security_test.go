@@ -1,0 +1,75 @@
+package chart
+
+import (
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// The levels that Kubernetes itself finds the pods to be of.
+func TestPodSecurity(t *testing.T) {
+	webhook := func(set ...string) corev1.PodTemplateSpec {
+		arguments := []string{address, "--set=webhook.enabled=true"}
+		for _, value := range set {
+			arguments = append(arguments, "--set="+value)
+		}
+		return object[appsv1.Deployment](t, mustTemplate(t, newest, arguments...), "Deployment", "vaultmount-webhook").Spec.Template
+	}
+	volumeTest := func(set string) corev1.PodTemplateSpec {
+		pod := object[corev1.Pod](t, mustTemplate(t, newest, address, "--set=test.role=a,test.secret=b"+set), "Pod", "vaultmount-test-volume")
+		return corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}
+	}
+	for _, test := range []struct {
+		name  string
+		pod   corev1.PodTemplateSpec
+		level api.Level
+	}{
+		{"webhook", webhook(), api.LevelRestricted},
+		{"webhook at a low port", webhook("webhook.port=443"), api.LevelRestricted},
+		{"webhook with cert-manager", webhook("webhook.certManager.enabled=true"), api.LevelRestricted},
+		{"webhook on OpenShift", webhook("openshift.enabled=true"), api.LevelRestricted},
+		{"webhook on the host's network", webhook("webhook.hostNetwork=true"), api.LevelPrivileged},
+		{"test of a volume", volumeTest(""), api.LevelRestricted},
+		{"test of a volume on OpenShift", volumeTest(",openshift.enabled=true"), api.LevelRestricted},
+		{"driver", object[appsv1.DaemonSet](t, mustTemplate(t, newest, address), "DaemonSet", "vaultmount").Spec.Template, api.LevelPrivileged},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got, why := level(t, test.pod); got != test.level {
+				t.Errorf("the level is %s, want %s: %s", got, test.level, why)
+			}
+		})
+	}
+}
+
+// level is the strictest one that admits a pod, and what the next stricter one says.
+func level(t *testing.T, pod corev1.PodTemplateSpec) (api.Level, string) {
+	t.Helper()
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := ""
+	for _, level := range []api.Level{api.LevelRestricted, api.LevelBaseline, api.LevelPrivileged} {
+		results := evaluator.EvaluatePod(api.LevelVersion{Level: level, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec)
+		result := policy.AggregateCheckResults(results)
+		if result.Allowed {
+			return level, why
+		}
+		why = strings.TrimSpace(result.ForbiddenDetail())
+	}
+	t.Fatalf("no level admits the pod: %s", why)
+	return "", ""
+}
+
+// OpenShift's namespaces have users of their own, and refuse others.
+func TestOpenShiftChoosesTheUser(t *testing.T) {
+	rendered := mustTemplate(t, oldest, address, "--values="+directory+"/values-openshift.yaml")
+	context := object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.SecurityContext
+	if context.RunAsUser != nil || context.RunAsGroup != nil || context.RunAsNonRoot == nil || !*context.RunAsNonRoot {
+		t.Errorf("the webhook's user is %v:%v", context.RunAsUser, context.RunAsGroup)
+	}
+}
