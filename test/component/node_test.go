@@ -6,7 +6,6 @@ package component
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -161,22 +160,6 @@ func startWorkers(t *testing.T, logger klog.Logger) *worker.Pool {
 		t.Fatal(err)
 	}
 	return workers
-}
-
-// shortDir is for paths of sockets, which hold 107 bytes: t.TempDir's hold the
-// name of the test.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	directory, err := os.MkdirTemp("", "node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(directory); err != nil {
-			t.Error(err)
-		}
-	})
-	return directory
 }
 
 func (n *node) endpoint() string { return driver.DefaultEndpoint(n.kubelet, driverName) }
