@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -20,18 +21,19 @@ func TestMonitorsFindThePods(t *testing.T) {
 			}
 			label := "app.kubernetes.io/name"
 			monitor := *object[monitorObject](t, rendered, "PodMonitor", name)
-			if monitor.Spec.Selector.MatchLabels[label] != labels[label] || monitor.Spec.Pods[0].Port != port || monitor.Spec.Pods[0].Interval != "15s" {
+			if monitor.Spec.Selector.MatchLabels[label] != labels[label] || monitor.Spec.JobLabel != label || monitor.Spec.Pods[0].Port != port || monitor.Spec.Pods[0].Interval != "15s" {
 				t.Errorf("the PodMonitor is %+v", monitor)
 			}
 			if monitor.Metadata.Labels["release"] != "prometheus" {
 				t.Errorf("the PodMonitor has the labels %v", monitor.Metadata.Labels)
 			}
+			rendered := mustTemplate(t, newest, values("everything"), "--set=monitoring.podMonitor.enabled=false,monitoring.serviceMonitor.enabled=true")
 			service := object[corev1.Service](t, rendered, "Service", name+"-metrics")
 			monitor = *object[monitorObject](t, rendered, "ServiceMonitor", name)
 			if service.Spec.Selector[label] != labels[label] || service.Spec.Ports[0].TargetPort.StrVal != port {
 				t.Errorf("the Service is %+v", service.Spec)
 			}
-			if monitor.Spec.Selector.MatchLabels[label] != service.Labels[label] || monitor.Spec.Services[0].Port != service.Spec.Ports[0].Name {
+			if !maps.Equal(monitor.Spec.Selector.MatchLabels, service.Labels) || monitor.Spec.JobLabel != label || monitor.Spec.Services[0].Port != service.Spec.Ports[0].Name {
 				t.Errorf("the ServiceMonitor is %+v", monitor)
 			}
 		})
@@ -48,6 +50,7 @@ type monitorObject struct {
 		Labels    map[string]string `json:"labels"`
 	} `json:"metadata"`
 	Spec struct {
+		JobLabel string `json:"jobLabel"`
 		Selector struct {
 			MatchLabels map[string]string `json:"matchLabels"`
 		} `json:"selector"`

@@ -43,6 +43,7 @@ func TestRefusedValues(t *testing.T) {
 		{name: "low port on the host", set: []string{"webhook.enabled=true", "webhook.hostNetwork=true", "webhook.port=443"}, want: []string{"webhook.port: 443 is below 1024", "webhook.hostNetwork"}},
 		{name: "one port twice", set: []string{"webhook.port=8080"}, want: []string{"webhook.port and webhook.healthPort are both 8080"}},
 		{name: "issuer without name", set: []string{"webhook.enabled=true", "webhook.certManager.enabled=true", "webhook.certManager.issuerRef.kind=ClusterIssuer"}, want: []string{"webhook.certManager.issuerRef has no name"}},
+		{name: "two monitors", set: []string{"monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"}, want: []string{"monitoring.podMonitor.enabled and monitoring.serviceMonitor.enabled", "enable one of them"}},
 		{name: "test without secret", set: []string{"test.role=app"}, want: []string{"test.secret is missing", "such as secret/data/test"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
