@@ -81,6 +81,7 @@ func refusal(err error) (string, bool) {
 func requestFailure(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {
+		err = lengthOf(err)
 		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
 	}
 	switch response.StatusCode {

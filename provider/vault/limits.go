@@ -36,6 +36,7 @@ func (t *limitedTransport) RoundTrip(request *http.Request) (*http.Response, err
 	response, err := t.next.RoundTrip(request)
 	done(outage(response, err))
 	t.observe(request, outcomeOf(response, err), time.Since(start))
+	bound(response)
 	return response, err
 }
 
