@@ -6,10 +6,10 @@ import (
 	"net/http"
 )
 
-// longestAnswer is more than any template may be given (8 MiB with all its secrets,
-// see provider/render/worker). The client reads an answer into memory as a whole,
-// whoever sends it.
-const longestAnswer = 8 << 20
+// longestAnswer is as much as one file of a volume may hold, and four times what
+// Vault's own storage takes as one secret. The client reads an answer into memory as
+// a whole, several times over, whoever sends it.
+const longestAnswer = 4 << 20
 
 // bound has reading an answer fail once it is too long.
 func bound(response *http.Response) {

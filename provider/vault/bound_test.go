@@ -31,7 +31,7 @@ func TestLongAnswersAreRefused(t *testing.T) {
 			session := resumeAt(t, server.URL)
 			_, err := session.client.Logical().ReadWithContext(t.Context(), "kv/app")
 			err = session.failure("read", "kv/app", err)
-			if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is longer than 8 MiB") {
+			if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is longer than 4 MiB") {
 				t.Errorf("got %v", err)
 			}
 			server.Close()
