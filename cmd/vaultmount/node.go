@@ -42,6 +42,9 @@ type node struct {
 }
 
 func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
+	if err := forbidDumps(); err != nil {
+		return err
+	}
 	if err := clearVaultEnvironment(); err != nil {
 		return err
 	}
