@@ -61,9 +61,9 @@ func TestRights(t *testing.T) {
 		want          string
 	}{
 		{want: "[]"},
-		{events: true, want: "[{[create patch] [ events.k8s.io] [events] [] []}]"},
+		{events: true, want: "[{[create patch] [] [events] [] []}]"},
 		{taint: true, want: "[{[get patch] [] [nodes] [] []}]"},
-		{events: true, taint: true, want: "[{[create patch] [ events.k8s.io] [events] [] []} {[get patch] [] [nodes] [] []}]"},
+		{events: true, taint: true, want: "[{[create patch] [] [events] [] []} {[get patch] [] [nodes] [] []}]"},
 	} {
 		name := fmt.Sprintf("events %t, taint %t", test.events, test.taint)
 		t.Run(name, func(t *testing.T) {
