@@ -23,7 +23,7 @@ const probeTimeout = 900 * time.Millisecond
 // listen makes a unix socket at path, in place of the one that an earlier process
 // left. It is bound under a hidden name first, which the kubelet does not look
 // at, so that whoever sees the final name can connect to it.
-func listen(path string) (net.Listener, error) {
+func listen(path string) (*socket, error) {
 	hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
 	if len(hidden) > maxSocketPath {
 		return nil, fmt.Errorf("listen on %s: a socket path has at most %d bytes; shorten --kubelet-root or --driver-name", path, maxSocketPath-1)
@@ -35,14 +35,41 @@ func listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	// The socket outlives the process: without its file, the kubelet would take
-	// the driver off the node at each restart and keep pods from being deleted.
+	// The next process puts its own socket there, which must not go with this one.
 	listener.SetUnlinkOnClose(false)
+	file, err := os.Lstat(hidden)
+	if err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("look at the socket: %w", err)
+	}
 	if err := os.Rename(hidden, path); err != nil {
 		listener.Close()
 		return nil, fmt.Errorf("move the socket into place: %w", err)
 	}
-	return listener, nil
+	return &socket{Listener: listener, path: path, file: file}, nil
+}
+
+// socket is a listener with the file that leads to it.
+type socket struct {
+	net.Listener
+
+	path string
+	file os.FileInfo
+}
+
+// remove takes the file away, unless it leads to another process by now.
+func (s *socket) remove() error {
+	there, err := os.Lstat(s.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(there, s.file) {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(s.path)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the socket: %w", err)
+	}
+	return nil
 }
 
 // probe asks after the driver as the kubelet does, on a connection of its own.

@@ -40,6 +40,7 @@ type term struct {
 	node, announcement *grpc.Server
 	failed             chan error // of a server
 	status             context.CancelFunc
+	sockets            []*socket
 	serving            sync.WaitGroup // all but the announcement, which outlives a hand-over
 	announcing         sync.WaitGroup
 }
@@ -163,11 +164,15 @@ func (t *term) stop() error {
 	if t.node != nil {
 		t.node.GracefulStop()
 	}
+	var removed []error
+	for _, each := range t.sockets {
+		removed = append(removed, each.remove())
+	}
 	given := t.giveUp(stopAfter, false)
 	t.handover.release(false)
 	t.end()
 	t.endAnnouncement()
-	return errors.Join(withdrawn, given)
+	return errors.Join(append(removed, withdrawn, given)...)
 }
 
 func (t *term) end() {
@@ -222,14 +227,15 @@ func (t *term) serve() error {
 	return nil
 }
 
-func (t *term) serveOn(group *sync.WaitGroup, socket string, serve func(net.Listener) error) error {
-	listener, err := listen(socket)
+func (t *term) serveOn(group *sync.WaitGroup, path string, serve func(net.Listener) error) error {
+	socket, err := listen(path)
 	if err != nil {
 		return err
 	}
+	t.sockets = append(t.sockets, socket)
 	group.Go(func() {
-		if err := serve(listener); err != nil {
-			t.failed <- fmt.Errorf("serve on %s: %w", socket, err)
+		if err := serve(socket); err != nil {
+			t.failed <- fmt.Errorf("serve on %s: %w", path, err)
 		}
 	})
 	return nil

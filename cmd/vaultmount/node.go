@@ -187,11 +187,10 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	}
 	return &driver.Charge{Driver: volumes, Reporter: secrets, Close: func(ctx context.Context, takenOver bool) error {
 		stop(ctx)
-		var discarded error
-		if !takenOver {
-			discarded = store.Discard()
+		if takenOver {
+			return lock.Release()
 		}
-		return errors.Join(discarded, lock.Release())
+		return errors.Join(store.Discard(), lock.Remove())
 	}}, nil
 }
 

@@ -33,26 +33,47 @@ func Acquire(ctx context.Context, directory string) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(directory), 0o700); err != nil {
 		return nil, fmt.Errorf("create the directory of the state: %w", err)
 	}
-	file, err := os.OpenFile(directory+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the state: %w", err)
-	}
 	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return &Lock{file: file}, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock the state: %w", err), file.Close())
+		lock, err := try(directory + ".lock")
+		if err != nil || lock != nil {
+			return lock, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ErrHeld, file.Close())
+			return nil, ErrHeld
 		case <-tick.C:
 		}
 	}
+}
+
+// try returns nil if another process has the lock, or has just taken the file away
+// with which it had it.
+func try(path string) (*Lock, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the state: %w", err)
+	}
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, file.Close()
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("lock the state: %w", err), file.Close())
+	case !isAt(file, path):
+		return nil, file.Close()
+	}
+	return &Lock{file: file}, nil
+}
+
+func isAt(file *os.File, path string) bool {
+	mine, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(mine, there)
 }
 
 // Release gives the right up.
@@ -61,4 +82,12 @@ func (l *Lock) Release() error {
 		return fmt.Errorf("unlock the state: %w", err)
 	}
 	return nil
+}
+
+// Remove gives the right up and leaves no file.
+func (l *Lock) Remove() error {
+	if err := os.Remove(l.file.Name()); err != nil {
+		return errors.Join(fmt.Errorf("remove the lock of the state: %w", err), l.Release())
+	}
+	return l.Release()
 }

@@ -10,7 +10,7 @@ import (
 func TestLockHasOneHolder(t *testing.T) {
 	t.Parallel()
 	directory := filepath.Join(t.TempDir(), "plugin", "state")
-	first, err := Acquire(t.Context(), directory)
+	held, err := Acquire(t.Context(), directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,19 +19,30 @@ func TestLockHasOneHolder(t *testing.T) {
 	if _, err := Acquire(over, directory); !errors.Is(err, ErrHeld) {
 		t.Errorf("a second holder: %v", err)
 	}
-	waiting := make(chan error, 1)
-	go func() {
-		second, err := Acquire(t.Context(), directory)
-		if err == nil {
-			err = second.Release()
+	for _, end := range []func(*Lock) error{(*Lock).Release, (*Lock).Remove} {
+		next := make(chan *Lock, 1)
+		go func() {
+			lock, err := Acquire(t.Context(), directory)
+			if err != nil {
+				t.Errorf("whoever waited: %v", err)
+			}
+			next <- lock
+		}()
+		if err := end(held); err != nil {
+			t.Fatal(err)
 		}
-		waiting <- err
-	}()
-	if err := first.Release(); err != nil {
+		if held = <-next; held == nil {
+			t.FailNow()
+		}
+		if _, err := Acquire(over, directory); !errors.Is(err, ErrHeld) {
+			t.Errorf("beside whoever waited: %v", err)
+		}
+	}
+	if err := held.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-waiting; err != nil {
-		t.Errorf("whoever waited: %v", err)
+	if left, err := filepath.Glob(directory + "*"); err != nil || len(left) > 0 {
+		t.Errorf("there is still %v, %v", left, err)
 	}
 }
 
