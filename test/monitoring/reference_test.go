@@ -1,7 +1,6 @@
 package monitoring
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"maps"
@@ -11,44 +10,35 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/vaultmount/vaultmount/driver/admission"
 	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/provider"
 )
 
-// driverMetrics are the driver's by type. There is no endpoint yet that tells them.
-func driverMetrics(*testing.T) map[string]string {
-	return map[string]string{
-		"vaultmount_publish_duration_seconds":       "histogram",
-		"vaultmount_calls_total":                    "counter",
-		"vaultmount_vault_requests_total":           "counter",
-		"vaultmount_vault_request_duration_seconds": "histogram",
-		"vaultmount_refreshes_total":                "counter",
-		"vaultmount_render_duration_seconds":        "histogram",
-		"vaultmount_renders_total":                  "counter",
-		"vaultmount_render_worker_kills_total":      "counter",
-		"vaultmount_volumes":                        "gauge",
-		"vaultmount_volumes_failing":                "gauge",
-		"vaultmount_sessions":                       "gauge",
-		"vaultmount_sessions_failing":               "gauge",
-		"vaultmount_leases":                         "gauge",
-		"vaultmount_refresh_lag_seconds":            "gauge",
-		"vaultmount_unrefreshed_seconds":            "gauge",
-		"vaultmount_revocations_waiting":            "gauge",
-		"vaultmount_tmpfs_bytes":                    "gauge",
-		"vaultmount_tmpfs_size_bytes":               "gauge",
-		"vaultmount_tmpfs_budget_bytes":             "gauge",
-		"vaultmount_state_bytes":                    "gauge",
-		"vaultmount_state_size_bytes":               "gauge",
-		"vaultmount_circuit_open":                   "gauge",
-		"vaultmount_registered":                     "gauge",
-		"vaultmount_build_info":                     "gauge",
-		"vaultmount_events_total":                   "counter",
-		"vaultmount_revocations_total":              "counter",
-	}
+// driverMetrics are the driver's, from its real endpoint, after one of each that is
+// not there from the start. The test of outages holds them against the program's.
+func driverMetrics(t *testing.T) map[string]string {
+	t.Helper()
+	metrics := monitor.NewMetrics("v1.0.0", "go1.26")
+	metrics.Called("NodePublishVolume", "OK", time.Second, true)
+	metrics.Event("SecretsNotRefreshed")
+	metrics.Read(func() monitor.Numbers {
+		return monitor.Numbers{Numbers: provider.Numbers{HeldBack: map[string]bool{"https://vault:8200": false}}}
+	})
+	return families(t, scrape(t, metrics.Handler()))
+}
+
+func scrape(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	return recorder.Body.String()
 }
 
 // webhookMetrics are the webhook's own, from its real endpoint, after one request of
@@ -63,9 +53,7 @@ func webhookMetrics(t *testing.T) map[string]string {
 		request.Header.Set("Content-Type", "application/json")
 		handler.ServeHTTP(httptest.NewRecorder(), request)
 	}
-	recorder := httptest.NewRecorder()
-	metrics.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil))
-	return families(t, recorder.Body.String())
+	return families(t, scrape(t, metrics.Handler()))
 }
 
 type noCertificate struct{}

@@ -1,0 +1,243 @@
+package monitoring
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+	"github.com/vaultmount/vaultmount/test/vaultserver"
+)
+
+func TestMain(m *testing.M) { rig.Main(m) }
+
+// faster is how much the rules are scaled: half an hour takes a minute. Windows stay
+// longer than the 5 seconds between two attempts of a circuit that is open.
+const faster = 30
+
+// A real Prometheus watches a real driver whose real Vault goes away: what fires is
+// what the table of failures says, no more and no less, and is over afterwards.
+func TestOutageFiresWhatTheTableSays(t *testing.T) {
+	vault := vaultserver.DurableForTest(t)
+	n := startNode(t, vault)
+	watch := startPrometheus(t, scaled(t, readFile(t, alertsFile), faster), n.address)
+	n.play(t)
+	requirePanels(t, watch)
+	n.requireMetrics(t)
+	requireFiring(t, watch, "while all is well", nil)
+
+	failures := readFailures(t)
+	for _, outage := range []struct {
+		row         string
+		begin, mend func(context.Context) error
+	}{
+		{"Vault unreachable", func(context.Context) error { vault.Kill(); return nil }, vault.Restart},
+		{"Vault sealed", vault.Seal, vault.Unseal},
+	} {
+		if err := outage.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.endOne(t)
+		requireFiring(t, watch, outage.row, failures[outage.row].alerts)
+		if err := outage.mend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		requireFiring(t, watch, "after: "+outage.row, nil)
+	}
+}
+
+// requireFiring waits for the alerts. None of them takes longer than the wait of the
+// slowest, so that others would be there by then.
+func requireFiring(t *testing.T, watch *server, when string, want []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		got := watch.firing(t)
+		if slices.Equal(got, want) {
+			t.Logf("%s: %q fire", when, got)
+			return
+		}
+		for _, alert := range got {
+			if want != nil && !slices.Contains(want, alert) {
+				t.Fatalf("%s: %s fires, which is not in the table: %q", when, alert, want)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: %q fire, want %q", when, got, want)
+		case <-tick.C:
+		}
+	}
+}
+
+// node is a driver with pods.
+type node struct {
+	kubelet *rig.Kubelet
+	vault   *rig.Vault
+	calls   csi.NodeClient
+	address string // of the metrics
+	held    []*csi.NodePublishVolumeRequest
+}
+
+func startNode(t *testing.T, vault *vaultserver.Durable) *node {
+	t.Helper()
+	n := &node{kubelet: rig.NewKubelet(t), vault: rig.SetUpVault(t, vault.Server)}
+	process := rig.StartProcess(t, n.kubelet, vault.Address, "--listen=127.0.0.1:0", "--static-secret-render-interval=10s", "--volume-budget=128Mi")
+	n.calls = rig.Calls(n.kubelet.Endpoint())
+	n.register(t)
+	rig.Eventually(t, "the driver says where its metrics are", func() bool {
+		if found := regexp.MustCompile(`Serving health and metrics" address="(.*?)"`).FindStringSubmatch(process.Log.String()); found != nil {
+			n.address = found[1]
+		}
+		return n.address != ""
+	})
+	for i := range 6 {
+		request := n.request(t, fmt.Sprintf("held-%d", i))
+		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		n.held = append(n.held, request)
+	}
+	return n
+}
+
+// register does what the kubelet does when it finds the driver.
+func (n *node) register(t *testing.T) {
+	t.Helper()
+	var links []string
+	rig.Eventually(t, "the driver announces itself", func() bool {
+		var err error
+		links, err = filepath.Glob(filepath.Join(n.kubelet.Root, "plugins_registry", rig.DriverName+"-reg-*.sock"))
+		return err == nil && len(links) == 1
+	})
+	connection, err := grpc.NewClient("unix://"+links[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	registrar := registration.NewRegistrationClient(connection)
+	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) request(t *testing.T, pod string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	return n.kubelet.Request(t, n.vault, pod, map[string]string{"secret/config": rig.ConfigPath})
+}
+
+// play has pods come and go until the test ends, also while they cannot start.
+func (n *node) play(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	request := n.request(t, "guest")
+	var playing sync.WaitGroup
+	playing.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			_, err := n.calls.NodePublishVolume(ctx, request)
+			if err == nil {
+				_, _ = n.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		playing.Wait()
+	})
+}
+
+// requireMetrics compares what the program says with what the documents are held to.
+// Events are counted once there is one, and here there is no API server.
+func (n *node) requireMetrics(t *testing.T) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := families(t, string(text)), driverMetrics(t)
+	delete(want, "vaultmount_events_total")
+	if !maps.Equal(got, want) {
+		t.Errorf("the program has the metrics\n%v, want\n%v", got, want)
+	}
+}
+
+// endOne ends a pod whose token Vault cannot revoke now.
+func (n *node) endOne(t *testing.T) {
+	t.Helper()
+	if _, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(n.held[0])); err != nil {
+		t.Fatal(err)
+	}
+	n.held = n.held[1:]
+}
+
+// requirePanels waits until each query of each panel has an answer, and shows them.
+func requirePanels(t *testing.T, watch *server) {
+	t.Helper()
+	asked := strings.NewReplacer("$job", ".*", "$instance", ".*", "$__rate_interval", "20s")
+	answers := map[string]string{}
+	var order []string
+	for _, panel := range readDashboard(t).queried() {
+		for _, target := range panel.Targets {
+			name := panel.Title + "\t" + target.RefID
+			order = append(order, name)
+			query := asked.Replace(target.Expr)
+			rig.Eventually(t, "panel "+name+" has data: "+query, func() bool {
+				vector, err := watch.query(t, query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				values := map[string]bool{}
+				for _, sample := range vector {
+					delete(sample.Metric, "__name__")
+					delete(sample.Metric, "instance")
+					delete(sample.Metric, "job")
+					values[strings.TrimSpace(fmt.Sprintf("%s %.4g", strings.Trim(sample.Metric.String(), "{}"), float64(sample.Value)))] = true
+				}
+				answers[name] = strings.Join(slices.Sorted(maps.Keys(values)), "; ")
+				return len(vector) > 0
+			})
+		}
+	}
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	for _, name := range order {
+		fmt.Fprintf(w, "%s\t%s\n", name, answers[name])
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("what the panels show:\n%s", table.String())
+}
