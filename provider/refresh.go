@@ -27,6 +27,9 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		// to hear of it.
 		return v.provider.now().Add(firstBackoff)
 	}
+	if asked && err != nil {
+		v.tickAgain() // what was asked for may not have been looked at
+	}
 	return v.finish(err)
 }
 

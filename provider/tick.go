@@ -47,10 +47,20 @@ func (t *ticks) take(now time.Time) bool {
 	return true
 }
 
+// again asks once more, since Vault did not answer: the next attempt is for the
+// event as well.
+func (t *ticks) again() { t.asked, t.read = true, time.Time{} }
+
 func (v *volume) takeTick() bool {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	return v.ticks.take(v.provider.now())
+}
+
+func (v *volume) tickAgain() {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	v.ticks.again()
 }
 
 // republished takes over what comes with a republish.

@@ -105,3 +105,20 @@ func TestRepublishesCostNothing(t *testing.T) {
 	}
 	b.requireCount("auth/jwt/login", 1)
 }
+
+// An event whose refresh did not come to its end is not forgotten, and the next
+// attempt need not wait for the rest between two events.
+func TestTickAgain(t *testing.T) {
+	t.Parallel()
+	ticks := ticks{opened: start, read: start}
+	at := start.Add(70 * time.Second)
+	ticks.tick(start.Add(60 * time.Second))
+	ticks.tick(at)
+	if !ticks.take(at) || ticks.take(at) {
+		t.Error("an event asks once")
+	}
+	ticks.again()
+	if !ticks.take(at.Add(firstBackoff)) {
+		t.Error("the event is forgotten")
+	}
+}
