@@ -35,6 +35,10 @@ func (d *Driver) sweepUntil(ctx context.Context) {
 // pod the kubelet has forgotten.
 func (d *Driver) sweep(logger klog.Logger) {
 	for _, each := range d.mounts.all() {
+		// A call of the kubelet for a volume that is as it should be is not turned away.
+		if fine, err := isInUse(each); err == nil && fine {
+			continue
+		}
 		if !d.inFlight.start(each.VolumeID) {
 			continue // the kubelet looks after it
 		}
@@ -43,6 +47,12 @@ func (d *Driver) sweep(logger klog.Logger) {
 		}
 		d.inFlight.finish(each.VolumeID)
 	}
+}
+
+// isInUse tells whether a volume is mounted and the kubelet knows of it.
+func isInUse(each mount) (bool, error) {
+	exists, err := tmpfs.Exists(each.Target)
+	return exists && !isForgotten(each.Target), err
 }
 
 func (d *Driver) sweepOne(logger klog.Logger, each mount) error {
