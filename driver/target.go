@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkTarget keeps mounts and removals within the kubelet's directory of pods.
@@ -23,6 +25,9 @@ func (d *Driver) checkTarget(target string) error {
 		// The kubelet removes the parent after the last call; there is nothing to
 		// unpublish then, and nothing can be mounted.
 		return nil
+	}
+	if isNoPath(err) {
+		return argument("target_path", fmt.Sprintf("%q cannot be a path: %v", target, errors.Unwrap(err)))
 	}
 	if err != nil {
 		return fmt.Errorf("resolve the parent of the target path: %w", err)
@@ -45,6 +50,9 @@ func checkNoLink(target string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if isNoPath(err) {
+		return argument("target_path", fmt.Sprintf("%q cannot be a path: %v", target, errors.Unwrap(err)))
+	}
 	if err != nil {
 		return fmt.Errorf("look at the target path: %w", err)
 	}
@@ -52,6 +60,12 @@ func checkNoLink(target string) error {
 		return argument("target_path", fmt.Sprintf("%q is a symbolic link, and the driver makes a directory there; remove the link", target))
 	}
 	return nil
+}
+
+// isNoPath tells a string that no file can have as its path, for a zero byte in it or
+// for its length.
+func isNoPath(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENAMETOOLONG)
 }
 
 // volumeName is the volume's name in the pod: targets look like

@@ -3,7 +3,10 @@ package driver
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
 )
 
 func TestCheckTarget(t *testing.T) {
@@ -41,12 +44,15 @@ func TestCheckTarget(t *testing.T) {
 		"out by a link":             {root, volumes + "/link/mount", false},
 		"itself a link":             {root, volumes + "/linked/mount", false},
 		"relative":                  {root, "pods/x/mount", false},
+		"with a zero byte":          {root, volumes + "/secrets/mount\x00", false},
+		"too long":                  {root, volumes + "/secrets/" + strings.Repeat("x", 300), false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := &Driver{config: Config{KubeletRoot: test.root}}
-			if err := d.checkTarget(test.target); (err == nil) != test.ok {
+			err := d.checkTarget(test.target)
+			if (err == nil) != test.ok || !test.ok && code(err) != codes.InvalidArgument {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -27,7 +27,7 @@ func checkID(value string) error {
 		return errors.New("is empty, for which the injector's agent runs as root; write the number")
 	}
 	_, err := strconv.ParseInt(value, 10, 64)
-	return err
+	return orWrite(err, "the number of a user or group")
 }
 
 // owner returns the attributes uid and gid. The pod's fsGroup, which the kubelet

@@ -36,19 +36,27 @@ func checkInteger(value string) error {
 		return nil
 	}
 	_, err := strconv.ParseInt(value, 0, 64)
-	return err
+	return orWrite(err, "a number")
+}
+
+// orWrite adds the way out to an error of a parser, if there is one.
+func orWrite(err error, instead string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; write %s", err, instead)
 }
 
 func checkSeconds(value string) error {
 	_, err := strconv.ParseUint(value, 10, 64)
-	return err
+	return orWrite(err, "a number of seconds")
 }
 
 // checkThreshold wants a fraction of a lease; the injector takes any number.
 func checkThreshold(value string) error {
 	threshold, err := strconv.ParseFloat(value, 64)
 	if err != nil {
-		return err
+		return orWrite(err, "for example \"0.90\"")
 	}
 	// Written so that NaN is refused as well.
 	if !(threshold > 0 && threshold <= 1) {
@@ -59,7 +67,7 @@ func checkThreshold(value string) error {
 
 func checkDuration(value string) error {
 	_, err := time.ParseDuration(value)
-	return err
+	return orWrite(err, "for example \"60s\"")
 }
 
 // checkDurationOrSeconds takes a bare number as seconds, as the Vault Agent does.

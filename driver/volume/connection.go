@@ -108,7 +108,7 @@ func parseAuthPath(value string) (string, error) {
 	if trimmed == "" {
 		return "", fmt.Errorf("is empty; leave it out for the usual one, such as %q", Kubernetes.DefaultPath())
 	}
-	if !isVaultPath(trimmed) {
+	if !isVaultPath(trimmed) || trimmed == "auth" {
 		return "", fmt.Errorf("%s is not a path in Vault; write it as Vault lists it, for example %q", quote(value), Kubernetes.DefaultPath())
 	}
 	if !strings.HasPrefix(trimmed, "auth/") && !strings.Contains(trimmed, "/auth/") {

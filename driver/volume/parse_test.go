@@ -117,6 +117,7 @@ func TestParseRefuses(t *testing.T) {
 		{"role", " app", `volume attribute "role": must not be empty, and must not start or end with white space or hold control characters`},
 		{"auth-path", "", `volume attribute "auth-path": is empty; leave it out for the usual one, such as "auth/kubernetes"`},
 		{"auth-path", "kubernetes", `volume attribute "auth-path": "kubernetes" does not begin with auth/; write "auth/kubernetes"`},
+		{"auth-path", "auth/", `volume attribute "auth-path": "auth/" is not a path in Vault; write it as Vault lists it, for example "auth/kubernetes"`},
 		{"auth-path", "auth/../sys", `volume attribute "auth-path": "auth/../sys" is not a path in Vault; write it as Vault lists it, for example "auth/kubernetes"`},
 		{"auth-path", "auth/k8s?x", `volume attribute "auth-path": "auth/k8s?x" is not a path in Vault; write it as Vault lists it, for example "auth/kubernetes"`},
 		{"auth-type", "aws", `volume attribute "auth-type": "aws" is not available; use "kubernetes", "jwt" or "approle"`},

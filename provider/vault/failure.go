@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,6 +84,12 @@ func requestFailure(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {
 		err = lengthOf(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%w: no answer in time (%w); Vault is overloaded, or the network on the way to it drops packets", ErrUnavailable, err)
+		}
+		if asError[*json.SyntaxError](err) || asError[*json.UnmarshalTypeError](err) {
+			return fmt.Errorf("%w: the answer is not Vault's (%w); check the address, and what stands between", ErrUnavailable, err)
+		}
 		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
 	}
 	switch response.StatusCode {
