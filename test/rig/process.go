@@ -91,7 +91,11 @@ type anew struct{ socket string }
 // Invoke implements grpc.ClientConnInterface.
 func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
 	// A driver is back within milliseconds; by default the next look is after a second.
-	soon := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond}}
+	// On a busy machine, one that is there takes longer than that to greet.
+	soon := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond},
+		MinConnectTimeout: patience,
+	}
 	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(soon))
 	if err != nil {
 		return err
