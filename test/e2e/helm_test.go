@@ -43,7 +43,7 @@ func TestHelm(t *testing.T) {
 	eventually(t, "the cluster forgets the driver", func() bool {
 		return !strings.Contains(kubectl(t, "get", "csinodes", "--output=yaml"), "csi.vaultmount.dev")
 	})
-	// The notes say that the namespace stays, and that each node has an empty directory.
+	// The notes say that the namespace stays.
 	kubectl(t, "delete", "namespace", "vaultmount", "--timeout=90s")
 	var left []string
 	eventually(t, "nothing is left in the cluster", func() bool {
@@ -53,11 +53,10 @@ func TestHelm(t *testing.T) {
 	if lost := difference(before, clusterObjects(t)); len(lost) > 0 {
 		t.Errorf("the cluster has lost %q", lost)
 	}
-	if got := onNode(t, "find /var/lib/kubelet/plugins/csi.vaultmount.dev /var/lib/kubelet/plugins_registry"); got != "/var/lib/kubelet/plugins/csi.vaultmount.dev\n/var/lib/kubelet/plugins_registry\n" {
+	// And that each node has an empty directory.
+	const look = "find /var/lib/kubelet/plugins/csi.vaultmount.dev /var/lib/kubelet/plugins_registry -mindepth 1; grep /var/lib/kubelet/plugins/ /proc/self/mountinfo || :"
+	if got := onNode(t, look); got != "" {
 		t.Errorf("the node has\n%s", got)
-	}
-	if mounts := nodeMounts(t); strings.Contains(mounts, " /var/lib/kubelet/plugins/csi.vaultmount.dev") {
-		t.Errorf("the node has mounts of the driver:\n%s", mounts)
 	}
 }
 
