@@ -1,12 +1,8 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/vaultmount/vaultmount/test/cluster"
 )
 
 // The kubelet publishes again every few seconds here; the containers keep the
@@ -48,19 +44,7 @@ func TestDeletedPodLeavesNothing(t *testing.T) {
 // nodeMounts is the mount table of the node, which the kubelet works in.
 func nodeMounts(t *testing.T) string {
 	t.Helper()
-	output, err := os.Create(filepath.Join(t.TempDir(), "mountinfo"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
-	if err := bed.Run(t.Context(), cluster.Command{Args: []string{"cat", "/proc/1/mountinfo"}, Dir: "/", Stdout: output}); err != nil {
-		t.Fatal(err)
-	}
-	table, err := os.ReadFile(output.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(table)
+	return onNode(t, "cat /proc/1/mountinfo")
 }
 
 // A driver that restarts finds the volumes of the one before: pods keep running
