@@ -16,7 +16,7 @@ func TestNotes(t *testing.T) {
 		{
 			name: "webhook", set: "webhook.enabled=true",
 			want: []string{
-				"from https://vault.vault.svc:8200.", "get their volumes from the webhook.", `Before "helm uninstall", delete the pods`, "/plugins/csi.vaultmount.dev, with sockets that nobody listens at",
+				"from https://vault.vault.svc:8200.", "get their volumes from the webhook.", `Before "helm uninstall", delete the pods`, "on each node an empty directory\n/var/lib/kubelet/plugins/csi.vaultmount.dev",
 				"kubectl label namespace secrets pod-security.kubernetes.io/enforce=privileged", "the namespace secrets, which the chart has not made",
 			},
 			never: []string{"WARNING", "policy in the API server", "cert-manager"},
