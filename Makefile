@@ -5,10 +5,10 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
+COMPONENT   = ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
-.PHONY: help build image lint manifests test soak e2e demo demo-down fuzz
+.PHONY: help build image lint manifests test conformance soak e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,12 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 	@mkdir -p $(BUILD)
 	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
-	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 20m ./conformance ./faults
+
+conformance: ## csi-sanity and all faults, and the table of what survived in deploy/CONFORMANCE.md
+	@mkdir -p $(BUILD)
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 20m ./conformance ./faults
+	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json
 
 soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component

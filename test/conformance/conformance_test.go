@@ -14,6 +14,8 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 	"github.com/onsi/gomega"
 	"google.golang.org/grpc"
+
+	"github.com/vaultmount/vaultmount/test/tally"
 )
 
 // passing are all specs of the suite that a driver with these capabilities can
@@ -93,6 +95,7 @@ func checkReport(t *testing.T, report ginkgo.Report) {
 	if !slices.Equal(passed, passing) {
 		t.Errorf("want these specs:\n%s\npassed are:\n%s", strings.Join(passing, "\n"), strings.Join(passed, "\n"))
 	}
+	tally.Record(t, "specs of csi-sanity", len(passing), max(len(passing)-len(passed), 0))
 	t.Logf("csi-sanity: %d of %d passed; the other %d specs are of what the driver does not have", len(passed), len(passing), len(specs)-len(passing))
 }
 

@@ -50,7 +50,8 @@ func (s *Server) start(program string, arguments ...string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.process = &process{cancel: cancel, exited: make(chan struct{})}
 	started := make(chan error)
-	go s.process.run(s.command(ctx, program, arguments), s.logPath(), started)
+	s.process.cmd = s.command(ctx, program, arguments)
+	go s.process.run(s.process.cmd, s.logPath(), started)
 	return <-started
 }
 
@@ -58,8 +59,16 @@ func (s *Server) start(program string, arguments ...string) error {
 type process struct {
 	cancel context.CancelFunc
 	exited chan struct{}
+	cmd    *exec.Cmd
 	err    error // how it ended; valid once exited is closed
 }
+
+// Pause stops the server in its tracks: it still takes connections, and answers
+// nothing until Continue.
+func (s *Server) Pause() error { return s.process.cmd.Process.Signal(unix.SIGSTOP) }
+
+// Continue ends a Pause.
+func (s *Server) Continue() error { return s.process.cmd.Process.Signal(unix.SIGCONT) }
 
 func (p *process) end() {
 	p.cancel()

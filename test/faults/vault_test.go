@@ -1,0 +1,259 @@
+package faults
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+	"github.com/vaultmount/vaultmount/test/tally"
+	"github.com/vaultmount/vaultmount/test/vaultserver"
+)
+
+var update = flag.Bool("update", false, "write what the tests see into testdata")
+
+// vaultFault is a way in which Vault, or the network before it, fails.
+type vaultFault struct {
+	// begin breaks it, end mends it.
+	begin, end func(t *testing.T, v *vaultserver.Durable, g *gateway)
+	// believed says that its answer to a revocation could be Vault's own: the token
+	// is left to its TTL.
+	believed bool
+	// direct leaves the gateway out.
+	direct bool
+}
+
+func gatewaySays(answer http.HandlerFunc) vaultFault {
+	return vaultFault{
+		func(_ *testing.T, _ *vaultserver.Durable, g *gateway) { g.say(answer) },
+		func(_ *testing.T, _ *vaultserver.Durable, g *gateway) { g.say(nil) },
+		false, false,
+	}
+}
+
+func believed(answer http.HandlerFunc) vaultFault {
+	fault := gatewaySays(answer)
+	fault.believed = true
+	return fault
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func vaultFaults() map[string]vaultFault {
+	return map[string]vaultFault{
+		"is down": {
+			func(_ *testing.T, v *vaultserver.Durable, _ *gateway) { v.Kill() },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Restart(t.Context())) },
+			false, true,
+		},
+		"is sealed": {
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Seal(t.Context())) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Unseal(t.Context())) },
+			false, true,
+		},
+		"takes connections and never answers": {
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Pause()) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Continue()) },
+			false, true,
+		},
+		"takes 30 s for an answer":           gatewaySays(slow),
+		"takes requests and never answers":   gatewaySays(hanging),
+		"answers 429, and to wait a minute":  gatewaySays(saying(429, `{"errors":["request path \"x\": rate limit quota exceeded"]}`, "Retry-After", "60")),
+		"answers 500":                        gatewaySays(saying(500, `{"errors":["internal error"]}`)),
+		"answers 502 with a page":            gatewaySays(saying(502, "<html><body>Bad gateway</body></html>")),
+		"answers a page":                     gatewaySays(saying(200, "<html><body>Please log in</body></html>")),
+		"answers bytes at random":            gatewaySays(saying(200, "\x00\xff\xfe{{{\x1f\x8b")),
+		"breaks off in the midst of JSON":    gatewaySays(saying(200, `{"auth":{"client_token":"hvs.`)),
+		"breaks the connection in an answer": gatewaySays(breaking),
+		"answers 100 MB":                     gatewaySays(flooding(200)),
+		"answers an error of 100 MB":         gatewaySays(flooding(400)),
+		"answers 403 to everything":          believed(saying(403, `{"errors":["permission denied"]}`)),
+		"redirects in a circle": believed(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}),
+		"is a page of another program (404)":        gatewaySays(saying(404, "404 page not found")),
+		"answers nothing at all (200 and no bytes)": believed(saying(200, "")),
+	}
+}
+
+// Whatever is wrong with Vault: a pod that starts reads why, within its kubelet's
+// patience, and nothing is left of the attempt; a pod that runs keeps its files,
+// also over a restart of the driver, and gets new ones when Vault is back; a pod
+// that goes is gone at once. The driver's memory stays small.
+func TestVaultFaults(t *testing.T) {
+	var mutex sync.Mutex
+	messages := map[string]string{}
+	lost := 0
+	t.Run("Vault", func(t *testing.T) {
+		for name, fault := range vaultFaults() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				defer func() {
+					mutex.Lock()
+					defer mutex.Unlock()
+					if t.Failed() {
+						lost++
+					}
+				}()
+				message := suffer(t, fault)
+				mutex.Lock()
+				defer mutex.Unlock()
+				messages[name] = message
+			})
+		}
+	})
+	for _, item := range []string{"first publish", "refresh", "unpublish"} {
+		tally.Record(t, item+" while Vault fails", len(vaultFaults()), lost)
+	}
+	var report strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(messages)) {
+		fmt.Fprintf(&report, "Vault %s\n  %s\n\n", name, messages[name])
+	}
+	compareGolden(t, "testdata/vault-faults.txt", report.String())
+}
+
+// suffer returns what the pod that starts reads.
+func suffer(t *testing.T, fault vaultFault) string {
+	t.Helper()
+	server := vaultserver.DurableForTest(t)
+	vault := rig.SetUpVault(t, server.Server)
+	way := openGateway(t, server.Address)
+	address := way.URL
+	if fault.direct {
+		address = server.Address
+	}
+	n := startNode(t, vault, address)
+	running, leaving := n.request(t, "running", generations()), n.request(t, "leaving", generations())
+	vault.SetPassword(t, password(1))
+	n.mustPublish(t, running)
+	n.mustPublish(t, leaving)
+	vault.SetPassword(t, password(2))
+
+	fault.begin(t, server, way)
+	n.process.Kill(t)
+	n.again(t)
+	if err := n.touch(t.Context(), running); err != nil {
+		t.Errorf("republish: %v", err)
+	}
+	message := n.firstPublish(t)
+	rig.Eventually(t, "the refresh fails", func() bool {
+		return strings.Contains(n.process.Log.String(), `"Volume not refreshed; its files stay as they are"`)
+	})
+	n.mustUnpublish(t, leaving)
+	if seen, err := readGeneration(running.GetTargetPath()); err != nil || seen != 1 {
+		t.Errorf("the files hold generation %d, %v", seen, err)
+	}
+	if peak := memory(t, n.process.Process.Pid, "VmHWM"); peak > 160<<20 {
+		t.Errorf("the driver took %d MiB", peak>>20)
+	}
+
+	fault.end(t, server, way)
+	rig.Eventually(t, "the files are refreshed", func() bool {
+		seen, err := readGeneration(running.GetTargetPath())
+		return err == nil && seen == 2
+	})
+	left := 0
+	if fault.believed {
+		left = 1
+	}
+	rig.Eventually(t, "the token of the pod that left is revoked", func() bool { return vault.PodTokens(t) <= 1+left })
+	n.mustUnpublish(t, running)
+	rig.Eventually(t, "no other token is left", func() bool { return vault.PodTokens(t) <= left })
+	n.requireClean(t)
+	n.process.Stop(t)
+	return message
+}
+
+// firstPublish tries two pods: one whose call the kubelet gives up soon, and one
+// whose answer it waits for.
+func (n *node) firstPublish(t *testing.T) (message string) {
+	t.Helper()
+	attributes := generations()
+	attributes["client-timeout"], attributes["client-max-retries"] = "5s", "0"
+	starting, impatient := n.request(t, "starting", attributes), n.request(t, "impatient", attributes)
+	_, err := n.calls.NodePublishVolume(t.Context(), starting)
+	rig.RequireNothing(t, starting.GetTargetPath())
+	if err == nil {
+		t.Error("the volume was published")
+	}
+	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := n.calls.NodePublishVolume(short, impatient); err == nil {
+		t.Error("the volume was published")
+	}
+	n.requireFree(t, impatient)
+	n.requireFree(t, starting)
+	return status.Code(err).String() + ": " + normalize(status.Convert(err).Message())
+}
+
+// requireFree waits until a call that was given up has ended in the driver.
+func (n *node) requireFree(t *testing.T, request *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	rig.Eventually(t, "the volume is free again", func() bool {
+		err := n.unpublish(t.Context(), request)
+		if err != nil && status.Code(err) != codes.Aborted {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	rig.RequireNothing(t, request.GetTargetPath())
+}
+
+// normalize takes the ports out.
+func normalize(message string) string {
+	message = regexp.MustCompile(`127\.0\.0\.1:\d+->127\.0\.0\.1:\d+`).ReplaceAllString(message, "(connection)")
+	return regexp.MustCompile(`127\.0\.0\.\d:\d+`).ReplaceAllString(message, "vault.internal:8200")
+}
+
+// memory reads a line of a process's status, in bytes: VmHWM is the most that was
+// ever resident.
+func memory(t *testing.T, pid int, line string) int64 {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(line + `:\s+(\d+) kB`).FindSubmatch(content)
+	if found == nil {
+		t.Fatal("the kernel does not tell it")
+	}
+	kilobytes, err := strconv.ParseInt(string(found[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+func compareGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		must(t, os.MkdirAll("testdata", 0o755))
+		must(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
+	}
+}

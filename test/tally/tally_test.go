@@ -1,0 +1,39 @@
+package tally
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	const output = `{"Action":"run","Test":"TestA"}
+{"Action":"attr","Test":"TestA","Key":"tally","Value":"{\"Item\":\"b\",\"Tried\":3,\"Lost\":1}"}
+not of go test
+{"Action":"attr","Test":"TestA","Key":"other","Value":"x"}
+{"Action":"attr","Test":"TestB","Key":"tally","Value":"{\"Item\":\"a\",\"Tried\":2,\"Lost\":0}"}
+{"Action":"attr","Test":"TestB","Key":"tally","Value":"{\"Item\":\"b\",\"Tried\":4,\"Lost\":0}"}`
+	lines, err := Read(strings.NewReader(output))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- end of conformance -->\nmore\n", Markdown(lines))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `# Title
+<!-- conformance -->
+| what | tried | survived | lost |
+|---|---:|---:|---:|
+| a | 2 | 2 | 0 |
+| b | 7 | 6 | 1 |
+<!-- end of conformance -->
+more
+`
+	if got != want {
+		t.Errorf("got\n%s", got)
+	}
+	if _, err := Insert("# Title\n", ""); err == nil {
+		t.Error("a document without marks is accepted")
+	}
+}
