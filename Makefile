@@ -35,7 +35,7 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 
 conformance: ## csi-sanity and all faults, and the table of what survived in deploy/CONFORMANCE.md
 	@mkdir -p $(BUILD)
-	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 20m ./conformance ./faults
+	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 40m ./conformance ./faults
 	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json
 
 soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
