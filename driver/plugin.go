@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -150,24 +147,6 @@ func (p *Plugin) setRegistered(registered bool) {
 	p.tell()
 }
 
-// AwaitReady waits until Ready is no error, or until ctx ends.
-func (p *Plugin) AwaitReady(ctx context.Context) error {
-	for {
-		p.mutex.Lock()
-		changed := p.changed
-		p.mutex.Unlock()
-		err := p.Ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 func (p *Plugin) isRegistered() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -178,49 +157,4 @@ func (p *Plugin) setStandby(standby bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.standby = standby
-}
-
-// Alive is an error if the CSI socket does not answer. A process that has handed
-// over is alive: it is there in case the next one ends.
-func (p *Plugin) Alive(ctx context.Context) error {
-	p.mutex.Lock()
-	standby := p.standby
-	p.mutex.Unlock()
-	if standby {
-		return nil
-	}
-	return probe(ctx, p.endpoint)
-}
-
-// Ready is an error while the kubelet does not know the driver, or this process
-// has no charge of the volumes.
-func (p *Plugin) Ready(context.Context) error {
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	switch {
-	case p.standby:
-		return errors.New("another process of the driver has taken over")
-	case p.charge == nil:
-		return errors.New("the process before has not handed the volumes over yet")
-	case !p.registered:
-		return errors.New("the kubelet has not registered the driver yet")
-	}
-	return nil
-}
-
-// Numbers sums the node up. Without charge of the volumes, all is zero.
-func (p *Plugin) Numbers() monitor.Numbers {
-	p.mutex.Lock()
-	charge := p.charge
-	n := monitor.Numbers{Budget: p.config.VolumeBudget, Registered: p.registered && charge != nil}
-	p.mutex.Unlock()
-	if charge == nil {
-		return n
-	}
-	n.Numbers = charge.Reporter.Numbers()
-	n.Tmpfs = charge.Driver.mounts.space()
-	if usage, err := tmpfs.ReadUsage(StateDirectory(p.config.KubeletRoot, p.config.Name)); err == nil {
-		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}
-	}
-	return n
 }

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
-
-	"github.com/vaultmount/vaultmount/driver/monitor"
 )
 
 const (
@@ -134,122 +129,4 @@ func (p *Plugin) serveTerm(ctx context.Context, begin func(context.Context, *ter
 		p.setStandby(true)
 		return t.handOver(), nil
 	}
-}
-
-// successor is another process that has taken over.
-type successor struct {
-	gone <-chan struct{}
-	end  func() // stops to listen to it
-}
-
-// handOver finishes what has begun, gives the volumes up, and leaves the old
-// registration server running, by which the two processes are connected.
-func (t *term) handOver() *successor {
-	defer time.AfterFunc(replaceAfter, t.replace).Stop()
-	t.node.GracefulStop()
-	if err := t.giveUp(replaceAfter, true); err != nil {
-		t.logger.Error(err, "Volumes handed over; not all that belongs to them was given up")
-	}
-	t.handover.release(t.plugin.isRegistered())
-	t.end()
-	return &successor{gone: t.handover.gone, end: t.endAnnouncement}
-}
-
-// stop ends the term for good. Calls in progress are finished first.
-func (t *term) stop() error {
-	var withdrawn error
-	if t.plugin.current() != nil {
-		withdrawn = t.plugin.withdraw()
-	}
-	if t.node != nil {
-		t.node.GracefulStop()
-	}
-	var removed []error
-	for _, each := range t.sockets {
-		removed = append(removed, each.remove())
-	}
-	given := t.giveUp(stopAfter, false)
-	t.handover.release(false)
-	t.end()
-	t.endAnnouncement()
-	return errors.Join(append(removed, withdrawn, given)...)
-}
-
-func (t *term) end() {
-	t.status()
-	t.serving.Wait()
-	t.replace()
-}
-
-func (t *term) endAnnouncement() {
-	if t.announcement != nil {
-		t.announcement.Stop()
-	}
-	t.announcing.Wait()
-}
-
-// giveUp gives the charge of the volumes up, if this process has it.
-func (t *term) giveUp(timeout time.Duration, takenOver bool) error {
-	charge := t.plugin.current()
-	if charge == nil {
-		return nil
-	}
-	t.plugin.setCharge(nil)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return charge.Close(ctx, takenOver)
-}
-
-// serve puts the sockets in place. The kubelet calls CSI as soon as it finds the
-// registration, so that comes second.
-func (t *term) serve() error {
-	p := t.plugin
-	t.node = grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls(t.logger, p.observer), t.bound), grpc.WaitForHandlers(true))
-	csi.RegisterIdentityServer(t.node, p)
-	csi.RegisterNodeServer(t.node, p)
-	t.announcement = grpc.NewServer()
-	registration.RegisterRegistrationServer(t.announcement, &registrar{plugin: p, logger: t.logger})
-	t.handover.register(t.announcement)
-	if err := t.serveOn(&t.serving, p.endpoint, t.node.Serve); err != nil {
-		return err
-	}
-	if err := t.serveOn(&t.announcing, p.registrationSocket(), t.announcement.Serve); err != nil {
-		return err
-	}
-	status, stop := context.WithCancel(klog.NewContext(context.Background(), t.logger))
-	t.status = stop
-	if err := t.serveOn(&t.serving, StatusSocket(p.config.KubeletRoot, p.config.Name), func(listener net.Listener) error {
-		return monitor.Serve(status, listener, monitor.VolumeRoutes(p.Volumes))
-	}); err != nil {
-		return err
-	}
-	t.logger.Info("Serving", logDriver, p.config.Name, logSocket, p.endpoint)
-	return nil
-}
-
-func (t *term) serveOn(group *sync.WaitGroup, path string, serve func(net.Listener) error) error {
-	socket, err := listen(path)
-	if err != nil {
-		return err
-	}
-	t.sockets = append(t.sockets, socket)
-	group.Go(func() {
-		if err := serve(socket); err != nil {
-			t.failed <- fmt.Errorf("serve on %s: %w", path, err)
-		}
-	})
-	return nil
-}
-
-// bound ends calls that are still in progress some time after another process has
-// taken over.
-func (t *term) bound(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(t.replaced, func() { cancel(errReplaced) })()
-	response, err := handle(ctx, request)
-	if err != nil && errors.Is(context.Cause(ctx), errReplaced) {
-		return nil, fmt.Errorf("%w: %w", errReplaced, err)
-	}
-	return response, err
 }
