@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -142,11 +141,16 @@ func (s *Store) names(prefix string) ([]string, error) {
 // path is the file of a record. Keys are letters, digits and hyphens, so none
 // leads elsewhere.
 func (s *Store) path(key string) (string, error) {
-	if !regexp.MustCompile(`^[a-z0-9-]{1,200}$`).MatchString(key) {
+	if key == "" || len(key) > longestKey || strings.ContainsFunc(key, isForeign) {
 		return "", fmt.Errorf("%q is not the key of a record", key)
 	}
 	return filepath.Join(s.directory, key), nil
 }
+
+// longestKey is in bytes, and leaves room for the suffix in a file's name.
+const longestKey = 200
+
+func isForeign(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' }
 
 func ignoreAbsent(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {

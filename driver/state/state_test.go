@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -63,7 +64,7 @@ func TestStoreRefusesKeysThatLeadElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"", "..", "../x", "a/b", ".hidden", "volume-1.new", "A"} {
+	for _, key := range []string{"", "..", "../x", "a/b", ".hidden", "volume-1.new", "A", "é", strings.Repeat("a", 201)} {
 		if s.Save(key, nil) == nil || s.Delete(key) == nil {
 			t.Errorf("%q is taken for a key", key)
 		}
