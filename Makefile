@@ -9,6 +9,10 @@ COMPONENT   = ./canary ./chart ./compatibility ./component ./image ./monitoring 
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint manifests test conformance soak e2e demo demo-down fuzz
+COMPONENT   = ./bench ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
+END_TO_END  = ./cluster/... ./e2e
+
+.PHONY: help build image lint manifests test soak bench e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +44,10 @@ conformance: ## csi-sanity and all faults, and the table of what survived in dep
 
 soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component
+
+bench: ## Hold vaultmount against the Vault Agent and a bare client (12 min); fails if a ratio got a quarter worse; UPDATE=1 writes test/bench/REPORT.md
+	@mkdir -p $(BUILD)/bench
+	cd test && go test ./bench -run NONE -bench SideBySide -benchtime 1x -timeout 30m $(if $(UPDATE),-update,-out $(BUILD)/bench)
 
 e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 	@mkdir -p $(BUILD)

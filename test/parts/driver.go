@@ -12,6 +12,7 @@ import (
 type Driver struct {
 	Architecture string // in Go's terms; this machine's if empty
 	Version      string // what vaultmount version says; dev if empty
+	Tags         string // build tags, with commas between
 }
 
 // Vaultmount builds the driver from the checkout into a directory and returns
@@ -33,7 +34,7 @@ func (d Driver) Build(ctx context.Context, program string, progress io.Writer) e
 	if d.Version != "" {
 		flags += " -X main.version=" + d.Version
 	}
-	cmd := goCommand(ctx, root, "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", program, "./cmd/vaultmount")
+	cmd := goCommand(ctx, root, "build", "-trimpath", "-buildvcs=false", "-tags="+d.Tags, "-ldflags="+flags, "-o", program, "./cmd/vaultmount")
 	if d.Architecture != "" {
 		cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+d.Architecture)
 	}

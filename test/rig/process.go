@@ -34,13 +34,19 @@ func (p *Process) Again(t testing.TB) *Process {
 // would lead the Vault client astray. It ends with the test at the latest.
 func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...string) *Process {
 	t.Helper()
+	return StartProgram(t, Program(t), kubelet, address, arguments...)
+}
+
+// StartProgram is StartProcess for another build of the program.
+func StartProgram(t testing.TB, program string, kubelet *Kubelet, address string, arguments ...string) *Process {
+	t.Helper()
 	log := &Log{}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of the driver:\n%s", log)
 		}
 	})
-	return run(t, log, append([]string{Program(t), "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
+	return run(t, log, append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
 }
 
 func run(t testing.TB, log *Log, arguments []string) *Process {

@@ -1,0 +1,147 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+)
+
+var (
+	small = flag.Bool("small", false, "measure little, to see that the benchmark works")
+	keep  = flag.String("keep", "", "directory to keep profiles in, for go tool pprof")
+	out   = flag.String("out", "", "directory to write the report to; nothing is written without it")
+	// update is for the report that is committed, like that of golden files.
+	update = flag.Bool("update", false, "write the report that later runs are compared with")
+)
+
+// size is how much is measured.
+type size struct {
+	pods, agents int // one after the other
+	bursts       []int
+	rounds       int // of each burst
+	levels       []int
+	samples      int // pods at each level
+	republishes  int
+	sidecars     int
+	idle         int // volumes
+	watch        time.Duration
+	profile      time.Duration
+}
+
+func chosen() size {
+	if *small {
+		return size{
+			pods: 30, agents: 3, bursts: []int{20}, rounds: 1, levels: []int{10, 100}, samples: 10,
+			republishes: 200, sidecars: 2, idle: 100, watch: 12 * time.Second, profile: 10 * time.Second,
+		}
+	}
+	return size{
+		pods: 300, agents: 30, bursts: []int{110, 1000}, rounds: 3, levels: []int{100, 1000, 5000}, samples: 100,
+		republishes: 2000, sidecars: 10, idle: 1000, watch: 40 * time.Second, profile: 20 * time.Second,
+	}
+}
+
+// BenchmarkSideBySide makes the whole report, in one run, and fails if a ratio got
+// worse by more than a quarter since the report that is committed.
+func BenchmarkSideBySide(b *testing.B) {
+	report, size := &Report{Machine: machine(b), Run: conditions(b)}, chosen()
+	vault := rig.StartVault(b)
+	n := startNode(b, vault)
+	latency(b, report, n, size)
+	burst(b, report, n, size)
+	growth(b, report, startNode(b, vault), size)
+	processor(b, report, vault, size)
+	profiles(b, report, vault, size)
+	report.Run += "; load at its end " + load(b)
+	if *update {
+		write(b, report, ".")
+		return
+	}
+	if *out != "" {
+		write(b, report, *out)
+	}
+	for _, goal := range Missed(report.Ratios) {
+		b.Logf("goal missed: %s: %.3g, and the goal is %s", goal.Ratio, report.Ratios[goal.Ratio].Value, goal)
+	}
+	committed, err := ReadRatios("ratios.json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, text := range Worse(committed, report.Ratios) {
+		b.Errorf("worse by more than a quarter: %s", text)
+	}
+}
+
+func write(b *testing.B, report *Report, directory string) {
+	b.Helper()
+	plots := filepath.Join(directory, "plots")
+	if err := os.MkdirAll(plots, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for _, plot := range report.Plots {
+		if err := plot.Draw(plots); err != nil {
+			b.Fatal(err)
+		}
+	}
+	file, err := os.Create(filepath.Join(directory, "REPORT.md"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	if err := report.Write(file); err != nil {
+		b.Fatal(err)
+	}
+	if err := WriteRatios(filepath.Join(directory, "ratios.json"), report.Ratios); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// machine says what the times depend on.
+func machine(b *testing.B) string {
+	b.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		b.Fatal(err)
+	}
+	model := "unknown processor"
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
+			model = strings.TrimSpace(value)
+			break
+		}
+	}
+	return fmt.Sprintf("%d processors (%s), Linux %s, %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]), runtime.Version())
+}
+
+func conditions(b *testing.B) string {
+	b.Helper()
+	text := time.Now().UTC().Format("2006-01-02 15:04 UTC") + ", load of the machine at its start " + load(b)
+	if *small {
+		text = "with -small, of no meaning; " + text
+	}
+	return text
+}
+
+// load is what else the machine did in the last minute.
+func load(b *testing.B) string {
+	b.Helper()
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		b.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}

@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+)
+
+// node is vaultmount's program on a node, with its Vault and the floor beside it.
+type node struct {
+	vault   *rig.Vault
+	kubelet *rig.Kubelet
+	process *rig.Process
+	calls   csi.NodeClient
+	floor   *floor
+	paths   []string
+}
+
+const mostSecrets = 5
+
+// usual is what every node of the benchmark has: no volume is refused for want of
+// room, and the log is as long as a DaemonSet's.
+func usual() []string { return []string{"--verbosity=2", "--volume-budget=0", "--volume-size=64Ki"} }
+
+func startNode(b testing.TB, vault *rig.Vault, arguments ...string) *node {
+	b.Helper()
+	return startNodeWith(b, vault, rig.Program(b), arguments...)
+}
+
+func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...string) *node {
+	b.Helper()
+	n := &node{vault: vault, kubelet: rig.NewKubelet(b), floor: newFloor(vault.Server.Address)}
+	for i := range mostSecrets {
+		path := fmt.Sprintf("internal/data/database/app-%d", i)
+		vault.Write(b, path, map[string]any{"data": map[string]any{"username": rig.Username, "password": rig.Password}})
+		n.paths = append(n.paths, path)
+	}
+	n.process = rig.StartProgram(b, program, n.kubelet, vault.Server.Address, append(usual(), arguments...)...)
+	n.calls = rig.Calls(n.kubelet.Endpoint())
+	rig.Eventually(b, "the driver has charge of the volumes", func() bool { return strings.Contains(n.process.Log.String(), `"Resumed"`) })
+	return n
+}
+
+func templateOf(path string) string {
+	return fmt.Sprintf("{{- with secret %q -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n", path)
+}
+
+// request is what the kubelet sends for a pod with a file for each secret.
+func (n *node) request(b testing.TB, pod string, secrets int) *csi.NodePublishVolumeRequest {
+	b.Helper()
+	attributes := map[string]string{}
+	for i, path := range n.paths[:secrets] {
+		attributes[fmt.Sprintf("template/file-%d", i)] = templateOf(path)
+	}
+	return n.kubelet.Request(b, n.vault, pod, attributes)
+}
+
+// requests are those of many pods.
+func (n *node) requests(b testing.TB, name string, count, secrets int) []*csi.NodePublishVolumeRequest {
+	b.Helper()
+	all := make([]*csi.NodePublishVolumeRequest, count)
+	for i := range all {
+		all[i] = n.request(b, fmt.Sprintf("%s-%d", name, i), secrets)
+	}
+	return all
+}
+
+// publish returns the time from the call until all files are read.
+func (n *node) publish(ctx context.Context, request *csi.NodePublishVolumeRequest, secrets int) (time.Duration, error) {
+	start := time.Now()
+	if _, err := n.calls.NodePublishVolume(ctx, request); err != nil {
+		return 0, err
+	}
+	for i := range secrets {
+		if _, err := os.ReadFile(rig.VolumeFile(request, fmt.Sprintf("file-%d", i))); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start), nil
+}
+
+// inParallel calls for each index, a number at a time, and fails the benchmark at
+// the first error.
+func inParallel(b testing.TB, count, atATime int, do func(i int) error) {
+	b.Helper()
+	indices := make(chan int)
+	failures := make(chan error, count)
+	var group sync.WaitGroup
+	for range atATime {
+		group.Go(func() {
+			for i := range indices {
+				if err := do(i); err != nil {
+					failures <- err
+				}
+			}
+		})
+	}
+	for i := range count {
+		indices <- i
+	}
+	close(indices)
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		b.Fatal(err)
+	}
+}
+
+// remove takes volumes down again, and waits until their tokens are revoked: what
+// is measured next has Vault to itself.
+func (n *node) remove(b testing.TB, requests []*csi.NodePublishVolumeRequest) {
+	b.Helper()
+	inParallel(b, len(requests), 8, func(i int) error {
+		_, err := n.calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i]))
+		return err
+	})
+	rig.Eventually(b, "no token waits to be revoked", func() bool { return n.metric(b, "vaultmount_revocations_waiting") == 0 })
+}
