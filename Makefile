@@ -1,18 +1,16 @@
 # make help lists the commands. All need Linux, Go, make, git and apt; those that
 # mount or start a cluster need root.
 GOTESTSUM   = go run gotest.tools/gotestsum@v1.13.0 --format pkgname
+GOLANGCI    = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@latest
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./vaultserver
+COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
-.PHONY: help build image lint manifests test conformance soak e2e demo demo-down fuzz
-COMPONENT   = ./bench ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./vaultserver
-END_TO_END  = ./cluster/... ./e2e
-
-.PHONY: help build image lint manifests test soak bench e2e demo demo-down fuzz
+.PHONY: help build image lint vulncheck manifests test conformance soak bench e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,10 +21,13 @@ build: ## Build the static binary into .build/
 image: ## Build the image for amd64 and arm64, with SBOMs, into .build/vaultmount.tar; no container engine needed
 	@$(LAB) image --version $(VERSION) $(BUILD)
 
-lint: ## Check format, go vet, staticcheck and go.mod of both modules
+lint: ## Check format, go vet, staticcheck, .golangci.yml and go.mod of both modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
-	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
-	cd test && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
+	go vet ./... && $(STATICCHECK) ./... && $(GOLANGCI) run ./... && go mod tidy -diff
+	cd test && go vet ./... && $(STATICCHECK) ./... && $(GOLANGCI) run --config ../.golangci.yml ./... && go mod tidy -diff
+
+vulncheck: ## Hold what is linked against Go's vulnerability database, over the network
+	$(GOVULNCHECK) ./...
 
 manifests: ## Make the manifests of deploy/ and the table of values from the chart; make test says when it is due
 	cd test && go test -count=1 ./chart -run 'TestManifests|TestGolden|TestValuesTable' -update
@@ -35,12 +36,14 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 	@mkdir -p $(BUILD)
 	$(GOTESTSUM) --jsonfile $(BUILD)/unit.json -- -race -count=1 ./...
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
-	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 20m ./conformance ./faults
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 20m ./faults
 
 conformance: ## csi-sanity and all faults, and the table of what survived in deploy/CONFORMANCE.md
 	@mkdir -p $(BUILD)
-	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 -p 1 -parallel 8 -timeout 40m ./conformance ./faults
-	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
+	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 40m ./faults
+	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json $(BUILD)/faults.json
 
 soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component
@@ -54,23 +57,23 @@ e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 	@$(LAB) build
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/e2e.json --format testname -- -count=1 -p 1 -timeout 30m $(END_TO_END)
 
-fuzz: ## Fuzz each parser for 30 s
-	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 30s
-	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 30s
-	go test ./driver/volume -run NONE -fuzz FuzzLifecycleRoundTrip -fuzztime 30s
-	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 30s
-	go test ./driver/annotation -run NONE -fuzz '^FuzzTranslate$$' -fuzztime 30s
-	go test ./driver/annotation -run NONE -fuzz FuzzTranslateVolume -fuzztime 30s
-	go test ./driver/annotation/manifest -run NONE -fuzz FuzzTranslate -fuzztime 30s
-	go test ./driver/admission -run NONE -fuzz FuzzReview -fuzztime 30s
-	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 30s
-	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 30s
-	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 30s
-	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 30s
-	go test ./provider/render -run NONE -fuzz FuzzQueryText -fuzztime 30s
-	go test ./provider/render/worker -run NONE -fuzz FuzzFrame -fuzztime 30s
-	go test ./provider/render/worker -run NONE -fuzz FuzzReply -fuzztime 30s
-	go test ./provider/render/worker -run NONE -fuzz FuzzRequest -fuzztime 30s
+fuzz: ## Fuzz each parser for 60 s
+	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 60s
+	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 60s
+	go test ./driver/volume -run NONE -fuzz FuzzLifecycleRoundTrip -fuzztime 60s
+	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 60s
+	go test ./driver/annotation -run NONE -fuzz '^FuzzTranslate$$' -fuzztime 60s
+	go test ./driver/annotation -run NONE -fuzz FuzzTranslateVolume -fuzztime 60s
+	go test ./driver/annotation/manifest -run NONE -fuzz FuzzTranslate -fuzztime 60s
+	go test ./driver/admission -run NONE -fuzz FuzzReview -fuzztime 60s
+	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 60s
+	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 60s
+	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 60s
+	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 60s
+	go test ./provider/render -run NONE -fuzz FuzzQueryText -fuzztime 60s
+	go test ./provider/render/worker -run NONE -fuzz FuzzFrame -fuzztime 60s
+	go test ./provider/render/worker -run NONE -fuzz FuzzReply -fuzztime 60s
+	go test ./provider/render/worker -run NONE -fuzz FuzzRequest -fuzztime 60s
 
 demo: ## From nothing to the injector's tutorial, played step by step; KEEP=1 leaves the cluster up
 	@$(LAB) demo $(if $(KEEP),--keep)

@@ -64,7 +64,8 @@ func TestStormOfCallsForOneVolume(t *testing.T) {
 type tally struct{ published, unpublished, turnedAway, seen int }
 
 func (n *node) call(t *testing.T, request *csi.NodePublishVolumeRequest, publish bool, counts *tally) {
-	count, err := &counts.published, error(nil)
+	count := &counts.published
+	var err error
 	if publish {
 		_, err = n.calls.NodePublishVolume(t.Context(), request)
 	} else {

@@ -153,8 +153,20 @@ func generations() map[string]string {
 func password(generation int) string { return fmt.Sprintf("generation-%d.", generation) }
 
 // readGeneration reads all files of a volume, as one set. It returns 0 if there is
-// no volume.
+// no volume. A reader whose set is replaced meanwhile looks again, as programs do
+// that watch the kubelet's own volumes.
 func readGeneration(target string) (int, error) {
+	for {
+		before, _ := os.Readlink(filepath.Join(target, "..data")) // empty if there is none
+		seen, err := readSet(target)
+		after, _ := os.Readlink(filepath.Join(target, "..data"))
+		if !errors.Is(err, fs.ErrNotExist) || before == after {
+			return seen, err
+		}
+	}
+}
+
+func readSet(target string) (int, error) {
 	directory, err := os.OpenRoot(filepath.Join(target, "..data"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
