@@ -2,7 +2,7 @@
 # mount or start a cluster need root.
 GOTESTSUM   = go run gotest.tools/gotestsum@v1.13.0 --format pkgname
 GOLANGCI    = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@latest
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
@@ -68,6 +68,7 @@ fuzz: ## Fuzz each parser for 60 s
 	go test ./driver/admission -run NONE -fuzz FuzzReview -fuzztime 60s
 	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 60s
 	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 60s
+	go test ./driver -run NONE -fuzz FuzzMountRecord -fuzztime 60s
 	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 60s
 	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 60s
 	go test ./provider/render -run NONE -fuzz FuzzQueryText -fuzztime 60s

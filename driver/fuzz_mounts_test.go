@@ -1,0 +1,52 @@
+package driver
+
+import (
+	"encoding/json"
+	"testing"
+
+	"k8s.io/klog/v2"
+)
+
+// oneRecord is a store with a record that some process has left.
+type oneRecord struct {
+	text    []byte
+	deleted bool
+}
+
+func (s *oneRecord) Save(string, []byte) error { return nil }
+
+func (s *oneRecord) Delete(string) error {
+	s.deleted = true
+	return nil
+}
+
+func (s *oneRecord) Load(string) (map[string][]byte, error) {
+	return map[string][]byte{mountPrefix + "x": s.text}, nil
+}
+
+// Whatever stands in the state: the record of a volume is taken over, or it is
+// dropped, and the driver starts.
+func FuzzMountRecord(f *testing.F) {
+	good, err := json.Marshal(mount{VolumeID: "csi-1", Target: "/t", Files: []mountedFile{{Path: "a", Perms: 0o440}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{string(good), "", "null", "{", `{"VolumeID":"a"}`, `{"VolumeID":"a","Target":1}`, `{"VolumeID":"a","Target":"b","Files":[{"Perms":-1}]}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		store := &oneRecord{text: text}
+		m, err := NewMounts(klog.Logger{}, nil, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, volume := range m.all() {
+			if volume.VolumeID == "" || volume.Target == "" {
+				t.Errorf("a volume without an id or a target: %+v", volume)
+			}
+		}
+		if store.deleted == (len(m.all()) > 0) {
+			t.Error("a record is either taken over or dropped")
+		}
+	})
+}
