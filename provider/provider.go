@@ -112,18 +112,14 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // leases that the next Open takes up. A second Open of a volume replaces the first.
 func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
 	// What no secret can make good costs no login.
-	for _, output := range request.Outputs {
-		if output.Token {
-			continue
-		}
-		if err := p.renderer.Check(ctx, output.Template); err != nil {
-			return nil, &FileError{Name: output.Template.Name, err: err}
-		}
+	previews, err := p.preview(ctx, request.Outputs)
+	if err != nil {
+		return nil, err
 	}
 	p.Close(request.VolumeID)
 	v := newVolume(p, request)
 	p.join(v, request)
-	contents, err := v.open(ctx)
+	contents, err := v.open(ctx, previews)
 	if err != nil {
 		v.close()
 		p.leave(v, true)

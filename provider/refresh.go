@@ -153,12 +153,12 @@ type change struct {
 // saved first: a credential that only a dead process knew would be lost.
 func (v *volume) rewrite(ctx context.Context, client *vault.Session, g grant, changes []change) error {
 	v.save()
-	contents, err := v.render(ctx, client, g)
+	contents, err := v.render(ctx, client, g, nil)
 	if errors.Is(err, ErrData) || errors.Is(err, ErrTemplate) {
 		// A static secret that no longer fits its template keeps its old value, so
 		// that new credentials are written all the same.
 		if v.takeBack(changes, err) {
-			if again, retried := v.render(ctx, client, g); retried == nil {
+			if again, retried := v.render(ctx, client, g, nil); retried == nil {
 				return v.replace(again)
 			}
 		}

@@ -127,8 +127,6 @@ func (r Refresh) withDefaults() Refresh {
 // Renderer runs templates, which are programs of whoever wrote the pod. It may be
 // used concurrently.
 type Renderer interface {
-	// Check refuses a template that no data can make good: render.ErrInvalid.
-	Check(ctx context.Context, template render.Template) error
 	// Render runs a template with the answers at hand. The error is that of
 	// render.Render, or one that says why it was not run to its end.
 	Render(ctx context.Context, template render.Template, answers render.Answers) (render.Result, error)

@@ -58,11 +58,28 @@ func newVolume(p *Provider, r Request) *volume {
 	return v
 }
 
-// open fetches and renders for the first time.
-func (v *volume) open(ctx context.Context) (contents []Rendered, err error) {
+// preview runs every template without an answer, which finds out what they ask, and
+// refuses those that no secret can make good.
+func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Result, error) {
+	previews := make([]render.Result, len(outputs))
+	for i, output := range outputs {
+		if output.Token {
+			continue
+		}
+		result, err := p.renderer.Render(ctx, output.Template, nil)
+		if err != nil {
+			return nil, &FileError{Name: output.Template.Name, err: err}
+		}
+		previews[i] = result
+	}
+	return previews, nil
+}
+
+// open fetches and renders for the first time, after a preview of each output.
+func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	err = v.withToken(ctx, true, func(client *vault.Session, g grant) error {
-		contents, err = v.render(ctx, client, g)
+		contents, err = v.render(ctx, client, g, previews)
 		return err
 	})
 	if err != nil {
@@ -122,8 +139,9 @@ func (v *volume) dropForeign(g grant) {
 }
 
 // render renders every output, asking Vault for what the answers lack. Answers
-// that no template uses any more are forgotten.
-func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([]Rendered, error) {
+// that no template uses any more are forgotten. previews are nil, or what each
+// output came to without an answer.
+func (v *volume) render(ctx context.Context, client *vault.Session, g grant, previews []render.Result) ([]Rendered, error) {
 	known := v.answers.forRenderer()
 	used := map[render.Query]bool{}
 	contents := make([]Rendered, len(v.outputs))
@@ -132,7 +150,11 @@ func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([]
 			contents[i], v.shown = Rendered{Content: []byte(g.Token.Secret)}, g.Serial
 			continue
 		}
-		content, err := v.renderOne(ctx, client, g, output.Template, known, used)
+		var preview *render.Result
+		if previews != nil {
+			preview = &previews[i]
+		}
+		content, err := v.renderOne(ctx, client, g, output.Template, preview, known, used)
 		if err != nil {
 			return nil, &FileError{Name: output.Template.Name, err: err}
 		}
@@ -142,18 +164,28 @@ func (v *volume) render(ctx context.Context, client *vault.Session, g grant) ([]
 	return contents, nil
 }
 
+// round runs a template with the answers at hand, unless a preview has shown what
+// it lacks.
+func (v *volume) round(ctx context.Context, t render.Template, preview *render.Result, known render.Answers) (render.Result, error) {
+	if preview != nil {
+		return *preview, nil
+	}
+	return v.provider.renderer.Render(ctx, t, known)
+}
+
 // maxRounds bounds how deep a template may compute paths from secrets that it
 // has read before: each round answers one more level.
 const maxRounds = 16
 
 // renderOne renders until nothing is missing. A round without an answer to give
 // it a path may ask for less than the next.
-func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, known render.Answers, used map[render.Query]bool) (Rendered, error) {
+func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (Rendered, error) {
 	for range maxRounds {
-		result, err := v.provider.renderer.Render(ctx, t, known)
+		result, err := v.round(ctx, t, preview, known)
 		if err != nil {
 			return Rendered{}, err
 		}
+		preview = nil // it is the first round, if there is one
 		if len(result.Missing) == 0 {
 			for _, query := range result.Used {
 				used[query] = true
@@ -161,6 +193,9 @@ func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, 
 			return Rendered{Content: result.Output, Written: result.Files}, nil
 		}
 		for _, query := range result.Missing {
+			if _, have := known[query]; have {
+				continue // another file has asked since the preview
+			}
 			said, err := ask(ctx, client, query)
 			if err != nil {
 				return Rendered{}, conceal(err, query, known)

@@ -12,17 +12,23 @@ import (
 // exist. It looks at the parse tree, so that a call in a branch that never runs is
 // found as well; arguments that stand there in quotes are checked with it.
 func Check(t Template) error {
+	_, err := checkTrees(t)
+	return err
+}
+
+// checkTrees is Check, and returns what it has looked at.
+func checkTrees(t Template) (map[string]*parse.Tree, error) {
 	trees, err := parseTrees(t)
 	if err != nil {
-		return syntaxFailure(t, err)
+		return nil, syntaxFailure(t, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(trees)) {
 		c := checker{template: t, tree: trees[name]}
 		if err := c.check(trees[name].Root); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return trees, nil
 }
 
 // parseTrees gives a tree for the template and for each definition in it, by name.

@@ -6,9 +6,6 @@ import "context"
 // concurrently.
 type InProcess struct{}
 
-// Check is the function Check.
-func (InProcess) Check(_ context.Context, t Template) error { return Check(t) }
-
 // Render is the function Render. It runs to its end, whatever becomes of ctx.
 func (InProcess) Render(_ context.Context, t Template, answers Answers) (Result, error) {
 	return Render(t, answers)

@@ -98,9 +98,20 @@ type WrittenFile struct {
 // error is ErrInvalid or ErrData. It is the same for the same arguments, but for
 // functions that tell the time or make random values.
 func Render(t Template, answers Answers) (Result, error) {
-	if err := Check(t); err != nil {
+	trees, err := checkTrees(t)
+	if err != nil {
 		return Result{}, err
 	}
+	if len(answers) == 0 {
+		if asked, plain := foresee(t, trees[""]); plain {
+			return Result{Missing: asked, Used: asked}, nil
+		}
+	}
+	return execute(t, answers)
+}
+
+// execute runs a template that was checked.
+func execute(t Template, answers Answers) (Result, error) {
 	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
 	program, err := template.NewTemplate(&template.NewTemplateInput{
 		Contents:      t.Text,

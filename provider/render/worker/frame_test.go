@@ -72,7 +72,7 @@ func FuzzFrame(f *testing.F) {
 
 // FuzzRequest looks for a request that ends the worker that reads it.
 func FuzzRequest(f *testing.F) {
-	f.Add([]byte(`{"Verb":"render","Template":{"Name":"x","Text":"{{ secret \"a\" }}"},"Answers":{"cmVhZA.YQ.":{"Secret":{"data":{"n":1.50}}}}}`))
+	f.Add([]byte(`{"Template":{"Name":"x","Text":"{{ secret \"a\" }}"},"Answers":{"cmVhZA.YQ.":{"Secret":{"data":{"n":1.50}}}}}`))
 	f.Fuzz(func(_ *testing.T, payload []byte) {
 		_, _ = decodeRequest(payload)
 	})
@@ -84,7 +84,6 @@ func TestMessagesLoseNothing(t *testing.T) {
 	t.Parallel()
 	write := render.NewWrite("transit/encrypt/x", map[string]string{"plaintext": "\xff=", "a,b": "c.d"})
 	asked := request{
-		Verb:     run,
 		Template: render.Template{Name: "a/b \"c\"", Text: "<&>\n", LeftDelim: "<<", RightDelim: ">>", ErrorOnMissingKey: true},
 		Answers: render.Answers{
 			write:                                {Secret: &api.Secret{RequestID: "r", LeaseID: "l", LeaseDuration: 3, Renewable: true, Warnings: []string{"w"}, Auth: &api.SecretAuth{ClientToken: "t", Metadata: map[string]string{"a": "b"}}}},

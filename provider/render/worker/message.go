@@ -9,16 +9,8 @@ import (
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
-type verb string
-
-const (
-	check verb = "check"
-	run   verb = "render"
-)
-
 // request is what the parent asks, in JSON.
 type request struct {
-	Verb     verb
 	Template render.Template
 	Answers  render.Answers
 }

@@ -216,13 +216,16 @@ func TestContext(t *testing.T) {
 	pool := startPool(t, generous())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- pool.Check(ctx, render.Template{Name: attackPrefix + "hang", Text: "x"}) }()
+	go func() {
+		_, err := pool.Render(ctx, render.Template{Name: attackPrefix + "hang", Text: "x"}, nil)
+		ended <- err
+	}()
 	waitUntil(t, pool.isBusy)
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := pool.Check(ctx, file("x")); !errors.Is(err, context.Canceled) {
+	if _, err := pool.Render(ctx, file("x"), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	requireWorking(t, pool)
@@ -309,7 +312,7 @@ func TestStopped(t *testing.T) {
 		t.Error(err)
 	}
 	group.Wait()
-	if err := pool.Check(t.Context(), file("x")); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "the driver is stopping") {
+	if _, err := pool.Render(t.Context(), file("x"), nil); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "the driver is stopping") {
 		t.Errorf("got %v", err)
 	}
 	if len(pool.all) != 0 {

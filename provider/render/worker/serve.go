@@ -71,9 +71,6 @@ func handle(r request) (answer reply) {
 	if len(r.Template.Text) > textLimit {
 		return newReply(render.Result{}, fmt.Errorf("%w: it is longer than %d MiB", render.ErrInvalid, textLimit>>20))
 	}
-	if r.Verb == check {
-		return newReply(render.Result{}, render.Check(r.Template))
-	}
 	result, err := render.Render(r.Template, r.Answers)
 	if err == nil {
 		err = checkSize(result)

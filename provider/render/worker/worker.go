@@ -116,27 +116,17 @@ func (p *Pool) Start(ctx context.Context) error {
 	return nil
 }
 
-// Check implements provider.Renderer.
-func (p *Pool) Check(ctx context.Context, t render.Template) error {
-	_, err := p.run(ctx, request{Verb: check, Template: t})
-	return err
-}
-
 // Render implements provider.Renderer. A template that breaks a limit is
 // render.ErrInvalid; render.ErrUnavailable is not the template's fault.
 func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
-	return p.run(ctx, request{Verb: run, Template: t, Answers: answers})
-}
-
-func (p *Pool) run(ctx context.Context, r request) (render.Result, error) {
-	payload, err := json.Marshal(r)
+	payload, err := json.Marshal(request{Template: t, Answers: answers})
 	if err != nil {
 		return render.Result{}, fmt.Errorf("%w: %w", render.ErrData, err)
 	}
 	if len(payload) > requestLimit {
 		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
 	}
-	key := templateKey(r.Template)
+	key := templateKey(t)
 	if !p.known.have(key) {
 		result, err := p.runIn(ctx, &p.quick, payload)
 		if !errors.Is(err, errSlow) {
