@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -109,6 +110,7 @@ type Driver struct {
 	mounts   *Mounts
 	provider Provider
 	inFlight inFlight
+	seed     maphash.Seed // of fingerprints
 }
 
 // New returns a driver. It touches nothing until it is called.
@@ -119,7 +121,7 @@ func New(config Config, mounts *Mounts, provider Provider) (*Driver, error) {
 	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
 	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
 	config.Annotations.UncheckedTemplates = true
-	return &Driver{config: config, mounts: mounts, provider: provider}, nil
+	return &Driver{config: config, mounts: mounts, provider: provider, seed: maphash.MakeSeed()}, nil
 }
 
 // inFlight keeps two calls from working on one volume: the kubelet gives up on a

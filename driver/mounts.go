@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/klog/v2"
 
@@ -40,6 +41,8 @@ type mounted struct {
 	mutex sync.Mutex
 	gone  bool
 	mount mount
+	// published is the fingerprint of the kubelet's last call for it, 0 for none.
+	published atomic.Uint64
 }
 
 // mount is what a volume is besides the content of its files. It is also the

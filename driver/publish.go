@@ -111,6 +111,11 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 // republish hands fresh tokens on, for when Vault wants to see one again. It
 // cannot fail: the volume has its files, whatever comes with the call.
 func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) {
+	print, repeats := d.fingerprint(request)
+	if known := d.mounts.find(request.GetVolumeId()); known != nil && repeats && known.published.Load() == print {
+		d.provider.Republish(provider.Request{VolumeID: request.GetVolumeId(), Same: true})
+		return
+	}
 	wanted, mount, err := d.readRepublish(request)
 	if err != nil {
 		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
@@ -120,6 +125,9 @@ func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRe
 		d.mounts.remember(mount)
 	}
 	d.provider.Republish(wanted)
+	if known := d.mounts.find(mount.VolumeID); known != nil && repeats {
+		known.published.Store(print)
+	}
 }
 
 func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {

@@ -20,6 +20,9 @@ func (d *Driver) checkTarget(target string) error {
 		return argument("target_path", fmt.Sprintf("%q is not below %s; is --kubelet-root the kubelet's --root-dir?", target, pods))
 	}
 	parent := filepath.Dir(target)
+	if isPlain(pods, strings.TrimPrefix(parent, pods)) {
+		return checkNoLink(target)
+	}
 	real, err := filepath.EvalSymlinks(parent)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The kubelet removes the parent after the last call; there is nothing to
@@ -41,6 +44,25 @@ func (d *Driver) checkTarget(target string) error {
 		return argument("target_path", fmt.Sprintf("a symbolic link leads from %q out to %q", parent, real))
 	}
 	return checkNoLink(target)
+}
+
+// isPlain asks the kernel whether a directory is there below another without a
+// link on the way. If it is not, or the kernel does not say, a closer look tells why.
+func isPlain(top, below string) bool {
+	// The root itself may be a link.
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	found, err := unix.Openat2(fd, strings.TrimPrefix(below, "/"), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(found) // a descriptor of ours
+	return true
 }
 
 // checkNoLink keeps a link to a volume, or to any other tmpfs, from being taken

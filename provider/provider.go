@@ -173,11 +173,14 @@ func (p *Provider) Republish(request Request) {
 	v := p.volumes[request.VolumeID]
 	p.mutex.Unlock()
 	if v != nil {
-		v.session.equip(means{request.Endpoint, request.Options, request.Login})
-		v.republished(request)
+		if !request.Same {
+			v.session.equip(means{request.Endpoint, request.Options, request.Login})
+			v.direct(request.Endpoint, request.Options)
+		}
+		v.tick()
 		return
 	}
-	if request.Refresh.Never {
+	if request.Same || request.Refresh.Never {
 		return
 	}
 	p.logger.Info("Volume adopted; it logs in anew", logVolumeID, request.VolumeID, logPod, request.Pod)

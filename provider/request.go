@@ -77,6 +77,9 @@ func (e *FileError) Unwrap() error { return e.err }
 type Request struct {
 	// VolumeID names the volume until Close.
 	VolumeID string
+	// Same is for a Republish alone: it stands for all that the one before said, and
+	// the rest is empty then.
+	Same bool
 	// PodUID names the pod. Volumes of one pod that log in the same way share a
 	// Vault token; no others do.
 	PodUID string

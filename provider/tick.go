@@ -63,10 +63,16 @@ func (v *volume) tickAgain() {
 	v.ticks.again()
 }
 
-// republished takes over what comes with a republish.
-func (v *volume) republished(r Request) {
+// direct takes over where the volume's requests go.
+func (v *volume) direct(endpoint Endpoint, options Options) {
 	v.mutex.Lock()
-	v.endpoint, v.options = r.Endpoint, r.Options
+	defer v.mutex.Unlock()
+	v.endpoint, v.options = endpoint, options
+}
+
+// tick notes a republish, and has an event's refresh done.
+func (v *volume) tick() {
+	v.mutex.Lock()
 	now := v.provider.now()
 	at := v.ticks.tick(now)
 	v.mutex.Unlock()

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -160,21 +159,27 @@ func (m *Mounter) Replace(target string, set Set) (changed bool, err error) {
 	return view.replace(set)
 }
 
-// Exists reports whether target is a volume. It reads no mount table: the
-// kubelet asks for every volume of the node each minute.
+// Exists reports whether target is a volume; a link to one is none. It reads no
+// mount table: the kubelet asks for every volume of the node each minute.
 func Exists(target string) (bool, error) {
-	mounted, err := mountinfo.Mounted(target)
+	fd, err := unix.Open(target, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("look for a mount on the target path: %w", err)
 	}
-	if !mounted {
+	defer unix.Close(fd)
+	// Linux tells it since 5.8, and volumes need 5.12.
+	var about unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &about); err != nil {
+		return false, fmt.Errorf("look for a mount on the target path: %w", err)
+	}
+	if about.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
 		return false, nil
 	}
 	var stat unix.Statfs_t
-	if err := unix.Statfs(target, &stat); err != nil {
+	if err := unix.Fstatfs(fd, &stat); err != nil {
 		return false, fmt.Errorf("read the file system type of the target path: %w", err)
 	}
 	if stat.Type != unix.TMPFS_MAGIC {
