@@ -21,8 +21,12 @@ func (d *Driver) fingerprint(request *csi.NodePublishVolumeRequest) (print uint6
 	if err != nil {
 		return 0, false
 	}
+	mount := request.GetVolumeCapability().GetMount()
+	if mount == nil {
+		return 0, false
+	}
 	print = d.hash("target", request.GetTargetPath()) + d.hash("authority", authority) +
-		d.hash("group", request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
+		d.hash("group", mount.GetVolumeMountGroup()) + d.hash("type", mount.GetFsType())
 	for from, texts := range map[string]map[string]string{"context": request.GetVolumeContext(), "secrets": request.GetSecrets()} {
 		for key, value := range texts {
 			// Also a part of service-ca.crt, and of templates that read either.

@@ -41,8 +41,8 @@ type mounted struct {
 	mutex sync.Mutex
 	gone  bool
 	mount mount
-	// published is the fingerprint of the kubelet's last call for it, 0 for none.
-	published atomic.Uint64
+	// fingerprint is that of the kubelet's last call for it that was of use, 0 for none.
+	fingerprint atomic.Uint64
 }
 
 // mount is what a volume is besides the content of its files. It is also the
@@ -175,6 +175,19 @@ func (m *Mounts) find(volumeID string) *mounted {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	return m.volumes[volumeID]
+}
+
+// isPublished reports whether the last call for a volume had a fingerprint.
+func (m *Mounts) isPublished(volumeID string, fingerprint uint64) bool {
+	volume := m.find(volumeID)
+	return volume != nil && volume.fingerprint.Load() == fingerprint
+}
+
+// published notes the fingerprint of a call for a volume.
+func (m *Mounts) published(volumeID string, fingerprint uint64) {
+	if volume := m.find(volumeID); volume != nil {
+		volume.fingerprint.Store(fingerprint)
+	}
 }
 
 // Pod tells whose volume it is, and the volume's name there.

@@ -19,8 +19,12 @@ import (
 // at once, whatever Vault or the attributes say by then: until the answer is OK,
 // no container of the pod may start again.
 func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	if err := d.checkPublish(request); err != nil {
-		return nil, err
+	print, repeats := d.fingerprint(request)
+	isSame := repeats && d.mounts.isPublished(request.GetVolumeId(), print)
+	if !isSame { // or it was checked before
+		if err := d.checkPublish(request); err != nil {
+			return nil, err
+		}
 	}
 	if !d.inFlight.start(request.GetVolumeId()) {
 		return nil, errInFlight
@@ -33,7 +37,11 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	}
 	if exists {
 		noteRepublish(ctx)
-		d.republish(ctx, request)
+		if isSame {
+			d.provider.Republish(provider.Request{VolumeID: request.GetVolumeId(), Same: true})
+		} else if d.republish(ctx, request) && repeats {
+			d.mounts.published(request.GetVolumeId(), print)
+		}
 		return &csi.NodePublishVolumeResponse{}, nil
 	}
 	if err := d.publish(ctx, request); err != nil {
@@ -109,25 +117,19 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 }
 
 // republish hands fresh tokens on, for when Vault wants to see one again. It
-// cannot fail: the volume has its files, whatever comes with the call.
-func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) {
-	print, repeats := d.fingerprint(request)
-	if known := d.mounts.find(request.GetVolumeId()); known != nil && repeats && known.published.Load() == print {
-		d.provider.Republish(provider.Request{VolumeID: request.GetVolumeId(), Same: true})
-		return
-	}
+// cannot fail: the volume has its files, whatever comes with the call. It reports
+// whether that was of use.
+func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) (used bool) {
 	wanted, mount, err := d.readRepublish(request)
 	if err != nil {
 		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
-		return
+		return false
 	}
 	if d.mounts.find(mount.VolumeID) == nil {
 		d.mounts.remember(mount)
 	}
 	d.provider.Republish(wanted)
-	if known := d.mounts.find(mount.VolumeID); known != nil && repeats {
-		known.published.Store(print)
-	}
+	return true
 }
 
 func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {

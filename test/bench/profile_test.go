@@ -21,7 +21,7 @@ import (
 
 // profiles repeat what missed its goal, with a build that shows where its time goes.
 func profiles(b *testing.B, r *Report, vault *rig.Vault, size size) {
-	work := map[string]func(*node){}
+	work := map[string]func(*node) func(){}
 	for _, goal := range Missed(r.Ratios) {
 		switch goal.Ratio {
 		case PublishOverFloor, AgentOverPublish, BurstOverFloor:
@@ -33,13 +33,13 @@ func profiles(b *testing.B, r *Report, vault *rig.Vault, size size) {
 		}
 	}
 	for _, title := range []string{"publish", "republish", "refresh"} {
-		if do := work[title]; do != nil {
-			r.Profiles = append(r.Profiles, Profile{Title: title, Top: profile(b, vault, do, size)})
+		if prepare := work[title]; prepare != nil {
+			r.Profiles = append(r.Profiles, Profile{Title: title, Top: profile(b, vault, prepare, size)})
 		}
 	}
 }
 
-func profile(b *testing.B, vault *rig.Vault, do func(*node), size size) string {
+func profile(b *testing.B, vault *rig.Vault, prepare func(*node) func(), size size) string {
 	program := filepath.Join(b.TempDir(), "vaultmount")
 	if err := (parts.Driver{Tags: "profile"}).Build(b.Context(), program, os.Stderr); err != nil {
 		b.Fatal(err)
@@ -51,9 +51,10 @@ func profile(b *testing.B, vault *rig.Vault, do func(*node), size size) string {
 	if *keep != "" {
 		result = filepath.Join(*keep, fmt.Sprintf("%d.pprof", time.Now().UnixNano()))
 	}
+	do := prepare(n)
 	done := make(chan error, 1)
 	go func() { done <- fetchProfile(b.Context(), socket, size.profile, result) }()
-	do(n)
+	do()
 	if err := <-done; err != nil {
 		b.Fatal(err)
 	}
@@ -88,17 +89,19 @@ func fetchProfile(ctx context.Context, socket string, length time.Duration, path
 }
 
 // until repeats something for as long as a profile is made.
-func until(length time.Duration, do func(i int)) {
-	start := time.Now()
-	for i := 0; time.Since(start) < length; i++ {
-		do(i)
+func until(length time.Duration, do func(i int)) func() {
+	return func() {
+		start := time.Now()
+		for i := 0; time.Since(start) < length; i++ {
+			do(i)
+		}
 	}
 }
 
-func publishMany(b *testing.B, size size) func(*node) {
-	return func(n *node) {
+func publishMany(b *testing.B, size size) func(*node) func() {
+	return func(n *node) func() {
 		requests := n.requests(b, "profiled", 100, 1)
-		until(size.profile, func(i int) {
+		return until(size.profile, func(i int) {
 			if _, err := n.publish(b.Context(), requests[i%len(requests)], 1); err != nil {
 				b.Fatal(err)
 			}
@@ -109,17 +112,17 @@ func publishMany(b *testing.B, size size) func(*node) {
 	}
 }
 
-func republishMany(b *testing.B, size size) func(*node) {
-	return func(n *node) {
+func republishMany(b *testing.B, size size) func(*node) func() {
+	return func(n *node) func() {
 		requests := filled(b, n, size)
-		until(size.profile, func(int) { n.republishTime(b, requests, len(requests)) })
+		return until(size.profile, func(int) { n.republishTime(b, requests, len(requests)) })
 	}
 }
 
-func refreshMany(b *testing.B, size size) func(*node) {
-	return func(n *node) {
+func refreshMany(b *testing.B, size size) func(*node) func() {
+	return func(n *node) func() {
 		filled(b, n, size)
-		until(size.profile, func(int) { time.Sleep(time.Second) }) // the refreshes come by themselves
+		return until(size.profile, func(int) { time.Sleep(time.Second) }) // the refreshes come by themselves
 	}
 }
 

@@ -49,6 +49,7 @@ func TestRepublishTellsWhatIsNew(t *testing.T) {
 		{"a key of the Secret", func() { request.Secrets["key"] = "value" }, request, false},
 		{"the same text at another key", func() { delete(request.Secrets, "key"); request.Secrets["ke"] = "yvalue" }, request, false},
 		{"a group", func() { request.VolumeCapability.GetMount().VolumeMountGroup = "1000" }, request, false},
+		{"a file system", func() { request.VolumeCapability.GetMount().FsType = "tmpfs" }, request, false},
 		{"all of it again", func() {}, request, true},
 		{"what may change on disk", func() {}, named, false},
 		{"what may change on disk, again", func() {}, named, false},
