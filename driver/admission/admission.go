@@ -10,6 +10,7 @@
 package admission
 
 import (
+	"errors"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -142,6 +143,9 @@ func (o *Outcome) judge(translation annotation.Translation) {
 // decode reads an object as the API server does: "Annotations" is not
 // "annotations".
 func decode(raw []byte, object any) error {
+	if len(raw) == 0 {
+		return errors.New("the request holds no object")
+	}
 	return kjson.UnmarshalCaseSensitivePreserveInts(raw, object)
 }
 

@@ -90,7 +90,8 @@ func decodeReview(body []byte) (*admissionv1.AdmissionReview, error) {
 	}
 	switch {
 	case review.Kind != "AdmissionReview" || review.APIVersion != "admission.k8s.io/v1" && review.APIVersion != "admission.k8s.io/v1beta1":
-		return nil, fmt.Errorf("%s %s is not an AdmissionReview of admission.k8s.io/v1", review.APIVersion, review.Kind)
+		// Whoever reaches the port may send a megabyte of lines here, which is logged.
+		return nil, fmt.Errorf("apiVersion %.40q and kind %.40q are not those of an AdmissionReview of admission.k8s.io/v1", review.APIVersion, review.Kind)
 	case review.Request == nil:
 		return nil, errors.New("the AdmissionReview holds no request")
 	}

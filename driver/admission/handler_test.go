@@ -70,14 +70,15 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 		status            int
 		message           string
 	}{
-		"content type":  {"text/plain", "{}", 400, `invalid content-type: "text/plain"`},
-		"no type":       {"", "{}", 400, `invalid content-type: ""`},
-		"empty":         {"application/json", "", 400, "empty request body"},
-		"no JSON":       {"application/json", "{", 500, "error decoding admission request"},
-		"another kind":  {"application/json", `{"apiVersion":"v1","kind":"Pod"}`, 500, "v1 Pod is not an AdmissionReview"},
-		"a new version": {"application/json", `{"apiVersion":"admission.k8s.io/v2","kind":"AdmissionReview","request":{}}`, 500, "is not an AdmissionReview of admission.k8s.io/v1"},
-		"no request":    {"application/json", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 500, "holds no request"},
-		"too large":     {"application/json", strings.Repeat(" ", maxBody+1), 413, "too large"},
+		"content type":   {"text/plain", "{}", 400, `invalid content-type: "text/plain"`},
+		"no type":        {"", "{}", 400, `invalid content-type: ""`},
+		"empty":          {"application/json", "", 400, "empty request body"},
+		"no JSON":        {"application/json", "{", 500, "error decoding admission request"},
+		"another kind":   {"application/json", `{"apiVersion":"v1","kind":"Pod"}`, 500, `apiVersion "v1" and kind "Pod" are not those of an AdmissionReview`},
+		"a new version":  {"application/json", `{"apiVersion":"admission.k8s.io/v2","kind":"AdmissionReview","request":{}}`, 500, `apiVersion "admission.k8s.io/v2" and kind "AdmissionReview" are not those of`},
+		"a long version": {"application/json", `{"apiVersion":"` + strings.Repeat("v", 5000) + `"}`, 500, `apiVersion "` + strings.Repeat("v", 40) + `" and kind ""`},
+		"no request":     {"application/json", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 500, "holds no request"},
+		"too large":      {"application/json", strings.Repeat(" ", maxBody+1), 413, "too large"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
