@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// Process is the program as a driver of its own, at its highest verbosity.
+// Process is the program as a process of its own, at its highest verbosity.
 type Process struct {
 	*exec.Cmd
 	Log *Log // shown when the test fails
@@ -40,13 +40,19 @@ func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...s
 // StartProgram is StartProcess for another build of the program.
 func StartProgram(t testing.TB, program string, kubelet *Kubelet, address string, arguments ...string) *Process {
 	t.Helper()
+	return run(t, newLog(t, "driver"), append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
+}
+
+// newLog is shown when the test fails.
+func newLog(t testing.TB, of string) *Log {
+	t.Helper()
 	log := &Log{}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("log of the driver:\n%s", log)
+			t.Logf("log of the %s:\n%s", of, log)
 		}
 	})
-	return run(t, log, append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
+	return log
 }
 
 func run(t testing.TB, log *Log, arguments []string) *Process {
