@@ -38,6 +38,9 @@ type Config struct {
 	Store    Store
 	// Clock decides what is due.
 	Clock clock.Clock
+	// Boot tells how much time has gone by between two processes; nil for what the
+	// clock says, which somebody may have set meanwhile.
+	Boot Boot
 	// Observer hears of what happens in the background; nil for nobody.
 	Observer Observer
 }
@@ -66,6 +69,7 @@ type Provider struct {
 	files    Files
 	store    Store
 	clock    clock.Clock
+	timeline timeline
 	observer Observer
 	chance   random
 
@@ -86,6 +90,7 @@ func New(c Config) *Provider {
 	}
 	return &Provider{
 		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, store: c.Store, clock: c.Clock,
+		timeline:    newTimeline(c),
 		observer:    c.Observer,
 		chance:      chance,
 		schedule:    startSchedule(c.Clock, workers),

@@ -23,6 +23,7 @@ type bench struct {
 	t     *testing.T
 	vault *playedVault
 	time  *clocktesting.FakeClock
+	boot  Boot
 	files *writtenFiles
 	saved *memory
 	logs  *logBuffer
@@ -30,8 +31,13 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	clock := clocktesting.NewFakeClock(start)
-	b := &bench{t: t, vault: startPlayedVault(t, clock), time: clock, files: &writtenFiles{}, saved: &memory{}, logs: &logBuffer{}}
+	return newBenchAt(t, start)
+}
+
+func newBenchAt(t *testing.T, now time.Time) *bench {
+	t.Helper()
+	clock := clocktesting.NewFakeClock(now)
+	b := &bench{t: t, boot: upSince{clock, now}, vault: startPlayedVault(t, clock), time: clock, files: &writtenFiles{}, saved: &memory{}, logs: &logBuffer{}}
 	b.begin()
 	t.Cleanup(func() {
 		b.end()
@@ -51,7 +57,7 @@ func (b *bench) begin() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = New(Config{
 		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
-		Files: b.files, Store: b.saved, Clock: b.time,
+		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot,
 	})
 	if err := b.Resume(b.files.has); err != nil {
 		b.t.Fatal(err)
@@ -119,11 +125,12 @@ func (b *bench) pass(duration time.Duration, check func()) {
 		if next.IsZero() || next.After(end) {
 			break
 		}
-		b.time.SetTime(next.Add(-time.Nanosecond))
+		// By steps, which leave the wall clock set as it is.
+		b.time.Step(next.Sub(b.time.Now()) - time.Nanosecond)
 		check()
-		b.time.SetTime(next)
+		b.time.Step(time.Nanosecond)
 	}
-	b.time.SetTime(end)
+	b.time.Step(end.Sub(b.time.Now()))
 	b.settle()
 	check()
 }

@@ -28,6 +28,7 @@ type revocations struct {
 	servers  *vault.Servers
 	store    Store
 	clock    clock.Clock
+	timeline timeline
 	observer Observer
 	chance   random
 	schedule *schedule
@@ -37,7 +38,7 @@ type revocations struct {
 }
 
 func startRevocations(c Config, chance random) *revocations {
-	return &revocations{logger: c.Logger, servers: c.Servers, store: c.Store, clock: c.Clock, observer: c.Observer, chance: chance, schedule: startSchedule(c.Clock, 1)}
+	return &revocations{logger: c.Logger, servers: c.Servers, store: c.Store, clock: c.Clock, timeline: newTimeline(c), observer: c.Observer, chance: chance, schedule: startSchedule(c.Clock, 1)}
 }
 
 // stop tries once more what is due, until ctx ends. The rest is the next
@@ -57,6 +58,7 @@ func (r *revocations) resume(store Store) error {
 			r.forget(key)
 			continue
 		}
+		r.timeline.takeOver(&left)
 		r.enqueue(key, left.Means, left.Grant)
 	}
 	return nil
@@ -69,7 +71,9 @@ func (r *revocations) add(with means, g grant) {
 	}
 	key := revocationPrefix + hash([]byte(g.Token.Secret))
 	with.Login = Login{} // not needed any more
-	if err := r.store.Save(key, encode(&revocationRecord{Version: stateVersion, Means: with, Grant: g})); err != nil {
+	left := revocationRecord{Version: stateVersion, Means: with, Grant: g}
+	r.timeline.stamp(&left)
+	if err := r.store.Save(key, encode(&left)); err != nil {
 		r.logger.Error(err, "Revocation not saved; if the driver ends before Vault has answered, the token ends with its TTL")
 	}
 	r.enqueue(key, with, g)

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"crypto/sha256"
+	"slices"
 )
 
 // save keeps a volume's state for the next process. Only whoever fetches for the
@@ -33,13 +34,14 @@ func (s *session) saveLocked() {
 		return
 	}
 	s.provider.keep(sessionPrefix+s.key, &sessionRecord{
-		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: s.grants, Revoke: s.revoke,
+		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke,
 	})
 }
 
 // keep stores a record. If the store is full, the volumes go on; what is lost is
 // that the next process can.
 func (p *Provider) keep(key string, r record) {
+	p.timeline.stamp(r)
 	err := p.store.Save(key, encode(r))
 	if err == nil {
 		p.unsaved.Store(false)
@@ -91,6 +93,7 @@ func (p *Provider) resumeSessions() error {
 			p.unreadable(key, err)
 			continue
 		}
+		p.timeline.takeOver(&r)
 		s := newSession(p, r.Key)
 		s.means, s.serial, s.grants, s.revoke = r.Means, r.Serial, r.Grants, r.Revoke
 		p.sessions[s.key] = s
@@ -114,6 +117,7 @@ func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
 			p.forget(key)
 			continue
 		}
+		p.timeline.takeOver(&r)
 		p.resume(newResumed(p, &r), s)
 	}
 	return nil

@@ -40,6 +40,7 @@ type volumeRecord struct {
 	Stale     bool
 	Shown     int
 	Refreshed time.Time
+	Saved     *moment `json:",omitempty"`
 }
 
 type answerRecord struct {
@@ -60,12 +61,14 @@ type sessionRecord struct {
 	Serial  int
 	Grants  []grant
 	Revoke  bool
+	Saved   *moment `json:",omitempty"`
 }
 
 type revocationRecord struct {
 	Version int
 	Means   means
 	Grant   grant
+	Saved   *moment `json:",omitempty"`
 }
 
 func (r *volumeRecord) check() error {
@@ -89,8 +92,32 @@ func (r *revocationRecord) check() error {
 	return nil
 }
 
+func (r *volumeRecord) times() ([]*time.Time, **moment) {
+	all := []*time.Time{&r.Refreshed}
+	for i := range r.Answers {
+		all = append(all, &r.Answers[i].Lease.Expires, &r.Answers[i].Due)
+	}
+	return all, &r.Saved
+}
+
+func (r *sessionRecord) times() ([]*time.Time, **moment) {
+	var all []*time.Time
+	for i := range r.Grants {
+		all = append(all, r.Grants[i].times()...)
+	}
+	return all, &r.Saved
+}
+
+func (r *revocationRecord) times() ([]*time.Time, **moment) { return r.Grant.times(), &r.Saved }
+
+func (g *grant) times() []*time.Time { return []*time.Time{&g.Term.Expires, &g.Due, &g.Since} }
+
 // record is one kind of record.
-type record interface{ check() error }
+type record interface {
+	check() error
+	// times are all that it holds, and when it was saved.
+	times() ([]*time.Time, **moment)
+}
 
 // decode reads a record of any version so far. Its errors hold nothing of the
 // record's content.

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -42,7 +45,7 @@ func sampleRecords() map[string]record {
 		Login:    Login{Mount: "auth/jwt", Role: "app", JWT: "jwt", Audience: "vault", RoleID: "r", SecretID: "s", ServiceAccount: "default/app"},
 	}
 	held := grant{Serial: 2, Token: vault.Token{Secret: "hvs.x", TTL: time.Hour, Renewable: true}, Term: newTerm(start, time.Hour, true), Due: start.Add(20 * time.Minute)}
-	return map[string]record{
+	records := map[string]record{
 		"volume": &volumeRecord{
 			Version: stateVersion, VolumeID: "csi-1", Pod: "default/app", Session: "k", Endpoint: with.Endpoint, Options: with.Options,
 			Outputs: []Output{{Template: Template{
@@ -55,9 +58,21 @@ func sampleRecords() map[string]record {
 		"session":    &sessionRecord{Version: stateVersion, Key: "k", Means: with, Serial: 2, Grants: []grant{held}, Revoke: true},
 		"revocation": &revocationRecord{Version: stateVersion, Means: with, Grant: held},
 	}
+	// Of later programs, which note when they saved a record.
+	l := timeline{clock: clocktesting.NewFakeClock(start), boot: upSince{clocktesting.NewFakeClock(start.Add(time.Hour)), start}}
+	for kind, r := range maps.Clone(records) {
+		stamped := newRecord(kind)
+		if err := decode(encode(r), stamped); err != nil {
+			panic(err)
+		}
+		l.stamp(stamped)
+		records[kind+"-stamped"] = stamped
+	}
+	return records
 }
 
 func newRecord(kind string) record {
+	kind, _, _ = strings.Cut(kind, "-")
 	return map[string]record{"volume": &volumeRecord{}, "session": &sessionRecord{}, "revocation": &revocationRecord{}}[kind]
 }
 
@@ -111,6 +126,12 @@ func FuzzDecodeState(f *testing.F) {
 			again := newRecord(kind)
 			if err := decode(encode(first), again); err != nil {
 				t.Fatalf("a %s does not survive: %v", kind, err)
+			}
+			l := timeline{clock: clocktesting.NewFakeClock(start), boot: noBoot{}}
+			l.takeOver(first)
+			l.stamp(first)
+			if err := decode(encode(first), again); err != nil {
+				t.Fatalf("a %s does not survive another process: %v", kind, err)
 			}
 			if v, ok := first.(*volumeRecord); ok {
 				answers := decodeAnswers(v.Answers)

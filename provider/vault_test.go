@@ -23,9 +23,10 @@ type playedVault struct {
 	mutex              sync.Mutex
 	tokenTTL, tokenMax time.Duration
 	leaseTTL, leaseMax time.Duration
-	fixedTokens        bool   // the policy "default" is withheld
-	down               bool   // no answer is of use
-	static             string // value of kv/static; empty for a missing secret
+	fixedTokens        bool          // the policy "default" is withheld
+	down               bool          // no answer is of use
+	ahead              time.Duration // Vault's own clock, of the node's
+	static             string        // value of kv/static; empty for a missing secret
 	tokens             map[string]*lifetime
 	leases             map[string]*lifetime
 	counts             map[string]int
@@ -72,6 +73,8 @@ func (v *playedVault) opens(credentials string) bool {
 
 func (v *playedVault) alive(l *lifetime) bool { return l != nil && v.clock.Now().Before(l.expires) }
 
+func (v *playedVault) now() time.Time { return v.clock.Now().Add(v.ahead) }
+
 func (v *playedVault) newLifetime(ttl, longest time.Duration, token string) *lifetime {
 	now := v.clock.Now()
 	return &lifetime{expires: now.Add(min(ttl, longest)), latest: now.Add(longest), token: token}
@@ -89,6 +92,7 @@ func (v *playedVault) seconds(l *lifetime) int {
 func (v *playedVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
+	w.Header().Set("Date", v.now().UTC().Format(http.TimeFormat))
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	body := map[string]any{}
 	_ = json.NewDecoder(r.Body).Decode(&body) // many requests have none
@@ -146,6 +150,10 @@ func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[
 			return
 		}
 		respond(w, map[string]any{"data": map[string]any{"value": v.static}, "lease_duration": 2764800})
+	case "database/static-creds/app":
+		respond(w, map[string]any{"data": map[string]any{
+			"username": "app", "last_vault_rotation": v.now().Format(time.RFC3339Nano), "rotation_period": 600, "ttl": 600,
+		}})
 	case "transit/encrypt/app":
 		v.names++
 		respond(w, map[string]any{"data": map[string]any{"ciphertext": fmt.Sprintf("vault:v1:%d", v.names)}})

@@ -74,6 +74,10 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	if err != nil {
 		return nil, err
 	}
+	boot, err := state.CurrentBoot()
+	if err != nil {
+		return nil, err
+	}
 	mounts, err := driver.NewMounts(n.logger, n.mounter, store)
 	if err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	servers.Observe(n.metrics)
 	secrets := provider.New(provider.Config{
 		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
-		Files: mounts, Store: store, Clock: clock.RealClock{}, Observer: observer,
+		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer,
 	})
 	stop := func(ctx context.Context) {
 		secrets.Stop(ctx)
