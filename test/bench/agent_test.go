@@ -139,6 +139,21 @@ func (a *agent) awaitFiles(b testing.TB) {
 	rig.Eventually(b, "the agent has rendered its files", func() bool { return a.rendered(b) })
 }
 
+// awaitSidecar waits until the sidecar has logged in and rendered as well: it writes
+// its token when it has one, and the files are there from the init container.
+func (a *agent) awaitSidecar(b testing.TB) {
+	b.Helper()
+	info, err := os.Stat(filepath.Join(a.directory, "token"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	rig.Eventually(b, "the sidecar has a token of its own", func() bool {
+		now, err := os.Stat(filepath.Join(a.directory, "token"))
+		return err == nil && now.ModTime().After(info.ModTime())
+	})
+	time.Sleep(time.Second) // for its reads, which change no file
+}
+
 // sidecar runs the sidecar's process until the benchmark ends.
 func (a *agent) sidecar(b testing.TB) *exec.Cmd {
 	b.Helper()

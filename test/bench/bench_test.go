@@ -60,6 +60,8 @@ func BenchmarkSideBySide(b *testing.B) {
 	burst(b, report, n, size)
 	growth(b, report, startNode(b, vault), size)
 	processor(b, report, vault, size)
+	requestsToVault(b, report, size)
+	pieces(b, report, size)
 	profiles(b, report, vault, size)
 	report.Run += "; load at its end " + load(b)
 	if *update {

@@ -17,8 +17,6 @@ const (
 	TimeExponent        = "growth from 100 to 5,000 volumes: exponent of the time of a publish"
 	RepublishExponent   = "growth from 100 to 5,000 volumes: exponent of the processor time of a republish"
 	MemoryExponent      = "growth from 100 to 5,000 volumes: exponent of the memory per volume"
-	SharedLogins        = "20 replicas with a shared login: logins"
-	SharedReads         = "20 replicas with a shared login: reads per secret and interval"
 )
 
 // Goal is a bound for a ratio.
@@ -45,8 +43,6 @@ func Goals() []Goal {
 		{TimeExponent, 0.1, Lower},
 		{RepublishExponent, 0.1, Lower},
 		{MemoryExponent, 0.1, Lower},
-		{SharedLogins, 1, Lower},
-		{SharedReads, 1, Lower},
 	}
 }
 

@@ -70,7 +70,7 @@ func TestGuard(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ratios.json")
 	committed := Ratios{
-		"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}, TimeExponent: {0.01, Lower},
+		"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}, TimeExponent: {0.01, Lower}, IdleShare: {0.1, Lower},
 	}
 	if err := WriteRatios(path, committed); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestGuard(t *testing.T) {
 		"better":      {Ratios{"time": {0.5, Lower}, "speed": {100, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}}, nil},
 		"worse":       {Ratios{"time": {1.51, Lower}, "speed": {15.9, Higher}, "requests": {1, Lower}, "dropped": {1, Lower}}, []string{"requests", "speed", "time"}},
 		"not there":   {Ratios{"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}}, []string{"dropped"}},
-		"an exponent": {Ratios{"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}, TimeExponent: {0.09, Lower}}, nil},
+		"an exponent": {Ratios{"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}, TimeExponent: {0.09, Lower}, IdleShare: {0.4, Lower}}, nil},
 	} {
 		var named []string
 		for _, text := range Worse(before, c.now) {

@@ -39,7 +39,7 @@ func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...
 	b.Helper()
 	n := &node{vault: vault, kubelet: rig.NewKubelet(b), floor: newFloor(vault.Server.Address)}
 	for i := range mostSecrets {
-		path := fmt.Sprintf("internal/data/database/app-%d", i)
+		path := secretPath(i)
 		vault.Write(b, path, map[string]any{"data": map[string]any{"username": rig.Username, "password": rig.Password}})
 		n.paths = append(n.paths, path)
 	}
@@ -48,6 +48,8 @@ func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...
 	rig.Eventually(b, "the driver has charge of the volumes", func() bool { return strings.Contains(n.process.Log.String(), `"Resumed"`) })
 	return n
 }
+
+func secretPath(i int) string { return fmt.Sprintf("internal/data/database/app-%d", i) }
 
 func templateOf(path string) string {
 	return fmt.Sprintf("{{- with secret %q -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n", path)

@@ -21,11 +21,12 @@ var servingAt = regexp.MustCompile(`"Serving health and metrics" address="([^"]+
 // metrics are what the program tells Prometheus, without labels.
 func (n *node) metrics(b testing.TB) map[string]float64 {
 	b.Helper()
-	found := servingAt.FindStringSubmatch(n.process.Log.String())
+	// The last process is the one that runs.
+	found := servingAt.FindAllStringSubmatch(n.process.Log.String(), -1)
 	if found == nil {
 		b.Fatal("the driver does not say where it serves metrics")
 	}
-	response, err := http.Get("http://" + found[1] + "/metrics")
+	response, err := http.Get("http://" + found[len(found)-1][1] + "/metrics")
 	if err != nil {
 		b.Fatal(err)
 	}
