@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -140,8 +141,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	if got := registrationLink(t, u.kubelet.Root); got != link {
 		t.Errorf("the registration was %s and is %s", link, got)
 	}
-	if volumes := u.volumes(t); len(volumes) != 1 || !volumes[0].Session.Since.Equal(since) || volumes[0].Session.Logins != 1 {
-		t.Errorf("the volume has not kept its token: %+v", volumes)
+	// Times pass from one process to the next by the node's boot, within microseconds.
+	if volumes := u.volumes(t); len(volumes) != 1 || volumes[0].Session.Since.Sub(since).Abs() > time.Second || volumes[0].Session.Logins != 1 {
+		t.Errorf("the volume has not kept its token of %s: %+v", since, volumes)
 	}
 	u.unpublish(t, established)
 	eventually(t, "all tokens are revoked", func() bool { return u.vault.PodTokens(t) == 0 })
