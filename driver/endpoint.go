@@ -46,12 +46,12 @@ func listen(path string) (*socket, error) {
 		listener.Close()
 		return nil, fmt.Errorf("move the socket into place: %w", err)
 	}
-	return &socket{Listener: listener, path: path, file: file}, nil
+	return &socket{drainable: newDrainable(listener), path: path, file: file}, nil
 }
 
 // socket is a listener with the file that leads to it.
 type socket struct {
-	net.Listener
+	*drainable
 
 	path string
 	file os.FileInfo

@@ -17,6 +17,13 @@ type successor struct {
 func (t *term) handOver() *successor {
 	t.logger.Info("Handing over to another process of the driver")
 	defer time.AfterFunc(replaceAfter, t.replace).Stop()
+	draining, cancel := context.WithTimeout(context.Background(), replaceAfter)
+	defer cancel()
+	for _, each := range t.sockets {
+		if each.path == t.plugin.endpoint {
+			each.drain(draining)
+		}
+	}
 	t.node.GracefulStop()
 	if err := t.giveUp(replaceAfter, true); err != nil {
 		t.logger.Error(err, "Volumes handed over; not all that belongs to them was given up")
