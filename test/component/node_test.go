@@ -4,28 +4,18 @@
 package component
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/hashicorp/vault/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/state"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render/worker"
-	"github.com/vaultmount/vaultmount/provider/vault"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -60,10 +50,7 @@ func startNode(t *testing.T, address string, fixture *vaultFixture, changes ...f
 func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...func(*driver.Config)) *node {
 	t.Helper()
 	n := &node{vaultFixture: fixture, kubelet: newKubelet(t), clock: clock.RealClock{}, logs: &logBuffer{}}
-	n.config = driver.Config{
-		Name: driverName, Version: "test", NodeName: "node-1", KubeletRoot: n.kubelet, VolumeSize: mebibyte, MaxVolumeSize: 16 * mebibyte,
-		Vault: driver.VaultConfig{Address: address, ReadCA: func() (string, error) { return "", nil }},
-	}
+	n.config = rig.NewConfig(n.kubelet, address)
 	for _, change := range changes {
 		change(&n.config)
 	}
@@ -78,88 +65,15 @@ func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...fun
 // start runs a driver on the node; the one before must have been stopped.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(n.logs), textlogger.Verbosity(10)))
-	workers := startWorkers(t, logger)
-	opened := make(chan struct{})
-	plugin, err := driver.NewPlugin(n.config, n.endpoint(), func(ctx context.Context) (*driver.Charge, error) {
-		charge, err := n.open(ctx, logger, newMounter(t), workers)
-		close(opened)
-		return charge, err
-	}, monitor.NewMetrics("test", "test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection := dial(t, n.endpoint())
-	n.calls = csi.NewNodeClient(connection)
-	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- plugin.Run(ctx)
-		connection.Close() // calls fail at once instead of waiting for a driver
-	}()
-	<-opened
-	n.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the driver ended: %v", err)
-		}
-		stopping, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := workers.Stop(stopping); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(n.stop)
-}
-
-// open takes charge of the node's volumes, as the program does.
-func (n *node) open(ctx context.Context, logger klog.Logger, mounter *tmpfs.Mounter, workers *worker.Pool) (*driver.Charge, error) {
-	directory := driver.StateDirectory(n.kubelet, driverName)
-	lock, err := state.Acquire(ctx, directory)
-	if err != nil {
-		return nil, err
-	}
-	store, err := state.Open(mounter, directory)
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := driver.NewMounts(logger, mounter, store)
-	if err != nil {
-		return nil, err
-	}
-	secrets := provider.New(provider.Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
-		Files: mounts, Store: store, Clock: n.clock,
-	})
-	volumes, err := driver.New(n.config, mounts, secrets)
-	if err != nil {
-		return nil, err
-	}
-	if err := secrets.Resume(mounts.IsMounted); err != nil {
-		return nil, err
-	}
-	n.provider = secrets
-	return &driver.Charge{Driver: volumes, Reporter: secrets, Close: func(ctx context.Context, _ bool) error {
-		secrets.Stop(ctx)
-		return lock.Release()
-	}}, nil
+	d := &rig.InProcess{Config: n.config, Clock: n.clock, Log: &n.logs.Log}
+	d.Start(t)
+	n.calls, n.provider, n.stop = d.Calls, d.Provider, d.Stop
 }
 
 // newKubelet returns the root directory of a kubelet.
 func newKubelet(t *testing.T) string {
 	t.Helper()
 	return rig.NewKubelet(t).Root
-}
-
-// startWorkers confines templates as the DaemonSet does, in processes of the real
-// program.
-func startWorkers(t *testing.T, logger klog.Logger) *worker.Pool {
-	t.Helper()
-	workers := worker.New(logger, worker.Config{Program: program(t), Limits: worker.Limits{Idle: time.Second}})
-	if err := workers.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return workers
 }
 
 func (n *node) endpoint() string { return driver.DefaultEndpoint(n.kubelet, driverName) }

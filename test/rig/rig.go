@@ -1,6 +1,7 @@
 // Package rig is what tests of the driver stand on: a Vault with secrets for pods,
-// a kubelet's directory with the calls that a kubelet makes, and the program as a
-// process that can be killed. All of it goes with the test.
+// a kubelet's directory with the calls that a kubelet makes, the program as a
+// process that can be killed, and the driver in the test's own process, where the
+// race detector sees it. All of it goes with the test.
 //
 // It holds no expectation of its own: what must be true is for the tests to say.
 package rig
