@@ -45,7 +45,8 @@ conformance: ## csi-sanity and all faults, and the table of what survived in dep
 	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 40m ./faults
 	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json $(BUILD)/faults.json
 
-soak: ## The tests of what must stay fresh, over five minutes each; make test has them in small
+soak: ## 200 volumes through faults drawn at random (VAULTMOUNT_SOAK=30m), and what must stay fresh (5 min); make test has both in small
+	cd test && VAULTMOUNT_SOAK=$(or $(VAULTMOUNT_SOAK),30m) go test -race -count=1 -timeout 24h -v -run 'TestSoak' ./faults
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component
 
 bench: ## Hold vaultmount against the Vault Agent and a bare client (12 min); fails if a ratio got a quarter worse; UPDATE=1 writes test/bench/REPORT.md
