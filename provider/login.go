@@ -70,12 +70,11 @@ func (s *session) logIn(ctx context.Context) (grant, error) {
 	s.mutex.Lock()
 	with := s.means
 	s.mutex.Unlock()
-	brought, err := s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
+	token, err := s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
 	if err != nil {
 		return grant{}, err
 	}
-	defer brought.Close()
-	return s.take(brought.Token())
+	return s.take(token)
 }
 
 func (s *session) take(token vault.Token) (grant, error) {

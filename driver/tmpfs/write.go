@@ -24,9 +24,18 @@ const (
 	hidden      = ".."
 )
 
+// write fills a volume that is empty and that nobody else has seen.
 func (d *detached) write(set Set) error {
-	_, err := d.replace(set)
-	return err
+	root, err := d.root()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	generation := hidden + rand.Text()
+	if err := writeGeneration(root, generation, set); err != nil {
+		return full(err)
+	}
+	return full(swap(root, generation, set))
 }
 
 func (d *detached) replace(set Set) (changed bool, err error) {
@@ -57,21 +66,28 @@ func writeGeneration(root *os.Root, generation string, set Set) error {
 	if err := root.Mkdir(generation, 0o755); err != nil {
 		return fmt.Errorf("create a directory for the files: %w", err)
 	}
+	// Each part of a path below a root costs a look of its own.
+	directory, err := root.OpenRoot(generation)
+	if err != nil {
+		return fmt.Errorf("open the directory for the files: %w", err)
+	}
+	defer directory.Close()
 	for _, file := range set.Files {
-		name := path.Join(generation, file.Path)
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return fmt.Errorf("create the directory of %q: %w", file.Path, err)
+		if parent := path.Dir(file.Path); parent != "." {
+			if err := directory.MkdirAll(parent, 0o755); err != nil {
+				return fmt.Errorf("create the directory of %q: %w", file.Path, err)
+			}
 		}
-		if err := writeFile(root, name, file, set); err != nil {
+		if err := writeFile(directory, file, set); err != nil {
 			return fmt.Errorf("write file %q: %w", file.Path, err)
 		}
 	}
 	return nil
 }
 
-func writeFile(root *os.Root, name string, file File, set Set) (err error) {
+func writeFile(directory *os.Root, file File, set Set) (err error) {
 	// Nobody but root reads it before it has its owner and mode.
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0)
+	f, err := directory.OpenFile(file.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0)
 	if err != nil {
 		return err
 	}

@@ -46,20 +46,16 @@ func (l Login) String() string {
 	return fmt.Sprintf("%s with role %q and service account %s", l.Mount, l.Role, l.ServiceAccount)
 }
 
-// Login opens a session at an endpoint. The error is ErrInvalid for certificates
+// Login brings a token of an endpoint, for Resume. The error is ErrInvalid for certificates
 // that cannot be used, ErrRefused when Vault says why not, and ErrUnavailable
 // when another attempt may succeed.
-func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options, login Login) (*Session, error) {
+func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options, login Login) (Token, error) {
 	server, err := s.acquire(endpoint)
 	if err != nil {
-		return nil, err
+		return Token{}, err
 	}
-	token, err := server.logIn(ctx, options, login)
-	if err != nil {
-		s.release(server)
-		return nil, err
-	}
-	return s.newSession(server, options, token)
+	defer s.release(server)
+	return server.logIn(ctx, options, login)
 }
 
 // Resume returns the session of a token that an earlier login brought. It asks
@@ -69,11 +65,6 @@ func (s *Servers) Resume(endpoint Endpoint, options Options, token Token) (*Sess
 	if err != nil {
 		return nil, err
 	}
-	return s.newSession(server, options, token)
-}
-
-// newSession takes over an acquired server.
-func (s *Servers) newSession(server *server, options Options, token Token) (*Session, error) {
 	client, err := server.newClient(options)
 	if err != nil {
 		s.release(server)

@@ -30,9 +30,6 @@ func newToken(auth *api.SecretAuth) Token {
 	}
 }
 
-// Token returns the session's token, with the TTL it had at first.
-func (s *Session) Token() Token { return s.token }
-
 // RenewToken prolongs the token by as much as Vault grants, and returns it with
 // the TTL that it has now.
 func (s *Session) RenewToken(ctx context.Context) (Token, error) {
