@@ -65,18 +65,20 @@ func startSoak(t *testing.T, count int) *soak {
 	// Each token is renewed several times a minute.
 	vault.SetTokenTTL(t, time.Minute)
 	s := &soak{server: server, random: newRandom(t), volumes: map[string]*csi.NodePublishVolumeRequest{}, faults: map[string]int{}}
-	s.node = startNode(t, vault, server.Address, quiet)
+	s.node = startNode(t, vault, server.Address, soakArguments()...)
 	s.rotate(t)
 	for i := range count {
 		s.pods = append(s.pods, fmt.Sprintf("pod-%d", i))
 	}
-	s.come(t, s.pods)
+	if s.come(t, s.pods); t.Failed() {
+		t.FailNow() // a node that is not full proves nothing
+	}
 	s.first = s.taken(t)
 	return s
 }
 
-// quiet keeps hours of a node's log small.
-const quiet = "--verbosity=0"
+// soakArguments keep hours of a node's log small, and let all its volumes in.
+func soakArguments() []string { return []string{"--verbosity=0", "--volume-size=256Ki"} }
 
 func (s *soak) rotate(t *testing.T) {
 	t.Helper()
@@ -135,12 +137,12 @@ func (s *soak) suffer(t *testing.T, name string, length time.Duration) {
 	case "driver killed":
 		lasts()
 		s.process.Kill(t)
-		s.process = rig.StartProcess(t, s.Kubelet, s.address, quiet)
+		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
 		s.awaitDriver(t)
 	case "driver handed over":
 		lasts()
 		old := s.process
-		s.process = rig.StartProcess(t, s.Kubelet, s.address, quiet)
+		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
 		rig.Eventually(t, "the old process hands over", func() bool {
 			return strings.Contains(old.Log.String(), "Another process of the driver has taken over")
 		})
