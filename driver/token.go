@@ -36,7 +36,10 @@ func chooseToken(request *csi.NodePublishVolumeRequest, pod volumeContext, audie
 	if err != nil {
 		return "", err
 	}
-	return token, checkClaims(token, pod)
+	if err := checkClaims(token, pod); err != nil {
+		return "", err
+	}
+	return token, nil
 }
 
 func pickToken(text string, audience volume.Audience) (string, error) {
