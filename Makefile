@@ -58,24 +58,11 @@ e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 	@$(LAB) build
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/e2e.json --format testname -- -count=1 -p 1 -timeout 30m $(END_TO_END)
 
-fuzz: ## Fuzz each parser for 60 s
-	go test ./driver/volume -run NONE -fuzz FuzzRoundTrip -fuzztime 60s
-	go test ./driver/volume -run NONE -fuzz FuzzConnectionRoundTrip -fuzztime 60s
-	go test ./driver/volume -run NONE -fuzz FuzzLifecycleRoundTrip -fuzztime 60s
-	go test ./driver/volume -run NONE -fuzz FuzzParse -fuzztime 60s
-	go test ./driver/annotation -run NONE -fuzz '^FuzzTranslate$$' -fuzztime 60s
-	go test ./driver/annotation -run NONE -fuzz FuzzTranslateVolume -fuzztime 60s
-	go test ./driver/annotation/manifest -run NONE -fuzz FuzzTranslate -fuzztime 60s
-	go test ./driver/admission -run NONE -fuzz FuzzReview -fuzztime 60s
-	go test ./driver/admission -run NONE -fuzz FuzzBody -fuzztime 60s
-	go test ./driver -run NONE -fuzz FuzzChooseToken -fuzztime 60s
-	go test ./driver -run NONE -fuzz FuzzMountRecord -fuzztime 60s
-	go test ./provider/render -run NONE -fuzz FuzzRender -fuzztime 60s
-	go test ./provider -run NONE -fuzz FuzzDecodeState -fuzztime 60s
-	go test ./provider/render -run NONE -fuzz FuzzQueryText -fuzztime 60s
-	go test ./provider/render/worker -run NONE -fuzz FuzzFrame -fuzztime 60s
-	go test ./provider/render/worker -run NONE -fuzz FuzzReply -fuzztime 60s
-	go test ./provider/render/worker -run NONE -fuzz FuzzRequest -fuzztime 60s
+fuzz: ## Fuzz each parser for FUZZTIME (60s)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z]*' cmd driver provider | sort | while IFS=: read -r file target; do \
+		set -- ./$$(dirname $$file) -run NONE -fuzz "^$${target#func }$$" -fuzztime $(or $(FUZZTIME),60s); \
+		echo "go test $$*"; go test "$$@" </dev/null || exit; \
+	done
 
 demo: ## From nothing to the injector's tutorial, played step by step; KEEP=1 leaves the cluster up
 	@$(LAB) demo $(if $(KEEP),--keep)
