@@ -32,18 +32,8 @@ func newMonitored(t *testing.T, arguments ...string) *monitored {
 	m := &monitored{upgrade: newUpgrade(t)}
 	m.arguments = arguments
 	m.process = m.begin(t)
-	m.address = healthAddress(t, m.process)
+	m.address = m.process.Address(t, "Serving health and metrics")
 	return m
-}
-
-// healthAddress is where a process serves health and metrics, as it logs.
-func healthAddress(t *testing.T, process *rig.Process) string {
-	t.Helper()
-	found := regexp.MustCompile(`"Serving health and metrics" address="([^"]+)"`).FindStringSubmatch(process.Log.String())
-	if found == nil {
-		t.Fatal("the driver does not say where it serves health and metrics")
-	}
-	return found[1]
 }
 
 func (m *monitored) get(t *testing.T, path string) (int, string) {
@@ -130,7 +120,7 @@ func TestProbes(t *testing.T) {
 
 	next := &monitored{upgrade: m.upgrade}
 	next.process = next.begin(t)
-	next.address = healthAddress(t, next.process)
+	next.address = next.process.Address(t, "Serving health and metrics")
 	eventually(t, "the next process is ready", func() bool { code, _ := next.get(t, "/readyz"); return code == http.StatusOK })
 	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "another process of the driver has taken over") {
 		t.Errorf("after the hand-over: %d %s", code, body)

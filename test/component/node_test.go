@@ -55,6 +55,7 @@ func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...fun
 		change(&n.config)
 	}
 	t.Cleanup(func() {
+		rig.RequireNoSecretIn(t, "driver", &n.logs.Log)
 		if t.Failed() {
 			t.Logf("log of the driver:\n%s", n.logs)
 		}

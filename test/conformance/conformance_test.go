@@ -76,6 +76,7 @@ func TestSanity(t *testing.T) {
 	output.NoColor = true
 	ginkgo.RunSpecs(t, "csi-sanity", how, output)
 	checkReport(t, report)
+	p.requireNoSecretShown(t)
 }
 
 func checkReport(t *testing.T, report ginkgo.Report) {

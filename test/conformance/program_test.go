@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/test/rig"
+	"github.com/vaultmount/vaultmount/test/tally"
 )
 
 func TestMain(m *testing.M) { rig.Main(m) }
@@ -16,6 +17,8 @@ func TestMain(m *testing.M) { rig.Main(m) }
 // program is a driver in a process of its own, and what the kubelet sends for the
 // pod whose volumes it is asked for.
 type program struct {
+	*rig.Process
+	kubelet *rig.Kubelet
 	socket  string
 	request *csi.NodePublishVolumeRequest
 }
@@ -23,16 +26,34 @@ type program struct {
 func startProgram(t *testing.T) *program {
 	t.Helper()
 	vault, kubelet := rig.StartVault(t), rig.NewKubelet(t)
-	p := &program{socket: kubelet.Endpoint(), request: kubelet.Request(t, vault, "conformance", map[string]string{
+	p := &program{kubelet: kubelet, socket: kubelet.Endpoint(), request: kubelet.Request(t, vault, "conformance", map[string]string{
 		"template/db": `{{ with secret "internal/database/config" }}{{ .Data.data.password }}{{ end }}`,
 	})}
 	// The suite makes the parent of the target path, before each spec.
 	if err := os.RemoveAll(p.targetParent()); err != nil {
 		t.Fatal(err)
 	}
-	process := rig.StartProcess(t, kubelet, vault.Server.Address)
-	t.Cleanup(func() { process.Stop(t) })
+	p.Process = rig.StartProcess(t, kubelet, vault.Server.Address)
+	t.Cleanup(func() { p.Stop(t) })
 	return p
+}
+
+// requireNoSecretShown looks at all that the driver shows after the suite has been
+// through with it, and while a volume is there.
+func (p *program) requireNoSecretShown(t *testing.T) {
+	t.Helper()
+	if err := os.MkdirAll(p.targetParent(), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	calls := rig.Calls(p.socket)
+	if _, err := calls.NodePublishVolume(t.Context(), p.request); err != nil {
+		t.Fatal(err)
+	}
+	looked := rig.Planted().RequireNoneOf(t, p.Shown(t, p.kubelet, p.request.GetTargetPath()))
+	tally.AtEnd(t, "texts and files searched for secrets", looked)
+	if _, err := calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(p.request)); err != nil {
+		t.Error(err)
+	}
 }
 
 func (p *program) targetParent() string { return filepath.Dir(p.request.GetTargetPath()) }

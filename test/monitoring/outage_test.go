@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -103,12 +102,7 @@ func startNode(t *testing.T, vault *vaultserver.Durable) *node {
 	process := rig.StartProcess(t, n.kubelet, vault.Address, "--listen=127.0.0.1:0", "--static-secret-render-interval=10s", "--volume-budget=128Mi")
 	n.calls = rig.Calls(n.kubelet.Endpoint())
 	n.register(t)
-	rig.Eventually(t, "the driver says where its metrics are", func() bool {
-		if found := regexp.MustCompile(`Serving health and metrics" address="(.*?)"`).FindStringSubmatch(process.Log.String()); found != nil {
-			n.address = found[1]
-		}
-		return n.address != ""
-	})
+	n.address = process.Address(t, "Serving health and metrics")
 	for i := range 6 {
 		request := n.request(t, fmt.Sprintf("held-%d", i))
 		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {

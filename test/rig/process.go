@@ -43,11 +43,12 @@ func StartProgram(t testing.TB, program string, kubelet *Kubelet, address string
 	return run(t, newLog(t, "driver"), append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
 }
 
-// newLog is shown when the test fails.
+// newLog holds no secret at the end of the test, and is shown when the test fails.
 func newLog(t testing.TB, of string) *Log {
 	t.Helper()
 	log := &Log{}
 	t.Cleanup(func() {
+		RequireNoSecretIn(t, of, log)
 		if t.Failed() {
 			t.Logf("log of the %s:\n%s", of, log)
 		}

@@ -33,16 +33,17 @@ func StartWebhook(t testing.TB, arguments ...string) *Webhook {
 	return w
 }
 
-// Address waits for the address that the program logs beside a message.
+// Address waits for the address that the program logs beside a message, and returns
+// that of the last start.
 func (p *Process) Address(t testing.TB, message string) string {
 	t.Helper()
 	line := regexp.MustCompile(regexp.QuoteMeta(`"`+message+`" address="`) + `([^"]+)"`)
-	var found []string
+	var found [][]string
 	Eventually(t, "the program logs: "+message, func() bool {
-		found = line.FindStringSubmatch(p.Log.String())
+		found = line.FindAllStringSubmatch(p.Log.String(), -1)
 		return found != nil
 	})
-	return found[1]
+	return found[len(found)-1][1]
 }
 
 // servingCertificate borrows the one that net/http tests with.

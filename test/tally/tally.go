@@ -31,3 +31,16 @@ func Record(t testing.TB, item string, tried, lost int) {
 	t.Attr(key, string(text))
 	t.Logf("%s: %d tried, %d lost", item, tried, lost)
 }
+
+// AtEnd notes a count when its test ends, however that is. Of a test that has failed,
+// or that never came to its end, one is lost.
+func AtEnd(t testing.TB, item string, tried int) {
+	t.Helper()
+	t.Cleanup(func() {
+		lost := 0
+		if t.Failed() {
+			lost = 1
+		}
+		Record(t, item, tried, lost)
+	})
+}
