@@ -39,11 +39,11 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 20m ./faults
 
-conformance: ## csi-sanity and all faults, and the table of what survived in deploy/CONFORMANCE.md
+conformance: ## csi-sanity and all faults, and the table of what survived in deploy/OPERATIONS.md
 	@mkdir -p $(BUILD)
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 40m ./faults
-	cd test && go run ./tally/table -into ../deploy/CONFORMANCE.md $(BUILD)/conformance.json $(BUILD)/faults.json
+	cd test && go run ./tally/table -into ../deploy/OPERATIONS.md $(BUILD)/conformance.json $(BUILD)/faults.json
 
 soak: ## 200 volumes through faults drawn at random (VAULTMOUNT_SOAK=30m), and what must stay fresh (5 min); make test has both in small
 	cd test && VAULTMOUNT_SOAK=$(or $(VAULTMOUNT_SOAK),30m) go test -race -count=1 -timeout 24h -v -run 'TestSoak' ./faults

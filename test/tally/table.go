@@ -65,7 +65,7 @@ func Markdown(lines []Line) string {
 // The marks of the section of a document that the table is copied into.
 const (
 	begin = "<!-- conformance -->\n"
-	end   = "<!-- end of conformance -->\n"
+	end   = "<!-- /conformance -->\n"
 )
 
 // Insert puts a table between the marks of a document.

@@ -17,7 +17,7 @@ not of go test
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- end of conformance -->\nmore\n", Markdown(lines))
+	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- /conformance -->\nmore\n", Markdown(lines))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ not of go test
 |---|---:|---:|---:|
 | a | 2 | 2 | 0 |
 | b | 7 | 6 | 1 |
-<!-- end of conformance -->
+<!-- /conformance -->
 more
 `
 	if got != want {
