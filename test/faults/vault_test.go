@@ -101,28 +101,28 @@ func vaultFaults() map[string]vaultFault {
 // that goes is gone at once. The driver's memory stays small.
 func TestVaultFaults(t *testing.T) {
 	var mutex sync.Mutex
-	messages := map[string]string{}
-	lost := 0
+	messages, lost := map[string]string{}, map[string]int{}
 	t.Run("Vault", func(t *testing.T) {
 		for name, fault := range vaultFaults() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
+				s := &sufferer{fault: fault, held: map[string]bool{}}
 				defer func() {
 					mutex.Lock()
 					defer mutex.Unlock()
-					if t.Failed() {
-						lost++
+					messages[name] = s.message
+					for _, phase := range phases {
+						if !s.held[phase] {
+							lost[phase]++
+						}
 					}
 				}()
-				message := suffer(t, fault)
-				mutex.Lock()
-				defer mutex.Unlock()
-				messages[name] = message
+				s.suffer(t)
 			})
 		}
 	})
-	for _, item := range []string{"first publish", "refresh", "unpublish"} {
-		tally.Record(t, item+" while Vault fails", len(vaultFaults()), lost)
+	for _, phase := range phases {
+		tally.Record(t, phase+" while Vault fails", len(vaultFaults()), lost[phase])
 	}
 	var report strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(messages)) {
@@ -131,56 +131,99 @@ func TestVaultFaults(t *testing.T) {
 	compareGolden(t, "testdata/vault-faults.txt", report.String())
 }
 
-// suffer returns what the pod that starts reads.
-func suffer(t *testing.T, fault vaultFault) string {
+// What is asked of the driver, each of which may hold while another does not.
+const (
+	firstPublish = "first publish"
+	refresh      = "refresh"
+	unpublish    = "unpublish"
+)
+
+var phases = []string{firstPublish, refresh, unpublish}
+
+// sufferer is a node whose Vault fails.
+type sufferer struct {
+	*node
+	fault   vaultFault
+	held    map[string]bool // by phase
+	message string          // what the pod that starts reads
+}
+
+// try goes on with the other phases if one does not hold.
+func (s *sufferer) try(t *testing.T, phase string, do func(*testing.T)) {
+	t.Helper()
+	before, tried := s.held[phase]
+	s.held[phase] = t.Run(phase, do) && (before || !tried)
+}
+
+func (s *sufferer) suffer(t *testing.T) {
 	t.Helper()
 	server := vaultserver.DurableForTest(t)
 	vault := rig.SetUpVault(t, server.Server)
 	way := openGateway(t, server.Address)
 	address := way.URL
-	if fault.direct {
+	if s.fault.direct {
 		address = server.Address
 	}
-	n := startNode(t, vault, address)
-	running, leaving := n.request(t, "running", generations()), n.request(t, "leaving", generations())
+	s.node = startNode(t, vault, address)
+	running, leaving := s.request(t, "running", generations()), s.request(t, "leaving", generations())
 	vault.SetPassword(t, password(1))
-	n.mustPublish(t, running)
-	n.mustPublish(t, leaving)
+	s.mustPublish(t, running)
+	s.mustPublish(t, leaving)
 	vault.SetPassword(t, password(2))
 
-	fault.begin(t, server, way)
-	n.process.Kill(t)
-	n.again(t)
-	if err := n.touch(t.Context(), running); err != nil {
-		t.Errorf("republish: %v", err)
-	}
-	message := n.firstPublish(t)
-	rig.Eventually(t, "the refresh fails", func() bool {
-		return strings.Contains(n.process.Log.String(), `"Volume not refreshed; its files stay as they are"`)
+	s.fault.begin(t, server, way)
+	s.process.Kill(t)
+	s.again(t)
+	s.endure(t, running, leaving)
+	s.fault.end(t, server, way)
+	s.recover(t, running)
+	s.requireClean(t)
+	s.process.Stop(t)
+}
+
+// endure is what happens while Vault fails.
+func (s *sufferer) endure(t *testing.T, running, leaving *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	s.try(t, refresh, func(t *testing.T) {
+		if err := s.touch(t.Context(), running); err != nil {
+			t.Errorf("republish: %v", err)
+		}
 	})
-	n.mustUnpublish(t, leaving)
-	if seen, err := readGeneration(running.GetTargetPath()); err != nil || seen != 1 {
-		t.Errorf("the files hold generation %d, %v", seen, err)
-	}
-	if peak := memory(t, n.process.Process.Pid, "VmHWM"); peak > 160<<20 {
+	s.try(t, firstPublish, func(t *testing.T) { s.message = s.firstPublish(t) })
+	s.try(t, refresh, func(t *testing.T) {
+		rig.Eventually(t, "the refresh fails", func() bool {
+			return strings.Contains(s.process.Log.String(), `"Volume not refreshed; its files stay as they are"`)
+		})
+	})
+	s.try(t, unpublish, func(t *testing.T) { s.mustUnpublish(t, leaving) })
+	s.try(t, refresh, func(t *testing.T) {
+		if seen, err := readGeneration(running.GetTargetPath()); err != nil || seen != 1 {
+			t.Errorf("the files hold generation %d, %v", seen, err)
+		}
+	})
+	if peak := memory(t, s.process.Process.Pid, "VmHWM"); peak > 160<<20 {
 		t.Errorf("the driver took %d MiB", peak>>20)
 	}
+}
 
-	fault.end(t, server, way)
-	rig.Eventually(t, "the files are refreshed", func() bool {
-		seen, err := readGeneration(running.GetTargetPath())
-		return err == nil && seen == 2
+// recover is what happens when Vault is back.
+func (s *sufferer) recover(t *testing.T, running *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	s.try(t, refresh, func(t *testing.T) {
+		rig.Eventually(t, "the files are refreshed", func() bool {
+			seen, err := readGeneration(running.GetTargetPath())
+			return err == nil && seen == 2
+		})
 	})
 	left := 0
-	if fault.believed {
+	if s.fault.believed {
 		left = 1
 	}
-	rig.Eventually(t, "the token of the pod that left is revoked", func() bool { return vault.PodTokens(t) <= 1+left })
-	n.mustUnpublish(t, running)
-	rig.Eventually(t, "no other token is left", func() bool { return vault.PodTokens(t) <= left })
-	n.requireClean(t)
-	n.process.Stop(t)
-	return message
+	s.try(t, unpublish, func(t *testing.T) {
+		rig.Eventually(t, "the token of the pod that left is revoked", func() bool { return s.vault.PodTokens(t) <= 1+left })
+		s.mustUnpublish(t, running)
+		rig.Eventually(t, "no other token is left", func() bool { return s.vault.PodTokens(t) <= left })
+	})
 }
 
 // firstPublish tries two pods: one whose call the kubelet gives up soon, and one
