@@ -47,6 +47,9 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	if err := d.publish(ctx, request); err != nil {
 		return nil, fmt.Errorf("volume %q: %w", volumeName(request.GetTargetPath()), err)
 	}
+	if repeats {
+		d.mounts.published(request.GetVolumeId(), print)
+	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // level is what a node costs that has a number of volumes.
@@ -21,7 +23,9 @@ type level struct {
 }
 
 // growth fills a node step by step.
-func growth(b *testing.B, r *Report, n *node, size size) {
+func growth(b *testing.B, r *Report, vault *rig.Vault, size size) {
+	n := startNode(b, vault)
+	defer n.end(b)
 	// A node that has seen volumes has everything that does not depend on their number.
 	first := n.requests(b, "first", size.samples, 1)
 	inParallel(b, len(first), 8, func(i int) error { _, err := n.publish(b.Context(), first[i], 1); return err })

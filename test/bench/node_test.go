@@ -116,6 +116,13 @@ func inParallel(b testing.TB, count, atATime int, do func(i int) error) {
 	}
 }
 
+// end ends the driver, so that it takes no part in what is measured next. Volumes
+// that are there stay for the benchmark to clean up.
+func (n *node) end(b testing.TB) {
+	b.Helper()
+	n.process.Stop(b)
+}
+
 // remove takes volumes down again, and waits until their tokens are revoked: what
 // is measured next has Vault to itself.
 func (n *node) remove(b testing.TB, requests []*csi.NodePublishVolumeRequest) {

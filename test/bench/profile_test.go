@@ -58,6 +58,7 @@ func profile(b *testing.B, vault *rig.Vault, prepare func(*node) func(), size si
 	if err := <-done; err != nil {
 		b.Fatal(err)
 	}
+	n.end(b)
 	text, err := exec.Command("go", "tool", "pprof", "-top", "-cum", "-nodecount=40", result).CombinedOutput()
 	if err != nil {
 		b.Fatalf("go tool pprof: %v\n%s", err, text)

@@ -102,6 +102,7 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 		}
 	})
 	n.remove(b, requests)
+	n.end(b)
 	return c
 }
 
