@@ -173,9 +173,15 @@ func (h helm) run(t *testing.T, arguments ...string) string {
 	return printed
 }
 
+// uninstall waits for the pods itself: helm's own --wait gives up on whatever it
+// hears of only after all else is gone, and says that it "still exists".
 func (h helm) uninstall(t *testing.T) {
 	t.Helper()
-	if _, err := h.try(context.Background(), "uninstall", "vaultmount", "--ignore-not-found", "--wait", "--cascade=foreground", "--timeout=180s"); err != nil {
+	ctx := context.Background()
+	if _, err := h.try(ctx, "uninstall", "vaultmount", "--ignore-not-found"); err != nil {
+		t.Errorf("uninstall: %v", err)
+	}
+	if _, err := bed.Kubectl(ctx, "wait", "--for=delete", "pods", "--all", "--namespace=vaultmount", "--timeout=180s"); err != nil {
 		t.Errorf("uninstall: %v", err)
 	}
 }
