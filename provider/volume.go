@@ -58,12 +58,17 @@ func newVolume(p *Provider, r Request) *volume {
 	return v
 }
 
-// preview runs every template without an answer, which finds out what they ask, and
-// refuses those that no secret can make good.
+// preview finds out what every template asks, without an answer, and refuses those
+// that no secret can make good. It runs those of which that is not plain: a trip to
+// a confined process is a good part of the time that a pod waits for its secrets.
 func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Result, error) {
 	previews := make([]render.Result, len(outputs))
 	for i, output := range outputs {
 		if output.Token {
+			continue
+		}
+		if foreseen, plain := render.Foresee(output.Template); plain {
+			previews[i] = foreseen
 			continue
 		}
 		result, err := p.renderer.Render(ctx, output.Template, nil)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/template/parse"
 )
 
 // execution is one run of a template: it gives answers, and notes what is asked
@@ -18,26 +19,22 @@ type execution struct {
 	failure *ownFailure
 }
 
-// functions replace consul-template's own of the same names. Check has refused
-// what is not offered; here it is taken away as well, so that a call which Check
-// missed would do nothing. Consul-template has a denylist for that, which takes
-// longer than all the rest of a rendering.
-func (e *execution) functions() map[string]any {
-	functions := map[string]any{
-		"secret":       e.secret,
-		"secrets":      e.list,
-		"pkiCert":      e.pkiCert,
-		"env":          e.env,
-		"mustEnv":      e.mustEnv,
-		"envOrDefault": e.envOrDefault,
-		"file":         e.file,
-		"writeToFile":  e.writeToFile,
-		"loop":         e.loop,
+// execute runs a template that was checked, of which trees are what it was parsed to.
+func execute(t Template, trees map[string]*parse.Tree, answers Answers) (Result, error) {
+	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
+	run := e.runAlone
+	if callsLibrary(trees) {
+		run = e.runWithLibrary
 	}
-	for _, name := range refusedFunctions() {
-		functions[name] = func(...any) (any, error) { return nil, e.fail("the function %s is not available", name) }
+	output, err := run(trees)
+	switch {
+	case err != nil && len(e.missing) == 0:
+		return Result{}, executionFailure(t, err, e.failure)
+	case err != nil:
+		// What failed may have worked on an answer that is not there yet.
+		return Result{Missing: e.missing, Used: e.used}, nil
 	}
-	return functions
+	return Result{Output: output, Files: e.files, Missing: e.missing, Used: e.used}, nil
 }
 
 // ask returns the answer to a query, or notes that it is missing.

@@ -2,6 +2,24 @@ package render
 
 import "text/template/parse"
 
+// foreseeLimit bounds the texts that Foresee parses, in bytes: a parse tree takes a
+// hundred times its text.
+const foreseeLimit = 4 << 10
+
+// Foresee tells what Render makes of a template without an answer, if that is plain
+// from its text: it runs nothing, and is quick enough for a caller that is not
+// confined. For all other templates, and those that Render refuses, it reports false.
+func Foresee(t Template) (foreseen Result, plain bool) {
+	if len(t.Text) > foreseeLimit {
+		return Result{}, false
+	}
+	trees, err := checkTrees(t)
+	if err != nil {
+		return Result{}, false
+	}
+	return foresee(t, trees[""])
+}
+
 // foresee tells what a template asks in its first run, where it has no answer at
 // all, without running it: most of the time of a run goes into the functions that
 // it could call. It knows only the plainest and commonest of templates, text and
@@ -11,9 +29,9 @@ import "text/template/parse"
 //
 // Without an answer, such a block does not run. Of all others, and of those that ask
 // nothing, it reports false.
-func foresee(t Template, tree *parse.Tree) (asked []Query, plain bool) {
+func foresee(t Template, tree *parse.Tree) (foreseen Result, plain bool) {
 	if tree == nil || tree.Root == nil {
-		return nil, false
+		return Result{}, false
 	}
 	e := &execution{template: t, secrets: map[Query]any{}}
 	for _, node := range tree.Root.Nodes {
@@ -27,13 +45,13 @@ func foresee(t Template, tree *parse.Tree) (asked []Query, plain bool) {
 		case *parse.RangeNode:
 			plain = e.foreseeBlock(&n.BranchNode)
 		default:
-			return nil, false
+			return Result{}, false
 		}
 		if !plain {
-			return nil, false
+			return Result{}, false
 		}
 	}
-	return e.missing, len(e.missing) > 0
+	return Result{Missing: e.missing, Used: e.missing}, len(e.missing) > 0
 }
 
 // foreseeBlock asks what a block asks that stands alone: the functions are those of

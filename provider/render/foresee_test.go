@@ -3,6 +3,7 @@ package render
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -40,18 +41,36 @@ func TestForesee(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			asked, plain := foresee(template, trees[""])
+			foreseen, plain := Foresee(template)
 			if plain != c.plain {
 				t.Fatalf("plain is %t", plain)
 			}
-			ran, err := execute(template, nil)
-			if plain && (err != nil || !slices.Equal(asked, ran.Missing) || !slices.Equal(asked, ran.Used)) {
-				t.Errorf("foreseen %q; the run asks %q, %v", asked, ran.Missing, err)
+			ran, err := execute(template, trees, nil)
+			if plain && (err != nil || !slices.Equal(foreseen.Missing, ran.Missing) || !slices.Equal(foreseen.Used, ran.Used)) {
+				t.Errorf("foreseen %+v; the run asks %q, %v", foreseen, ran.Missing, err)
 			}
 			// Either way, Render gives what a run does.
 			got, gotErr := Render(template, nil)
 			if !reflect.DeepEqual(got.Missing, ran.Missing) || !reflect.DeepEqual(got.Used, ran.Used) || (gotErr == nil) != (err == nil) {
 				t.Errorf("rendered %+v, %v; the run %+v, %v", got, gotErr, ran, err)
+			}
+		})
+	}
+}
+
+// What is refused, or takes long to parse, is for a confined process.
+func TestForeseeLeavesTheRestAlone(t *testing.T) {
+	t.Parallel()
+	block := `{{ with secret "kv/a" }}x{{ end }}`
+	for name, text := range map[string]string{
+		"syntax":   block + "{{ end }}",
+		"function": block + `{{ with secret "kv/b" }}{{ key "x" }}{{ end }}`,
+		"long":     block + strings.Repeat("x", foreseeLimit),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if foreseen, plain := Foresee(Template{Name: "file", Text: text}); plain {
+				t.Errorf("foreseen: %+v", foreseen)
 			}
 		})
 	}

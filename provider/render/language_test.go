@@ -165,7 +165,7 @@ func newPEM(t *testing.T, isCA bool) string {
 // Should Check ever miss a call, nothing of consul-template's own stands behind it.
 func TestWhatIsRefusedIsTakenAway(t *testing.T) {
 	t.Parallel()
-	own := (&execution{}).functions()
+	own := (&execution{}).replacements()
 	for _, name := range slices.Concat(refusedFunctions(), emulatedFunctions()) {
 		if own[name] == nil {
 			t.Errorf("%s is consul-template's", name)

@@ -13,9 +13,7 @@ package render
 
 import (
 	"errors"
-	"fmt"
 
-	"github.com/hashicorp/consul-template/template"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -103,33 +101,9 @@ func Render(t Template, answers Answers) (Result, error) {
 		return Result{}, err
 	}
 	if len(answers) == 0 {
-		if asked, plain := foresee(t, trees[""]); plain {
-			return Result{Missing: asked, Used: asked}, nil
+		if foreseen, plain := foresee(t, trees[""]); plain {
+			return foreseen, nil
 		}
 	}
-	return execute(t, answers)
-}
-
-// execute runs a template that was checked.
-func execute(t Template, answers Answers) (Result, error) {
-	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
-	program, err := template.NewTemplate(&template.NewTemplateInput{
-		Contents:      t.Text,
-		LeftDelim:     t.LeftDelim,
-		RightDelim:    t.RightDelim,
-		ErrMissingKey: t.ErrorOnMissingKey,
-		ExtFuncMap:    e.functions(),
-	})
-	if err != nil {
-		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	executed, err := program.Execute(&template.ExecuteInput{Brain: template.NewBrain()})
-	switch {
-	case err != nil && len(e.missing) == 0:
-		return Result{}, executionFailure(t, err, e.failure)
-	case err != nil:
-		// What failed may have worked on an answer that is not there yet.
-		return Result{Missing: e.missing, Used: e.used}, nil
-	}
-	return Result{Output: executed.Output, Files: e.files, Missing: e.missing, Used: e.used}, nil
+	return execute(t, trees, answers)
 }
