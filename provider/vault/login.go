@@ -3,8 +3,6 @@ package vault
 import (
 	"context"
 	"fmt"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // Login is what a pod shows to Vault: a role and a token, or the two halves of
@@ -65,26 +63,19 @@ func (s *Servers) Resume(endpoint Endpoint, options Options, token Token) (*Sess
 	if err != nil {
 		return nil, err
 	}
-	client, err := server.newClient(options)
+	client, err := server.clients.with(options, false)
 	if err != nil {
 		s.release(server)
 		return nil, fmt.Errorf("prepare a session: %w", err)
 	}
 	client.SetToken(token.Secret)
-	return &Session{servers: s, server: server, client: client, token: token}, nil
+	return &Session{servers: s, server: server, namespace: options.Namespace, client: client, token: token}, nil
 }
 
 func (s *server) logIn(ctx context.Context, options Options, login Login) (Token, error) {
-	client, err := s.newClient(options)
+	client, err := s.clients.with(options, true)
 	if err != nil {
 		return Token{}, fmt.Errorf("prepare a session: %w", err)
-	}
-	if options.MinBackoff > 0 {
-		client.SetMinRetryWait(options.MinBackoff)
-		client.SetMaxRetryWait(max(options.MaxBackoff, options.MinBackoff))
-	} else if options.MaxBackoff > 0 {
-		client.SetMinRetryWait(min(client.MinRetryWait(), options.MaxBackoff))
-		client.SetMaxRetryWait(options.MaxBackoff)
 	}
 	secret, err := client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
 	if err != nil {
@@ -94,25 +85,4 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w: the answer holds no token; is %s an auth method?", client.Address(), login, ErrRefused, login.Mount)
 	}
 	return newToken(secret.Auth), nil
-}
-
-// newClient returns a client of its own settings on the shared transport.
-func (s *server) newClient(options Options) (*api.Client, error) {
-	client, err := s.client.Clone()
-	if err != nil {
-		return nil, err
-	}
-	// In a cluster of several Vaults, a session reads what it has written,
-	// whichever of them answers.
-	client.SetReadYourWrites(true)
-	if options.Namespace != "" {
-		client.SetNamespace(options.Namespace)
-	}
-	if options.Timeout > 0 {
-		client.SetClientTimeout(options.Timeout)
-	}
-	if options.MaxRetries >= 0 {
-		client.SetMaxRetries(options.MaxRetries)
-	}
-	return client, nil
 }

@@ -66,43 +66,46 @@ func (m mount) withArea(full string, area kvArea) string {
 // would double the requests. Mount paths cannot nest, so a prefix decides.
 type mounts struct {
 	mutex sync.RWMutex
-	known map[string]mount
+	known map[place]mount
 }
 
-func newMounts() *mounts { return &mounts{known: map[string]mount{}} }
+// place is a path in a namespace, each of which has mounts of its own.
+type place struct{ namespace, path string }
 
-func (m *mounts) find(full string) (mount, bool) {
+func newMounts() *mounts { return &mounts{known: map[place]mount{}} }
+
+func (m *mounts) find(namespace, full string) (mount, bool) {
 	m.mutex.RLock()
 	defer m.mutex.RUnlock()
 	for i, c := range full + "/" {
 		if c != '/' {
 			continue
 		}
-		if found, ok := m.known[(full + "/")[:i+1]]; ok {
+		if found, ok := m.known[place{namespace, (full + "/")[:i+1]}]; ok {
 			return found, true
 		}
 	}
 	return mount{}, false
 }
 
-func (m *mounts) remember(found mount) {
+func (m *mounts) remember(namespace string, found mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.known[found.path] = found
+	m.known[place{namespace, found.path}] = found
 }
 
 // forget makes the next read ask again: the mount may have been replaced by one
 // of another version since.
-func (m *mounts) forget(old mount) {
+func (m *mounts) forget(namespace string, old mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	delete(m.known, old.path)
+	delete(m.known, place{namespace, old.path})
 }
 
 // resolve returns the path to ask Vault for, and its mount. A token that may not
 // ask about the mount gets the path as it is, like consul-template does.
 func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount) {
-	found, ok := s.server.mounts.find(full)
+	found, ok := s.server.mounts.find(s.namespace, full)
 	if !ok {
 		found, ok = s.probe(ctx, full)
 	}
@@ -126,6 +129,6 @@ func (s *Session) probe(ctx context.Context, full string) (mount, bool) {
 	if !strings.HasSuffix(found.path, "/") || !strings.HasPrefix(full+"/", found.path) {
 		return mount{}, false
 	}
-	s.server.mounts.remember(found)
+	s.server.mounts.remember(s.namespace, found)
 	return found, true
 }

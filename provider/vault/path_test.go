@@ -34,8 +34,8 @@ func TestWithArea(t *testing.T) {
 func TestMountsFind(t *testing.T) {
 	t.Parallel()
 	known := newMounts()
-	known.remember(mount{path: "kv/", version: "2"})
-	known.remember(mount{path: "team/kv/", version: "1"})
+	known.remember("", mount{path: "kv/", version: "2"})
+	known.remember("", mount{path: "team/kv/", version: "1"})
 	tests := map[string]string{
 		"kv/app":       "kv/",
 		"kv":           "kv/",
@@ -44,12 +44,12 @@ func TestMountsFind(t *testing.T) {
 		"team/other/x": "",
 	}
 	for path, want := range tests {
-		if got, ok := known.find(path); got.path != want || ok != (want != "") {
+		if got, ok := known.find("", path); got.path != want || ok != (want != "") {
 			t.Errorf("%s: got %q, want %q", path, got.path, want)
 		}
 	}
-	known.forget(mount{path: "kv/"})
-	if _, ok := known.find("kv/app"); ok {
+	known.forget("", mount{path: "kv/"})
+	if _, ok := known.find("", "kv/app"); ok {
 		t.Error("a forgotten mount is still known")
 	}
 }

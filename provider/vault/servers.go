@@ -50,7 +50,7 @@ func (s *Servers) HeldBack() map[string]bool {
 // server is an endpoint in use.
 type server struct {
 	endpoint  Endpoint
-	client    *api.Client
+	clients   *clients
 	transport *http.Transport
 	circuit   *circuit
 	mounts    *mounts
@@ -121,7 +121,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{endpoint: endpoint, client: client, transport: transport, circuit: limited.circuit, mounts: newMounts()}, nil
+	return &server{endpoint: endpoint, clients: newClients(client), transport: transport, circuit: limited.circuit, mounts: newMounts()}, nil
 }
 
 // keepRedirect leaves redirects to the vault client, which checks that a
