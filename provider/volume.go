@@ -59,8 +59,7 @@ func newVolume(p *Provider, r Request) *volume {
 }
 
 // preview finds out what every template asks, without an answer, and refuses those
-// that no secret can make good. It runs those of which that is not plain: a trip to
-// a confined process is a good part of the time that a pod waits for its secrets.
+// that no secret can make good. It runs those of which that is not plain.
 func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Result, error) {
 	previews := make([]render.Result, len(outputs))
 	for i, output := range outputs {
@@ -71,7 +70,7 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 			previews[i] = foreseen
 			continue
 		}
-		result, err := p.renderer.Render(ctx, output.Template, nil)
+		result, err := p.render(ctx, output.Template, nil)
 		if err != nil {
 			return nil, &FileError{Name: output.Template.Name, err: err}
 		}
@@ -175,7 +174,16 @@ func (v *volume) round(ctx context.Context, t render.Template, preview *render.R
 	if preview != nil {
 		return *preview, nil
 	}
-	return v.provider.renderer.Render(ctx, t, known)
+	return v.provider.render(ctx, t, known)
+}
+
+// render fills in what is plain, and leaves the rest to the renderer: a trip to a
+// confined process is a good part of the time that a pod waits for its secrets.
+func (p *Provider) render(ctx context.Context, t render.Template, known render.Answers) (render.Result, error) {
+	if filled, plain := render.Fill(t, known); plain {
+		return filled, nil
+	}
+	return p.renderer.Render(ctx, t, known)
 }
 
 // maxRounds bounds how deep a template may compute paths from secrets that it

@@ -57,29 +57,37 @@ func foresee(t Template, tree *parse.Tree) (foreseen Result, plain bool) {
 // foreseeBlock asks what a block asks that stands alone: the functions are those of
 // a run. An else would run, so that it is not plain.
 func (e *execution) foreseeBlock(block *parse.BranchNode) (plain bool) {
-	if block.ElseList != nil || len(block.Pipe.Cmds) != 1 {
-		return false
-	}
-	arguments := block.Pipe.Cmds[0].Args
-	function, ok := arguments[0].(*parse.IdentifierNode)
-	if !ok {
-		return false
-	}
-	var literals []string
-	for _, argument := range arguments[1:] {
-		literal, ok := argument.(*parse.StringNode)
-		if !ok {
-			return false
-		}
-		literals = append(literals, literal.Text)
-	}
+	function, literals, ok := literalCall(block)
 	switch {
-	case function.Ident == "secret" && len(literals) > 0:
+	case !ok:
+		return false
+	case function == "secret" && len(literals) > 0:
 		_, err := e.secret(literals...)
 		return err == nil
-	case function.Ident == "secrets" && len(literals) == 1:
+	case function == "secrets" && len(literals) == 1:
 		_, err := e.list(literals[0])
 		return err == nil
 	}
 	return false
+}
+
+// literalCall takes a block apart that begins with one call of a function with
+// strings, and has no else.
+func literalCall(block *parse.BranchNode) (function string, literals []string, ok bool) {
+	if block.ElseList != nil || len(block.Pipe.Cmds) != 1 {
+		return "", nil, false
+	}
+	arguments := block.Pipe.Cmds[0].Args
+	identifier, ok := arguments[0].(*parse.IdentifierNode)
+	if !ok {
+		return "", nil, false
+	}
+	for _, argument := range arguments[1:] {
+		literal, ok := argument.(*parse.StringNode)
+		if !ok {
+			return "", nil, false
+		}
+		literals = append(literals, literal.Text)
+	}
+	return identifier.Ident, literals, true
 }

@@ -16,17 +16,9 @@ func (e *execution) secret(arguments ...string) (any, error) {
 	if len(arguments) == 0 {
 		return nil, nil
 	}
-	path := trimPath(arguments[0])
-	if path == "" {
-		return nil, e.fail("secret: the path is empty")
-	}
-	query := Query{Verb: Read, Path: path}
-	if len(arguments) > 1 {
-		data, err := e.parsePairs("secret", arguments[1:])
-		if err != nil {
-			return nil, err
-		}
-		query = NewWrite(path, data)
+	query, err := e.secretQuery(arguments)
+	if err != nil {
+		return nil, err
 	}
 	answer, ok := e.ask(query)
 	if !ok {
@@ -36,6 +28,22 @@ func (e *execution) secret(arguments ...string) (any, error) {
 		e.secrets[query] = toTemplate(answer.Secret)
 	}
 	return e.secrets[query], nil
+}
+
+// secretQuery is what the function secret asks with one argument or more.
+func (e *execution) secretQuery(arguments []string) (Query, error) {
+	path := trimPath(arguments[0])
+	if path == "" {
+		return Query{}, e.fail("secret: the path is empty")
+	}
+	if len(arguments) == 1 {
+		return Query{Verb: Read, Path: path}, nil
+	}
+	data, err := e.parsePairs("secret", arguments[1:])
+	if err != nil {
+		return Query{}, err
+	}
+	return NewWrite(path, data), nil
 }
 
 func (e *execution) parsePairs(function string, pairs []string) (map[string]string, error) {
