@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -111,16 +112,16 @@ func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 	return err
 }
 
-// create mounts a volume with its first content. It is recorded before it is
-// there: a record without a mount is swept, a mount without a record could not be
-// refreshed.
-func (m *Mounts) create(v mount, contents []provider.Rendered) error {
+// attach mounts a prepared volume with its first content. It is recorded before it
+// is there: a record without a mount is swept, a mount without a record could not
+// be refreshed.
+func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.Rendered) error {
 	set, err := v.set(contents)
 	if err != nil {
-		return err
+		return errors.Join(err, prepared.Discard())
 	}
 	m.remember(v)
-	if err := m.mounter.Create(v.Target, v.Size, set); err != nil {
+	if err := prepared.Attach(set); err != nil {
 		m.drop(v.VolumeID)
 		return err
 	}

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -108,47 +109,16 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 		return err
 	}
 	defer d.mounts.release(mount.VolumeID)
+	prepared := d.prepare(mount)
 	rendered, err := d.provider.Open(ctx, wanted)
 	if err != nil {
-		return err
+		return errors.Join(err, prepared.discard())
 	}
-	err = d.create(ctx, mount, rendered)
+	err = d.attach(ctx, mount, prepared, rendered)
 	if err != nil {
 		d.provider.Close(request.GetVolumeId())
 	}
 	return err
-}
-
-// republish hands fresh tokens on, for when Vault wants to see one again. It
-// cannot fail: the volume has its files, whatever comes with the call. It reports
-// whether that was of use.
-func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) (used bool) {
-	wanted, mount, err := d.readRepublish(request)
-	if err != nil {
-		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
-		return false
-	}
-	if d.mounts.find(mount.VolumeID) == nil {
-		d.mounts.remember(mount)
-	}
-	d.provider.Republish(wanted)
-	return true
-}
-
-func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {
-	pod := splitContext(request.GetVolumeContext())
-	description, err := d.describe(pod)
-	if err != nil {
-		return provider.Request{}, mount{}, err
-	}
-	mount, err := newMount(request, pod, description.spec)
-	if err != nil {
-		return provider.Request{}, mount, err
-	}
-	// What is out of bounds was logged at the first publish.
-	quiet := klog.NewContext(context.Background(), klog.Logger{})
-	wanted, err := d.providerRequest(quiet, request, pod, description.spec)
-	return wanted, mount, err
 }
 
 func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
@@ -177,15 +147,6 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	wanted.Options = sessionOptions(logger, spec)
 	wanted.Refresh = d.config.refresh(logger, spec.Lifecycle)
 	return wanted, nil
-}
-
-// create attaches the volume unless nobody waits for it any more: a caller that
-// has given up may have asked for its removal already.
-func (d *Driver) create(ctx context.Context, mount mount, contents []provider.Rendered) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("give up before the volume is mounted: %w", err)
-	}
-	return d.mounts.create(mount, contents)
 }
 
 func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {

@@ -88,34 +88,6 @@ func NewMounter() (*Mounter, error) {
 // NoSwap reports whether the kernel keeps volumes out of swap.
 func (m *Mounter) NoSwap() bool { return m.noswap }
 
-// Create makes a volume of at most sizeBytes that holds set, and attaches it at
-// target, which it creates. The size must hold the set twice, since the old and
-// the new files of a rotation exist at the same time; the error is ErrFull if it
-// does not. After an error there is neither a mount nor a directory at target.
-func (m *Mounter) Create(target string, sizeBytes int64, set Set) (err error) {
-	if need := 2 * pageBytes(set); need > sizeBytes {
-		return fmt.Errorf("%w: the files take %d bytes in whole pages, two generations of them %d, and the size is %d; raise the attribute size", ErrFull, need/2, need, sizeBytes)
-	}
-	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: countInodes(set, sizeBytes), mode: volumeMode, noswap: m.noswap})
-	if err != nil {
-		return err
-	}
-	defer mount.Close()
-	if err := mount.write(set); err != nil {
-		return err
-	}
-	if err := mount.setReadOnly(true); err != nil {
-		return err
-	}
-	if err := makeDirectory(target); err != nil {
-		return err
-	}
-	if err := mount.attach(target); err != nil {
-		return errors.Join(err, removeDirectory(target))
-	}
-	return nil
-}
-
 // CreatePrivate attaches an empty, writable tmpfs at target that only root may
 // look into, and creates the directory. What is mounted there already stays.
 func (m *Mounter) CreatePrivate(target string, sizeBytes int64) error {
@@ -203,35 +175,4 @@ func Remove(target string) error {
 		return fmt.Errorf("unmount target path: %w", err)
 	}
 	return removeDirectory(target)
-}
-
-// makeDirectory accepts a directory that is there already, as some kubelets make
-// it, but not one with somebody's files: the mount would hide them.
-func makeDirectory(target string) error {
-	err := os.Mkdir(target, 0o750)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("create target path: %w", err)
-	}
-	entries, err := os.ReadDir(target)
-	if errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("create target path: %w: %s is not a directory", ErrOccupied, target)
-	}
-	if err != nil {
-		return fmt.Errorf("look into the target path: %w", err)
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("create target path: %w: %s is not empty", ErrOccupied, target)
-	}
-	return nil
-}
-
-func removeDirectory(target string) error {
-	// rmdir and not os.Remove, which would delete a file as well.
-	if err := unix.Rmdir(target); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove target path: %w", err)
-	}
-	return nil
 }
