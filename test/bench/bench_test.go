@@ -35,6 +35,7 @@ type size struct {
 	republishes  int
 	sidecars     int
 	idle         int // volumes
+	admissions   int
 	watch        time.Duration
 	profile      time.Duration
 }
@@ -43,12 +44,12 @@ func chosen() size {
 	if *small {
 		return size{
 			pods: 30, agents: 3, bursts: []int{20}, rounds: 1, levels: []int{10, 100}, samples: 10,
-			republishes: 200, sidecars: 2, idle: 100, watch: 12 * time.Second, profile: 10 * time.Second,
+			republishes: 200, sidecars: 2, idle: 100, admissions: 20, watch: 12 * time.Second, profile: 10 * time.Second,
 		}
 	}
 	return size{
 		pods: 300, agents: 30, bursts: []int{110, 1000}, rounds: 3, levels: []int{100, 1000, 5000}, samples: 100,
-		republishes: 2000, sidecars: 10, idle: 1000, watch: 40 * time.Second, profile: 20 * time.Second,
+		republishes: 2000, sidecars: 10, idle: 1000, admissions: 300, watch: 40 * time.Second, profile: 20 * time.Second,
 	}
 }
 
@@ -65,6 +66,7 @@ func BenchmarkSideBySide(b *testing.B) {
 	processor(b, report, vault, size)
 	requestsToVault(b, report, size)
 	pieces(b, report, size)
+	admissions(b, report, size)
 	profiles(b, report, vault, size)
 	report.Run += "; load at its end " + load(b)
 	if *update {

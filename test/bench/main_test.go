@@ -3,7 +3,11 @@ package bench
 import (
 	"testing"
 
+	"github.com/vaultmount/vaultmount/test/cluster"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
-func TestMain(m *testing.M) { rig.Main(m) }
+func TestMain(m *testing.M) {
+	cluster.Hold()
+	rig.Main(m)
+}

@@ -77,8 +77,12 @@ func (n *node) requests(b testing.TB, name string, count, secrets int) []*csi.No
 
 // publish returns the time from the call until all files are read.
 func (n *node) publish(ctx context.Context, request *csi.NodePublishVolumeRequest, secrets int) (time.Duration, error) {
+	return publishBy(ctx, n.calls, request, secrets)
+}
+
+func publishBy(ctx context.Context, calls csi.NodeClient, request *csi.NodePublishVolumeRequest, secrets int) (time.Duration, error) {
 	start := time.Now()
-	if _, err := n.calls.NodePublishVolume(ctx, request); err != nil {
+	if _, err := calls.NodePublishVolume(ctx, request); err != nil {
 		return 0, err
 	}
 	for i := range secrets {

@@ -192,6 +192,9 @@ func requireUpgradeWithoutGap(t *testing.T, upgrade func()) {
 	if after := driverSession(t, "wizard"); !after.isSame(before) {
 		t.Errorf("the running pod's token was %+v and is %+v", before, after)
 	}
+	if t.Failed() {
+		t.Logf("the new driver says\n%s", driverLogs(t))
+	}
 }
 
 // session is the Vault token of a pod, as its driver tells.
