@@ -72,7 +72,7 @@ func (s *Servers) mountsOf(t *testing.T, address string, namespaces ...string) {
 	}
 	t.Cleanup(func() { s.release(used) })
 	for _, namespace := range namespaces {
-		used.mounts.remember(namespace, mount{path: "kv/", version: "1"})
+		used.mounts.remember(mount{namespace: namespace, path: "kv/", version: "1"})
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Servers) Resume(endpoint Endpoint, options Options, token Token) (*Sess
 		return nil, fmt.Errorf("prepare a session: %w", err)
 	}
 	client.SetToken(token.Secret)
-	return &Session{servers: s, server: server, namespace: options.Namespace, client: client, token: token}, nil
+	return &Session{servers: s, server: server, client: client, token: token}, nil
 }
 
 func (s *server) logIn(ctx context.Context, options Options, login Login) (Token, error) {

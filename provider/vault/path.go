@@ -39,11 +39,16 @@ const (
 // mount is a secrets engine as sys/internal/ui/mounts tells of it. The zero
 // value stands for a mount that the token may not ask about.
 type mount struct {
-	path    string // ends with a slash
-	version string // of a KV engine
+	namespace string
+	path      string // ends with a slash
+	engine    string
+	version   string // of a KV engine
 }
 
 func (m mount) isKV2() bool { return m.version == "2" }
+
+// isKV tells a mount whose secrets are stored, not made for whoever reads them.
+func (m mount) isKV() bool { return m.engine == "kv" }
 
 // withArea puts "data/" or "metadata/" where KV version 2 wants it, unless the
 // path already says which area it means. The rules are consul-template's, so
@@ -63,13 +68,14 @@ func (m mount) withArea(full string, area kvArea) string {
 }
 
 // mounts remembers what was learnt about mounts, since a probe for each read
-// would double the requests. Mount paths cannot nest, so a prefix decides.
+// would double the requests. Mount paths cannot nest, so a prefix decides. Each
+// namespace of Vault has its own.
 type mounts struct {
 	mutex sync.RWMutex
 	known map[place]mount
 }
 
-// place is a path in a namespace, each of which has mounts of its own.
+// place is where a mount is.
 type place struct{ namespace, path string }
 
 func newMounts() *mounts { return &mounts{known: map[place]mount{}} }
@@ -88,47 +94,53 @@ func (m *mounts) find(namespace, full string) (mount, bool) {
 	return mount{}, false
 }
 
-func (m *mounts) remember(namespace string, found mount) {
+func (m *mounts) remember(found mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.known[place{namespace, found.path}] = found
+	m.known[place{found.namespace, found.path}] = found
 }
 
 // forget makes the next read ask again: the mount may have been replaced by one
 // of another version since.
-func (m *mounts) forget(namespace string, old mount) {
+func (m *mounts) forget(old mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	delete(m.known, place{namespace, old.path})
+	delete(m.known, place{old.namespace, old.path})
 }
 
 // resolve returns the path to ask Vault for, and its mount. A token that may not
 // ask about the mount gets the path as it is, like consul-template does.
 func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount) {
-	found, ok := s.server.mounts.find(s.namespace, full)
+	found, ok := s.server.mounts.find(s.client.Namespace(), full)
 	if !ok {
-		found, ok = s.probe(ctx, full)
+		// What is wrong, if anything is, shows at the read that follows.
+		found, _ = s.probe(ctx, full)
 	}
-	if !ok || !found.isKV2() {
+	if !found.isKV2() {
 		return full, found
 	}
 	return found.withArea(full, area), found
 }
 
-func (s *Session) probe(ctx context.Context, full string) (mount, bool) {
+// probe asks Vault which mount a path is in. The mount has no path if the answer
+// does not say.
+func (s *Session) probe(ctx context.Context, full string) (mount, error) {
 	secret, err := s.client.Logical().ReadWithContext(during(ctx, MountProbe), "sys/internal/ui/mounts/"+full)
-	if err != nil || secret == nil {
-		// What is wrong, if anything is, shows at the read that follows.
-		return mount{}, false
+	if err != nil {
+		return mount{}, s.failure("ask for the mount of", full, err)
 	}
-	found := mount{}
+	if secret == nil {
+		return mount{}, nil
+	}
+	found := mount{namespace: s.client.Namespace()}
 	found.path, _ = secret.Data["path"].(string)
+	found.engine, _ = secret.Data["type"].(string)
 	if options, ok := secret.Data["options"].(map[string]any); ok {
 		found.version, _ = options["version"].(string)
 	}
 	if !strings.HasSuffix(found.path, "/") || !strings.HasPrefix(full+"/", found.path) {
-		return mount{}, false
+		return mount{}, nil
 	}
-	s.server.mounts.remember(s.namespace, found)
-	return found, true
+	s.server.mounts.remember(found)
+	return found, nil
 }

@@ -34,23 +34,30 @@ func TestWithArea(t *testing.T) {
 func TestMountsFind(t *testing.T) {
 	t.Parallel()
 	known := newMounts()
-	known.remember("", mount{path: "kv/", version: "2"})
-	known.remember("", mount{path: "team/kv/", version: "1"})
-	tests := map[string]string{
-		"kv/app":       "kv/",
-		"kv":           "kv/",
-		"kvx/app":      "",
-		"team/kv/a/b":  "team/kv/",
-		"team/other/x": "",
+	known.remember(mount{path: "kv/", version: "2"})
+	known.remember(mount{path: "team/kv/", version: "1"})
+	known.remember(mount{namespace: "team", path: "kv/", version: "1"})
+	tests := []struct{ namespace, path, mount, version string }{
+		{"", "kv/app", "kv/", "2"},
+		{"", "kv", "kv/", "2"},
+		{"", "kvx/app", "", ""},
+		{"", "team/kv/a/b", "team/kv/", "1"},
+		{"", "team/other/x", "", ""},
+		// The same path is another mount in another namespace.
+		{"team", "kv/app", "kv/", "1"},
+		{"other", "kv/app", "", ""},
 	}
-	for path, want := range tests {
-		if got, ok := known.find("", path); got.path != want || ok != (want != "") {
-			t.Errorf("%s: got %q, want %q", path, got.path, want)
+	for _, test := range tests {
+		if got, ok := known.find(test.namespace, test.path); got.path != test.mount || got.version != test.version || ok != (test.mount != "") {
+			t.Errorf("%s in namespace %q: got %+v", test.path, test.namespace, got)
 		}
 	}
-	known.forget("", mount{path: "kv/"})
+	known.forget(mount{path: "kv/"})
 	if _, ok := known.find("", "kv/app"); ok {
 		t.Error("a forgotten mount is still known")
+	}
+	if _, ok := known.find("team", "kv/app"); !ok {
+		t.Error("the mount of another namespace is forgotten as well")
 	}
 }
 

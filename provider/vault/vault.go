@@ -14,11 +14,10 @@ import (
 
 // Session is one Vault token. It may be used concurrently, until Close.
 type Session struct {
-	servers   *Servers
-	server    *server
-	namespace string
-	client    *api.Client
-	token     Token
+	servers *Servers
+	server  *server
+	client  *api.Client
+	token   Token
 }
 
 // Close gives the session up here; Revoke ends it in Vault.
@@ -38,7 +37,7 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 		return nil, s.failure("read", fullPath, err)
 	}
 	if secret == nil || isDeleted(secret, mount) {
-		s.server.mounts.forget(s.namespace, mount)
+		s.server.mounts.forget(mount)
 		return nil, fmt.Errorf("read %s: %w: %s", fullPath, ErrNotFound, notFoundHint(path, fullPath))
 	}
 	return secret, nil

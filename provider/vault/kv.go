@@ -1,0 +1,41 @@
+package vault
+
+import (
+	"context"
+	"errors"
+)
+
+// KnowsKV reports whether a path is in a KV mount, version 1 or 2, as far as that
+// was learnt before; otherwise known is false. It asks Vault nothing.
+func (s *Servers) KnowsKV(endpoint Endpoint, namespace, rawPath string) (isKV, known bool) {
+	path, _, err := splitPath(rawPath)
+	if err != nil {
+		return false, false
+	}
+	s.mutex.Lock()
+	server := s.open[endpoint]
+	s.mutex.Unlock()
+	if server == nil {
+		return false, false
+	}
+	found, known := server.mounts.find(namespace, path)
+	return found.isKV(), known
+}
+
+// IsKV asks for the mount of a path, unless it is known: true for KV, version 1 or
+// 2, whose secrets are the same for whoever reads them and have no lease. It is
+// false where the token may not ask about the mount.
+func (s *Session) IsKV(ctx context.Context, rawPath string) (bool, error) {
+	path, _, err := splitPath(rawPath)
+	if err != nil {
+		return false, err
+	}
+	if found, ok := s.server.mounts.find(s.client.Namespace(), path); ok {
+		return found.isKV(), nil
+	}
+	found, err := s.probe(ctx, path)
+	if errors.Is(err, ErrTokenGone) || errors.Is(err, ErrUnavailable) {
+		return false, err
+	}
+	return found.isKV(), nil // what else is wrong shows at the read
+}

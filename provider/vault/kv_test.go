@@ -1,0 +1,83 @@
+package vault
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Which mounts are KV is Vault's to say, once for each; and what it does not say is
+// no KV.
+func TestIsKV(t *testing.T) {
+	const app = "/v1/sys/internal/ui/mounts/team/app"
+	tests := map[string]struct {
+		status int
+		body   string
+		want   bool
+		known  bool
+		err    error
+	}{
+		"version 2":         {http.StatusOK, `{"data":{"path":"team/","type":"kv","options":{"version":"2"}}}`, true, true, nil},
+		"version 1":         {http.StatusOK, `{"data":{"path":"team/","type":"kv","options":null}}`, true, true, nil},
+		"a database":        {http.StatusOK, `{"data":{"path":"team/","type":"database","options":null}}`, false, true, nil},
+		"another mount":     {http.StatusOK, `{"data":{"path":"other/","type":"kv"}}`, false, false, nil},
+		"nothing":           {http.StatusOK, ``, false, false, nil},
+		"not to be asked":   {http.StatusForbidden, `{"errors":["preflight capability check returned 403"]}`, false, false, nil},
+		"a token that went": {http.StatusForbidden, `{"errors":["permission denied","invalid token"]}`, false, false, ErrTokenGone},
+		"away":              {http.StatusServiceUnavailable, `{"errors":["Vault is sealed"]}`, false, false, ErrUnavailable},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			probes := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != app {
+					t.Errorf("%s was asked for", r.URL.Path)
+				}
+				probes++
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body) // the client is gone
+			}))
+			defer server.Close()
+			endpoint := Endpoint{Address: server.URL}
+			servers := NewServers(klog.Background(), time.Now)
+			if _, known := servers.KnowsKV(endpoint, "", "team/app"); known {
+				t.Error("it is known before anything was asked")
+			}
+			session, err := servers.Resume(endpoint, Options{MaxRetries: 0}, Token{Secret: "token"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			got, err := session.IsKV(t.Context(), "/team/app?version=3")
+			if got != test.want || !errors.Is(err, test.err) {
+				t.Errorf("got %t, %v", got, err)
+			}
+			if isKV, known := servers.KnowsKV(endpoint, "", "team/app"); isKV != test.want || known != test.known {
+				t.Errorf("afterwards: KV %t, known %t", isKV, known)
+			}
+			if _, known := servers.KnowsKV(endpoint, "elsewhere", "team/app"); known {
+				t.Error("it is known of another namespace")
+			}
+			if again, _ := session.IsKV(t.Context(), "team/app"); test.known && (again != test.want || probes != 1) {
+				t.Errorf("again: %t after %d probes", again, probes)
+			}
+		})
+	}
+}
+
+func TestNoPathIsNoKV(t *testing.T) {
+	servers := NewServers(klog.Background(), time.Now)
+	if isKV, known := servers.KnowsKV(Endpoint{Address: "http://vault"}, "", "../sys"); isKV || known {
+		t.Error("a path that leaves the API is known")
+	}
+	session := resumeAt(t, "http://127.0.0.1:1")
+	defer session.Close()
+	if _, err := session.IsKV(t.Context(), "kv/../sys"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+}
