@@ -98,10 +98,10 @@ func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.Af
 
 // says takes over what Vault says now, and reports whether templates can see the
 // difference. Of a lease, they do not: it is renewed without rewriting files.
-func (a *answer) says(said render.Answer, refresh Refresh, token int, now time.Time, chance random) (changed bool) {
-	changed = !reflect.DeepEqual(a.said.Names, said.Names) || !sameSecret(a.said, said)
-	a.said, a.token, a.trouble = said, token, trouble{}
-	a.lease = leaseOf(said, now)
+func (a *answer) says(r reply, refresh Refresh, now time.Time, chance random) (changed bool) {
+	changed = !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer)
+	a.said, a.token, a.trouble = r.Answer, r.token, trouble{}
+	a.lease = leaseOf(r.Answer, now)
 	a.plan(refresh, now, chance)
 	a.due = notBefore(now.Add(shortestRest), a.due)
 	return changed

@@ -18,8 +18,8 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	own, cancel := context.WithTimeout(vault.Background(ctx), refreshTimeout)
 	defer cancel()
 	asked := v.takeTick()
-	err := v.withToken(own, false, func(client *vault.Session, g grant) error {
-		return v.update(own, client, g, asked)
+	err := v.withToken(own, false, func(a *access) error {
+		return v.update(own, a, asked)
 	})
 	defer v.save()
 	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
@@ -36,17 +36,17 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 // update does what is due, each answer by itself: a static secret that is gone
 // must not keep credentials from being renewed. Why one could not be had is noted
 // with the answer; the error is of what concerns the whole volume.
-func (v *volume) update(ctx context.Context, client *vault.Session, g grant, asked bool) error {
+func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 	var changes []change
 	var away error
 	for _, each := range v.answers.inOrder() {
-		if !v.wants(each, g, asked) {
+		if !v.wants(each, a.grant, asked) {
 			continue
 		}
 		before := *each
 		changed, err := false, away
 		if away == nil {
-			changed, err = v.attend(ctx, client, g, each)
+			changed, err = v.attend(ctx, a, each)
 		}
 		switch {
 		case errors.Is(err, vault.ErrTokenGone), ctx.Err() != nil:
@@ -64,13 +64,13 @@ func (v *volume) update(ctx context.Context, client *vault.Session, g grant, ask
 	if v.refresh.Never {
 		return nil
 	}
-	if v.showsToken() && v.shown != g.Serial {
+	if v.showsToken() && v.shown != a.grant.Serial {
 		v.stale = true
 	}
 	if !v.stale {
 		return nil
 	}
-	return v.rewrite(ctx, client, g, changes)
+	return v.rewrite(ctx, a, changes)
 }
 
 func first(a, b error) error {
@@ -97,9 +97,9 @@ func (v *volume) isForeign(each *answer, g grant) bool {
 }
 
 // attend renews an answer's lease, or asks anew.
-func (v *volume) attend(ctx context.Context, client *vault.Session, g grant, each *answer) (changed bool, err error) {
-	if each.lease.Renewable && (v.refresh.Never || !v.isForeign(each, g)) {
-		prolonged, err := v.renewLease(ctx, client, each)
+func (v *volume) attend(ctx context.Context, a *access, each *answer) (changed bool, err error) {
+	if each.lease.Renewable && (v.refresh.Never || !v.isForeign(each, a.grant)) {
+		prolonged, err := v.renewLease(ctx, a.client, each)
 		if prolonged || err != nil {
 			return false, err
 		}
@@ -108,11 +108,11 @@ func (v *volume) attend(ctx context.Context, client *vault.Session, g grant, eac
 		each.due = time.Time{}
 		return false, nil
 	}
-	said, err := ask(ctx, client, each.query)
+	said, err := a.ask(ctx, each)
 	if err != nil {
 		return false, conceal(err, each.query, v.answers.forRenderer())
 	}
-	return each.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance), nil
+	return each.says(said, v.refresh, v.provider.now(), v.provider.chance), nil
 }
 
 // renewTimeout is for one renewal: a lease may be short.
@@ -151,14 +151,14 @@ type change struct {
 
 // rewrite renders the answers and writes what they make. What was fetched is
 // saved first: a credential that only a dead process knew would be lost.
-func (v *volume) rewrite(ctx context.Context, client *vault.Session, g grant, changes []change) error {
+func (v *volume) rewrite(ctx context.Context, a *access, changes []change) error {
 	v.save()
-	contents, err := v.render(ctx, client, g, nil)
+	contents, err := v.render(ctx, a, nil)
 	if errors.Is(err, ErrData) || errors.Is(err, ErrTemplate) {
 		// A static secret that no longer fits its template keeps its old value, so
 		// that new credentials are written all the same.
 		if v.takeBack(changes, err) {
-			if again, retried := v.render(ctx, client, g, nil); retried == nil {
+			if again, retried := v.render(ctx, a, nil); retried == nil {
 				return v.replace(again)
 			}
 		}

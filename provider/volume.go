@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/render"
-	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
 // volume is what one open volume needs to stay fresh.
@@ -82,8 +80,8 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 // open fetches and renders for the first time, after a preview of each output.
 func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
-	err = v.withToken(ctx, true, func(client *vault.Session, g grant) error {
-		contents, err = v.render(ctx, client, g, previews)
+	err = v.withToken(ctx, true, func(a *access) error {
+		contents, err = v.render(ctx, a, previews)
 		return err
 	})
 	if err != nil {
@@ -98,67 +96,23 @@ func (v *volume) open(ctx context.Context, previews []render.Result) (contents [
 	return contents, nil
 }
 
-// withToken calls do with the session's token, and once more with a new one if
-// Vault does not know the first any more.
-func (v *volume) withToken(ctx context.Context, urgent bool, do func(*vault.Session, grant) error) error {
-	g, err := v.session.acquire(ctx, urgent)
-	if err != nil {
-		return err
-	}
-	if err = v.connect(g, do); !errors.Is(err, vault.ErrTokenGone) {
-		return err
-	}
-	if g, err = v.session.replace(ctx, g.Serial, urgent); err != nil {
-		return err
-	}
-	return v.connect(g, do)
-}
-
-// connect lends a client for one refresh. Thousands of volumes that kept theirs
-// would hold more memory than their secrets take.
-func (v *volume) connect(g grant, do func(*vault.Session, grant) error) error {
-	v.mutex.Lock()
-	endpoint, options := v.endpoint, v.options
-	v.mutex.Unlock()
-	client, err := v.provider.servers.Resume(endpoint, options, g.Token)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	v.serial = g.Serial
-	v.dropForeign(g)
-	return do(client, g)
-}
-
-// dropForeign forgets leases of another token that an Open which failed left.
-func (v *volume) dropForeign(g grant) {
-	if v.isOpen.Load() {
-		return
-	}
-	for query, each := range v.answers {
-		if each.isLeased() && each.token != g.Serial {
-			delete(v.answers, query)
-		}
-	}
-}
-
 // render renders every output, asking Vault for what the answers lack. Answers
 // that no template uses any more are forgotten. previews are nil, or what each
 // output came to without an answer.
-func (v *volume) render(ctx context.Context, client *vault.Session, g grant, previews []render.Result) ([]Rendered, error) {
+func (v *volume) render(ctx context.Context, a *access, previews []render.Result) ([]Rendered, error) {
 	known := v.answers.forRenderer()
 	used := map[render.Query]bool{}
 	contents := make([]Rendered, len(v.outputs))
 	for i, output := range v.outputs {
 		if output.Token {
-			contents[i], v.shown = Rendered{Content: []byte(g.Token.Secret)}, g.Serial
+			contents[i], v.shown = Rendered{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
 			continue
 		}
 		var preview *render.Result
 		if previews != nil {
 			preview = &previews[i]
 		}
-		content, err := v.renderOne(ctx, client, g, output.Template, preview, known, used)
+		content, err := v.renderOne(ctx, a, output.Template, preview, known, used)
 		if err != nil {
 			return nil, &FileError{Name: output.Template.Name, err: err}
 		}
@@ -192,7 +146,7 @@ const maxRounds = 16
 
 // renderOne renders until nothing is missing. A round without an answer to give
 // it a path may ask for less than the next.
-func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (Rendered, error) {
+func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (Rendered, error) {
 	for range maxRounds {
 		result, err := v.round(ctx, t, preview, known)
 		if err != nil {
@@ -209,13 +163,13 @@ func (v *volume) renderOne(ctx context.Context, client *vault.Session, g grant, 
 			if _, have := known[query]; have {
 				continue // another file has asked since the preview
 			}
-			said, err := ask(ctx, client, query)
+			fresh := &answer{query: query}
+			said, err := a.ask(ctx, fresh)
 			if err != nil {
 				return Rendered{}, conceal(err, query, known)
 			}
-			fresh := &answer{query: query}
-			fresh.says(said, v.refresh, g.Serial, v.provider.now(), v.provider.chance)
-			v.answers[query], known[query] = fresh, said
+			fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
+			v.answers[query], known[query] = fresh, said.Answer
 		}
 	}
 	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
