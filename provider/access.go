@@ -13,6 +13,11 @@ import (
 type access struct {
 	volume *volume
 	urgent bool
+	since  time.Time
+	// age is from when on what another pod was told is too old.
+	age time.Duration
+	// client and grant are of the pod's own token; nil before that is needed, as it
+	// may never be for a volume that shares another.
 	client *vault.Session
 	grant  grant
 }
@@ -26,22 +31,32 @@ type reply struct {
 	token int
 }
 
-// withToken calls do with the session's token, and once more with a new one if
-// Vault does not know the first any more.
-func (v *volume) withToken(ctx context.Context, urgent bool, do func(*access) error) error {
-	a := &access{volume: v, urgent: urgent}
+func (v *volume) newAccess(urgent bool, age time.Duration) *access {
+	return &access{volume: v, urgent: urgent, since: v.provider.now(), age: age}
+}
+
+// run calls do with the pod's token, if that is needed from the start, and once
+// more with a new one if Vault does not know the first any more.
+func (a *access) run(ctx context.Context, do func() error) error {
 	defer a.close()
-	if err := a.logIn(ctx); err != nil {
-		return err
+	if a.volume.needsToken() {
+		if err := a.logIn(ctx); err != nil {
+			return err
+		}
 	}
-	err := do(a)
+	err := do()
 	if !errors.Is(err, vault.ErrTokenGone) {
 		return err
 	}
 	if err := a.logInAnew(ctx); err != nil {
 		return err
 	}
-	return do(a)
+	return do()
+}
+
+// needsToken tells whether the volume is bound to its pod's own token.
+func (v *volume) needsToken() bool {
+	return v.shared == nil || v.showsToken() || len(v.answers.leased()) > 0
 }
 
 func (a *access) logIn(ctx context.Context) error {
@@ -83,9 +98,7 @@ func (a *access) close() {
 }
 
 func (v *volume) connect(g grant) (*vault.Session, error) {
-	v.mutex.Lock()
-	endpoint, options := v.endpoint, v.options
-	v.mutex.Unlock()
+	endpoint, options := v.way()
 	return v.provider.servers.Resume(endpoint, options, g.Token)
 }
 
@@ -103,6 +116,17 @@ func (v *volume) dropForeign(g grant) {
 
 // ask brings a new answer in the place of the one at hand.
 func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
+	if a.volume.shared != nil && about.query.Reads() {
+		r, err := a.askTogether(ctx, about)
+		if !errors.Is(err, errUnshared) {
+			return r, err
+		}
+	}
+	if a.client == nil {
+		if err := a.logIn(ctx); err != nil {
+			return reply{}, &tokenError{err}
+		}
+	}
 	said, err := ask(ctx, a.client, about.query)
 	return reply{Answer: said, at: a.volume.provider.now(), token: a.grant.Serial}, err
 }

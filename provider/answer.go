@@ -18,6 +18,8 @@ type answer struct {
 	said  render.Answer
 	// lease has no end where there is none.
 	lease term
+	// at is when Vault was asked; zero for before this process.
+	at time.Time
 	// token is the serial number of the token that the lease belongs to.
 	token int
 	due   time.Time // zero for never
@@ -100,9 +102,10 @@ func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.Af
 // difference. Of a lease, they do not: it is renewed without rewriting files.
 func (a *answer) says(r reply, refresh Refresh, now time.Time, chance random) (changed bool) {
 	changed = !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer)
-	a.said, a.token, a.trouble = r.Answer, r.token, trouble{}
-	a.lease = leaseOf(r.Answer, now)
-	a.plan(refresh, now, chance)
+	a.said, a.at, a.token, a.trouble = r.Answer, r.at, r.token, trouble{}
+	a.lease = leaseOf(r.Answer, r.at)
+	// An answer that was for another pod first is not fresh for longer than there.
+	a.plan(refresh, r.at, chance)
 	a.due = notBefore(now.Add(shortestRest), a.due)
 	return changed
 }

@@ -128,8 +128,7 @@ func notBefore(earliest, t time.Time) time.Time {
 
 // isStatic tells what may be read at any time, since reading it creates nothing.
 func isStatic(query render.Query, answer render.Answer) bool {
-	reads := query.Verb == render.Read || query.Verb == render.List
-	return reads && (answer.Secret == nil || answer.Secret.LeaseID == "")
+	return query.Reads() && (answer.Secret == nil || answer.Secret.LeaseID == "")
 }
 
 // interval is jittered like consul-template's, which treats a static secret as a

@@ -1,41 +1,118 @@
 package provider
 
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
 // join puts a volume into the session that it shares with the other volumes of
-// its pod.
+// its pod, and into the one that it shares with other pods, if it does.
 func (p *Provider) join(v *volume, request Request) {
 	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	key := sessionKey(request)
+	v.session = p.enter(v, request, sessionKey(request), nil)
+	if key, shares := p.sharedKey(request); shares {
+		v.shared = p.enter(v, request, key, newReadings)
+	}
+	p.mutex.Unlock()
+	if v.shared != nil {
+		// The next process needs the pod's means, even if it has not used them so far.
+		v.session.save()
+	}
+}
+
+// enter puts a volume into the session of a key, made if need be; a shared one has
+// readings. The mutex is held.
+func (p *Provider) enter(v *volume, request Request, key string, readings func() *readings) *session {
 	s := p.sessions[key]
 	if s == nil {
 		s = newSession(p, key)
+		if readings != nil {
+			s.readings = readings()
+		}
 		p.sessions[key] = s
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.means = means{request.Endpoint, request.Options, request.Login}
+	if s.readings != nil {
+		s.bearer = v.id
+	}
 	s.volumes[v.id] = v
 	s.revoke = s.revoke || !request.Refresh.KeepToken
-	v.session = s
+	return s
 }
 
-// leave takes a volume out of its session, and ends that with its last volume. If
-// the volume was not opened in the end, the session keeps what Vault made for it.
+// leave takes a volume out of its sessions, and ends those of which it was the last
+// volume. If it was not opened in the end, its own keeps what Vault made for it.
 func (p *Provider) leave(v *volume, failed bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	s := v.session
+	for _, s := range v.sessions() {
+		p.exit(v, s, failed)
+	}
+}
+
+// sessions are the pod's own, and the one that it shares with others, if it does.
+func (v *volume) sessions() []*session {
+	if v.shared == nil {
+		return []*session{v.session}
+	}
+	return []*session{v.session, v.shared}
+}
+
+func (p *Provider) exit(v *volume, s *session, failed bool) {
 	s.mutex.Lock()
 	delete(s.volumes, v.id)
 	left := len(s.volumes)
 	if failed {
-		s.leftovers[v.id] = v.answers.leased()
 		s.revoke = s.revoke || left == 0 // a token that no volume used
+	}
+	if failed && s.readings == nil {
+		s.leftovers[v.id] = v.answers.leased()
+	}
+	if left > 0 && s.readings != nil {
+		s.partLocked(v)
 	}
 	s.mutex.Unlock()
 	if left == 0 {
 		p.end(s)
 	}
+}
+
+// partLocked has a shared session go on without a volume.
+func (s *session) partLocked(v *volume) {
+	if s.bearer == v.id {
+		s.passOnLocked()
+	}
+	var longest time.Duration
+	for _, each := range s.volumes {
+		longest = max(longest, each.refresh.Interval)
+	}
+	s.readings.sweep(s.provider.now(), longest)
+}
+
+// passOnLocked has the next of the volumes that share the session log in from now
+// on: a pod that is gone cannot, and another may be able to where one was refused.
+// The mutex of a shared session is taken before that of a pod's own.
+func (s *session) passOnLocked() {
+	ids := slices.Sorted(maps.Keys(s.volumes))
+	if len(ids) == 0 {
+		return
+	}
+	next, found := slices.BinarySearch(ids, s.bearer)
+	if found {
+		next++
+	}
+	bearer := s.volumes[ids[next%len(ids)]]
+	s.bearer, s.means = bearer.id, bearer.session.currentMeans()
+	s.saveLocked()
+}
+
+func (s *session) currentMeans() means {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.means
 }
 
 // end gives up a session's tokens. The mutex is held.

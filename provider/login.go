@@ -72,6 +72,7 @@ func (s *session) logIn(ctx context.Context) (grant, error) {
 	s.mutex.Unlock()
 	token, err := s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
 	if err != nil {
+		s.refused(with)
 		return grant{}, err
 	}
 	return s.take(token)
@@ -108,12 +109,28 @@ func (s *session) wakeLocked(now time.Time) {
 	}
 }
 
-// equip takes over fresh means to log in, and tries them if those before failed.
-func (s *session) equip(m means) {
+// refused has a shared session try another pod's means next time.
+func (s *session) refused(with means) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.readings != nil && s.means == with && !s.closed {
+		s.passOnLocked()
+	}
+}
+
+// equip takes over fresh means of a volume to log in, and tries them if those
+// before failed. A shared session keeps to one pod's, as long as they do.
+func (s *session) equip(v *volume, m means) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.means == m || s.closed {
 		return
+	}
+	if s.readings != nil {
+		if s.bearer != v.id && s.trouble.err == nil {
+			return
+		}
+		s.bearer = v.id
 	}
 	s.means = m
 	s.saveLocked()

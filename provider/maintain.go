@@ -22,6 +22,9 @@ func (s *session) maintain(ctx context.Context) time.Time {
 	defer s.endTurn()
 	s.drop(0)
 	g, ok := s.current()
+	if !ok && !s.isWanted() {
+		return time.Time{}
+	}
 	if !ok {
 		return s.succeed(ctx, g)
 	}
@@ -33,6 +36,15 @@ func (s *session) maintain(ctx context.Context) time.Time {
 	}
 	return s.succeed(ctx, g)
 }
+
+// isWanted is false of a session that no volume has needed so far.
+func (s *session) isWanted() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.isWantedLocked()
+}
+
+func (s *session) isWantedLocked() bool { return s.serial > 0 || s.trouble.err != nil }
 
 func (s *session) renew(ctx context.Context, g grant) time.Time {
 	renewed, err := s.renewToken(ctx, g)

@@ -43,6 +43,8 @@ type Config struct {
 	Boot Boot
 	// Observer hears of what happens in the background; nil for nobody.
 	Observer Observer
+	// Sharing is ShareNothing if empty.
+	Sharing Sharing
 }
 
 // Observer hears of what happens in the background. It may be called
@@ -72,12 +74,13 @@ type Provider struct {
 	timeline timeline
 	observer Observer
 	chance   random
+	sharing  Sharing
 
 	schedule    *schedule
 	revocations *revocations
 	unsaved     atomic.Bool // the store failed last time
 
-	mutex    sync.Mutex // taken before that of a session, and that before a volume's
+	mutex    sync.Mutex // taken before that of a session, and that before a volume's or of readings
 	volumes  map[string]*volume
 	sessions map[string]*session
 }
@@ -93,6 +96,7 @@ func New(c Config) *Provider {
 		timeline:    newTimeline(c),
 		observer:    c.Observer,
 		chance:      chance,
+		sharing:     c.Sharing,
 		schedule:    startSchedule(c.Clock, workers),
 		revocations: startRevocations(c, chance),
 		volumes:     map[string]*volume{},
@@ -134,7 +138,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 	due, serial := v.answers.next(), v.serial
 	p.start(v, due)
 	// A token that was replaced meanwhile has woken the volumes that were open then.
-	if g, ok := v.session.current(); !ok || g.Serial != serial {
+	if g, ok := v.session.current(); serial != 0 && (!ok || g.Serial != serial) {
 		p.schedule.wake(v.task, p.now())
 	}
 	return contents, nil
@@ -179,7 +183,10 @@ func (p *Provider) Republish(request Request) {
 	p.mutex.Unlock()
 	if v != nil {
 		if !request.Same {
-			v.session.equip(means{request.Endpoint, request.Options, request.Login})
+			fresh := means{request.Endpoint, request.Options, request.Login}
+			for _, s := range v.sessions() {
+				s.equip(v, fresh)
+			}
 			v.direct(request.Endpoint, request.Options)
 		}
 		v.tick()

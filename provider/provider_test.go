@@ -27,6 +27,8 @@ type bench struct {
 	files *writtenFiles
 	saved *memory
 	logs  *logBuffer
+	// sharing is of the next process.
+	sharing Sharing
 }
 
 func newBench(t *testing.T) *bench {
@@ -57,7 +59,7 @@ func (b *bench) begin() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = New(Config{
 		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
-		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot,
+		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing,
 	})
 	if err := b.Resume(b.files.has); err != nil {
 		b.t.Fatal(err)

@@ -18,9 +18,11 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	own, cancel := context.WithTimeout(vault.Background(ctx), refreshTimeout)
 	defer cancel()
 	asked := v.takeTick()
-	err := v.withToken(own, false, func(a *access) error {
-		return v.update(own, a, asked)
-	})
+	a := v.newAccess(false, v.refresh.Interval)
+	if asked {
+		a.age = MinInterval
+	}
+	err := a.run(own, func() error { return v.update(own, a, asked) })
 	defer v.save()
 	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		// The volume closes, or is about to be mounted, or the process ends: nobody is
@@ -38,7 +40,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 // with the answer; the error is of what concerns the whole volume.
 func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 	var changes []change
-	var away error
+	var away, lacking error
 	for _, each := range v.answers.inOrder() {
 		if !v.wants(each, a.grant, asked) {
 			continue
@@ -51,6 +53,8 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 		switch {
 		case errors.Is(err, vault.ErrTokenGone), ctx.Err() != nil:
 			return err
+		case errors.As(err, new(*tokenError)):
+			lacking = err
 		case err != nil:
 			each.postpone(err, v.provider.now(), v.provider.chance)
 		case changed:
@@ -62,15 +66,15 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 		}
 	}
 	if v.refresh.Never {
-		return nil
+		return lacking
 	}
 	if v.showsToken() && v.shown != a.grant.Serial {
 		v.stale = true
 	}
 	if !v.stale {
-		return nil
+		return lacking
 	}
-	return v.rewrite(ctx, a, changes)
+	return first(v.rewrite(ctx, a, changes), lacking)
 }
 
 func first(a, b error) error {

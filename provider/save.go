@@ -13,8 +13,12 @@ func (v *volume) save() {
 	if v.closed {
 		return
 	}
+	shared := ""
+	if v.shared != nil {
+		shared = v.shared.key
+	}
 	v.provider.keep(volumePrefix+hash([]byte(v.id)), &volumeRecord{
-		Version: stateVersion, VolumeID: v.id, Pod: v.pod, Session: v.session.key, Endpoint: v.endpoint, Options: v.options,
+		Version: stateVersion, VolumeID: v.id, Pod: v.pod, Session: v.session.key, Shared: shared, Endpoint: v.endpoint, Options: v.options,
 		Outputs: v.outputs, Refresh: v.refresh, Answers: encodeAnswers(v.answers),
 		Written: v.written[:], Stale: v.stale, Shown: v.shown, Refreshed: v.refreshed,
 	})
@@ -29,12 +33,18 @@ func (v *volume) close() {
 	v.provider.forget(volumePrefix + hash([]byte(v.id)))
 }
 
+func (s *session) save() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.saveLocked()
+}
+
 func (s *session) saveLocked() {
 	if s.closed {
 		return
 	}
 	s.provider.keep(sessionPrefix+s.key, &sessionRecord{
-		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke,
+		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke, Bearer: s.bearer,
 	})
 }
 
@@ -74,12 +84,24 @@ func (p *Provider) Resume(isThere func(volumeID string) bool) error {
 		return err
 	}
 	for _, s := range p.sessions {
-		if len(s.volumes) == 0 {
-			p.end(s)
-		}
+		p.settle(s)
 	}
 	p.logger.Info("Resumed", "volumes", len(p.volumes), "sessions", len(p.sessions))
 	return nil
+}
+
+// settle ends a session without volumes. A shared one goes on without the volume
+// that has logged in so far, if that is gone.
+func (p *Provider) settle(s *session) {
+	if len(s.volumes) == 0 {
+		p.end(s)
+		return
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.readings != nil && s.volumes[s.bearer] == nil {
+		s.passOnLocked()
+	}
 }
 
 func (p *Provider) resumeSessions() error {
@@ -95,7 +117,10 @@ func (p *Provider) resumeSessions() error {
 		}
 		p.timeline.takeOver(&r)
 		s := newSession(p, r.Key)
-		s.means, s.serial, s.grants, s.revoke = r.Means, r.Serial, r.Grants, r.Revoke
+		s.means, s.serial, s.grants, s.revoke, s.bearer = r.Means, r.Serial, r.Grants, r.Revoke, r.Bearer
+		if s.bearer != "" {
+			s.readings = newReadings()
+		}
 		p.sessions[s.key] = s
 	}
 	return nil
@@ -112,13 +137,15 @@ func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
 			p.unreadable(key, err)
 			continue
 		}
-		s := p.sessions[r.Session]
-		if s == nil || !isThere(r.VolumeID) {
+		s, shared := p.sessions[r.Session], p.sharedOf(&r)
+		if s == nil || !isThere(r.VolumeID) || shared == nil && r.Shared != "" && p.sharing == ShareServiceAccount {
 			p.forget(key)
 			continue
 		}
 		p.timeline.takeOver(&r)
-		p.resume(newResumed(p, &r), s)
+		v := newResumed(p, &r)
+		v.session, v.shared = s, shared
+		p.resume(v)
 	}
 	return nil
 }
@@ -135,16 +162,27 @@ func newResumed(p *Provider, r *volumeRecord) *volume {
 
 // resume puts a volume to work again. Its first look is at once, since what was
 // due may be overdue; if nothing is, it costs nothing.
-func (p *Provider) resume(v *volume, s *session) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	v.session = s
-	s.volumes[v.id] = v
+func (p *Provider) resume(v *volume) {
+	now := p.now()
+	for _, s := range v.sessions() {
+		s.mutex.Lock()
+		s.volumes[v.id] = v
+		s.mutex.Unlock()
+		p.schedule.wake(s.task, now)
+	}
 	p.volumes[v.id] = v
 	v.isOpen.Store(true)
-	now := p.now()
 	p.schedule.wake(v.task, now)
-	p.schedule.wake(s.task, now)
+}
+
+// sharedOf is the session that a volume shared with other pods, nil for none; and
+// none any more if pods are not to share.
+func (p *Provider) sharedOf(r *volumeRecord) *session {
+	s := p.sessions[r.Shared]
+	if s == nil || s.readings == nil || p.sharing != ShareServiceAccount {
+		return nil
+	}
+	return s
 }
 
 func (p *Provider) unreadable(key string, err error) {

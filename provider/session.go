@@ -12,8 +12,8 @@ import (
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// session is what the volumes of a pod share that log in the same way: the means
-// to log in, and the Vault tokens that this has brought.
+// session is what the volumes of a pod share that log in the same way, or those of
+// several pods: the means to log in, and the Vault tokens that this has brought.
 type session struct {
 	provider *Provider
 	key      string
@@ -29,6 +29,10 @@ type session struct {
 	// hold leases until the volumes have new ones, and applications a while longer.
 	grants  []grant
 	volumes map[string]*volume
+	// readings are what pods that share the session were told; nil for a pod's own.
+	// bearer is the id of the volume whose means a shared one has.
+	readings *readings
+	bearer   string
 	// leftovers are leased answers of volumes whose Open failed, for its repetition.
 	leftovers map[string]answers
 	revoke    bool // when the last volume is gone
@@ -92,7 +96,7 @@ func (s *session) takeTurn(ctx context.Context) error {
 	case s.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for another volume of the pod to log in: %w", ctx.Err())
+		return fmt.Errorf("wait for another volume to log in: %w", ctx.Err())
 	}
 }
 

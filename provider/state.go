@@ -31,6 +31,7 @@ type volumeRecord struct {
 	VolumeID  string
 	Pod       string
 	Session   string
+	Shared    string `json:",omitempty"` // session, if there is one
 	Endpoint  Endpoint
 	Options   Options
 	Outputs   []Output
@@ -61,6 +62,7 @@ type sessionRecord struct {
 	Serial  int
 	Grants  []grant
 	Revoke  bool
+	Bearer  string  `json:",omitempty"` // of a session that pods share
 	Saved   *moment `json:",omitempty"`
 }
 

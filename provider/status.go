@@ -13,7 +13,10 @@ import (
 type Status struct {
 	VolumeID string
 	Pod      string
-	Session  SessionStatus
+	// Session is the pod's own, which has no token yet if the pod needs none.
+	Session SessionStatus
+	// Shared is the session that the pod shares with others; nil for none.
+	Shared *SessionStatus
 	// Refreshed is when all was well last, Next when something is due; zero for
 	// never. Next is not after now while something is being done.
 	Refreshed, Next time.Time
@@ -26,7 +29,7 @@ type Status struct {
 }
 
 // SessionStatus is the Vault token of a volume, which other volumes of the pod may
-// share.
+// share, and other pods if it is a shared one.
 type SessionStatus struct {
 	Address, Namespace, Mount, Role string
 	// Since is when Vault made the token, Expires when it ends unless it is renewed;
@@ -34,6 +37,8 @@ type SessionStatus struct {
 	Since, Expires time.Time
 	// Logins counts the tokens so far.
 	Logins int
+	// Pods is how many share it.
+	Pods int
 	// Err is why there is no token, or why it is not renewed.
 	Err error
 }
@@ -64,15 +69,20 @@ func (p *Provider) Volumes() []Status {
 }
 
 func (v *volume) status() Status {
-	session := v.session.status()
+	status := Status{VolumeID: v.id, Pod: v.pod, Session: v.session.status(), Next: v.provider.schedule.planned(v.task)}
+	for _, s := range v.sessions() {
+		status.Next = earlier(status.Next, v.provider.schedule.planned(s.task))
+	}
+	status.Err = status.Session.Err
+	if v.shared != nil {
+		shared := v.shared.status()
+		status.Shared, status.Err = &shared, first(status.Err, shared.Err)
+	}
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	return Status{
-		VolumeID: v.id, Pod: v.pod, Session: session, Refreshed: v.refreshed, Leases: v.leases,
-		Next: earlier(v.provider.schedule.planned(v.task), v.provider.schedule.planned(v.session.task)),
-		Err:  first(v.failure, session.Err),
-		Plan: slices.Clone(v.plan),
-	}
+	status.Refreshed, status.Leases, status.Plan = v.refreshed, v.leases, slices.Clone(v.plan)
+	status.Err = first(v.failure, status.Err)
+	return status
 }
 
 func (s *session) status() SessionStatus {
@@ -80,13 +90,21 @@ func (s *session) status() SessionStatus {
 	defer s.mutex.Unlock()
 	status := SessionStatus{
 		Address: s.means.Endpoint.Address, Namespace: s.means.Options.Namespace,
-		Mount: s.means.Login.Mount, Role: s.means.Login.Role, Logins: s.serial, Err: s.trouble.err,
+		Mount: s.means.Login.Mount, Role: s.means.Login.Role, Logins: s.serial, Err: s.trouble.err, Pods: s.podsLocked(),
 	}
 	if len(s.grants) > 0 {
 		current := s.grants[len(s.grants)-1]
 		status.Since, status.Expires = current.Since, current.Term.Expires
 	}
 	return status
+}
+
+func (s *session) podsLocked() int {
+	pods := map[string]bool{}
+	for _, v := range s.volumes {
+		pods[v.pod] = true
+	}
+	return len(pods)
 }
 
 // plan tells when what is due.
@@ -107,9 +125,11 @@ type Numbers struct {
 	// than Vault's content.
 	Volumes, Failing int
 	// Sessions have a Vault token each; SessionsFailing is how many cannot get or
-	// renew it.
-	Sessions, SessionsFailing int
-	Leases                    int
+	// renew it. SessionsShared are those of several pods, and VolumesSharing the
+	// volumes of those.
+	Sessions, SessionsFailing, SessionsShared int
+	VolumesSharing                            int
+	Leases                                    int
 	// Revocations is how many tokens wait to be revoked.
 	Revocations int
 	// Lag is for how long the most overdue task has been due; Unrefreshed, of the
@@ -123,16 +143,17 @@ type Numbers struct {
 func (p *Provider) Numbers() Numbers {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	n := Numbers{Volumes: len(p.volumes), Sessions: len(p.sessions), Revocations: p.revocations.count(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
+	n := Numbers{Volumes: len(p.volumes), Revocations: p.revocations.count(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
 	for _, s := range p.sessions {
-		if s.fails() {
-			n.SessionsFailing++
-		}
+		s.count(&n)
 	}
 	now := p.now()
 	for _, v := range p.volumes {
 		v.mutex.Lock()
 		n.Leases += v.leases
+		if v.shared != nil {
+			n.VolumesSharing++
+		}
 		if v.failure != nil {
 			n.Failing++
 			n.Unrefreshed = max(n.Unrefreshed, now.Sub(v.lastWell()))
@@ -151,8 +172,18 @@ func (v *volume) lastWell() time.Time {
 	return v.refreshed
 }
 
-func (s *session) fails() bool {
+// count adds a session, unless none of its pod's volumes has needed it so far.
+func (s *session) count(n *Numbers) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	return s.trouble.err != nil
+	if !s.isWantedLocked() {
+		return
+	}
+	n.Sessions++
+	if s.trouble.err != nil {
+		n.SessionsFailing++
+	}
+	if s.readings != nil {
+		n.SessionsShared++
+	}
 }

@@ -111,6 +111,11 @@ func (v *playedVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[string]any) {
+	if probed, ok := strings.CutPrefix(path, "sys/internal/ui/mounts/"); ok {
+		engine, _, _ := strings.Cut(probed, "/")
+		respond(w, map[string]any{"data": map[string]any{"path": engine + "/", "type": engine}})
+		return
+	}
 	switch path {
 	case "auth/jwt/login":
 		if jwt := body["jwt"]; jwt == "old" {
@@ -144,12 +149,14 @@ func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[
 		id := fmt.Sprintf("lease-%d", v.names)
 		v.leases[id] = v.newLifetime(v.leaseTTL, v.leaseMax, token)
 		respond(w, map[string]any{"lease_id": id, "lease_duration": v.seconds(v.leases[id]), "renewable": true, "data": map[string]any{"username": id}})
-	case "kv/static":
+	case "kv/static", "kv/of-a-pod":
 		if v.static == "" {
 			respondErrors(w, http.StatusNotFound)
 			return
 		}
 		respond(w, map[string]any{"data": map[string]any{"value": v.static}, "lease_duration": 2764800})
+	case "kv/leased": // no KV makes a lease
+		respond(w, map[string]any{"data": map[string]any{"value": v.static}, "lease_id": "lease-of-kv", "lease_duration": 3600})
 	case "database/static-creds/app":
 		respond(w, map[string]any{"data": map[string]any{
 			"username": "app", "last_vault_rotation": v.now().Format(time.RFC3339Nano), "rotation_period": 600, "ttl": 600,

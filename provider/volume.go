@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,8 @@ import (
 type volume struct {
 	provider *Provider
 	session  *session
-	task     *task // refreshTask
+	shared   *session // with other pods; nil for none
+	task     *task    // refreshTask
 	id, pod  string
 	since    time.Time // this process knows it
 	outputs  []Output
@@ -80,10 +82,14 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 // open fetches and renders for the first time, after a preview of each output.
 func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
-	err = v.withToken(ctx, true, func(a *access) error {
+	a := v.newAccess(true, MinInterval)
+	err = a.run(ctx, func() error {
 		contents, err = v.render(ctx, a, previews)
 		return err
 	})
+	if lacking := (*tokenError)(nil); errors.As(err, &lacking) {
+		return nil, lacking.err // which no file is to blame for
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,10 @@ type Query struct {
 	arguments string
 }
 
+// Reads tells a query that creates nothing by itself; what Vault answers may be new
+// each time all the same.
+func (q Query) Reads() bool { return q.Verb == Read || q.Verb == List }
+
 const (
 	argumentEnd = "\x00"
 	keyEnd      = "\x01"

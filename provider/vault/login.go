@@ -19,7 +19,8 @@ type Login struct {
 	// Audience says which of the pod's tokens JWT is. Vault is not told; it tells
 	// the logins of a pod apart.
 	Audience string
-	// ServiceAccount is "namespace/name", for messages alone.
+	// ServiceAccount is "namespace/name", for messages, and for telling who may share
+	// a login. Vault is not told.
 	ServiceAccount string
 }
 

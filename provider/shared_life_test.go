@@ -1,0 +1,264 @@
+package provider
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+func queryOf(path string) render.Query { return render.Query{Verb: render.Read, Path: path} }
+
+func mustShare(b *bench, r Request) string {
+	b.t.Helper()
+	key, shares := b.sharedKey(r)
+	if !shares {
+		b.t.Fatal("the volume does not share")
+	}
+	return key
+}
+
+// The pod goes whose service-account token was used: its token is of no use from
+// then on, and another pod's is there.
+func TestMeansOfAPodThatIsGoneAreReplaced(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.open(b.replica(0, staticTemplate))
+	b.open(b.replica(1, staticTemplate))
+	gone := b.replica(1, staticTemplate)
+	gone.Login.JWT = "old"
+	b.Republish(gone)
+	b.closeReplica(1)
+	b.vault.change(func() { clear(b.vault.tokens); b.vault.static = "second" })
+	b.pass(DefaultInterval, func() {
+		if err := b.Volumes()[0].Err; err != nil {
+			t.Fatalf("the volume's error is %v", err)
+		}
+	})
+	b.requireContent(b.replica(0).VolumeID, "second")
+	b.requireCount("auth/jwt/login", 2)
+}
+
+// A pod that is deleted is in the session until its volume is unmounted; Vault
+// refuses its service-account token before.
+func TestRefusedMeansAreReplacedByAnotherPods(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	deleted := b.replica(replicas-1, staticTemplate)
+	deleted.Login.JWT = "old"
+	b.Republish(deleted)
+	b.vault.change(func() { clear(b.vault.tokens); b.vault.static = "second" })
+	b.pass(DefaultInterval, func() {})
+	b.requireReplicas("second")
+	if got := b.vault.count("auth/jwt/login"); got != 3 {
+		t.Errorf("%d logins, want the first, a refused one, and one that succeeds", got)
+	}
+	for _, status := range b.Volumes() {
+		if status.Err != nil {
+			t.Errorf("%s: %v", status.VolumeID, status.Err)
+		}
+	}
+}
+
+// All are refused, until the kubelet brings one of them a fresh token.
+func TestFreshMeansOfOneReplicaAreTriedForAll(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	for i := range replicas {
+		r := b.replica(i, staticTemplate)
+		r.Login.JWT = "old"
+		b.Republish(r)
+	}
+	b.vault.change(func() { clear(b.vault.tokens); b.vault.static = "second" })
+	b.pass(2*time.Hour, func() {})
+	if status := b.Volumes()[0]; !errors.Is(status.Err, ErrRefused) || !errors.Is(status.Shared.Err, ErrRefused) || b.Numbers().SessionsFailing != 1 {
+		t.Errorf("the status is %+v, %+v", status.Err, status.Shared)
+	}
+	fresh := b.replica(7, staticTemplate)
+	fresh.Login.JWT = "jwt-2"
+	b.Republish(fresh)
+	b.settle()
+	b.requireReplicas("second")
+	if err := b.Volumes()[0].Err; err != nil {
+		t.Errorf("the volume's error is %v", err)
+	}
+}
+
+// The fresh service-account tokens of pods that do not log in change nothing.
+func TestOnlyOnePodLogsIn(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	other := b.replica(3, staticTemplate)
+	other.Login.JWT = "jwt-3"
+	b.Republish(other)
+	s := b.sessions[mustShare(b, other)]
+	if got := s.currentMeans().Login.JWT; got != "jwt-1" || s.bearer != b.replica(replicas-1).VolumeID {
+		t.Errorf("the session has %q of %s", got, s.bearer)
+	}
+	if got := b.sessions[sessionKey(other)].currentMeans().Login.JWT; got != "jwt-3" {
+		t.Errorf("the pod's own session has %q", got)
+	}
+}
+
+// A new process logs nobody in, and goes on to read for all at once.
+func TestReplicasOutliveTheProcess(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	for range 6 {
+		b.end()
+		b.begin()
+		b.pass(10*time.Minute, func() {})
+	}
+	b.requireCount("auth/jwt/login", 1)
+	// A process may end between the first of the replicas that were due, and the last.
+	if got := b.vault.count("kv/static"); got > 1+60*100/85/5+6 {
+		t.Errorf("%d reads in an hour", got)
+	}
+	if got := len(b.Volumes()); got != replicas {
+		t.Fatalf("%d volumes are open", got)
+	}
+	for i := range replicas - 1 {
+		b.closeReplica(i)
+	}
+	b.vault.change(func() { clear(b.vault.tokens) }) // the last one's own means are known
+	b.pass(DefaultInterval, func() {})
+	b.requireCount("auth/jwt/login", 2)
+	b.closeReplica(replicas - 1)
+	b.vault.awaitNoToken(t)
+	waitFor(t, func() bool { records, _ := b.saved.Load(""); return len(records) == 0 })
+}
+
+// The pod that logged in went while no driver ran.
+func TestReplicasGoOnWithoutTheOneThatLoggedIn(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.open(b.replica(0, staticTemplate))
+	b.open(b.replica(1, staticTemplate))
+	gone := b.replica(1, staticTemplate)
+	gone.Login.JWT = "old"
+	b.Republish(gone)
+	b.end()
+	b.files.remove(gone.VolumeID)
+	b.begin()
+	b.vault.change(func() { clear(b.vault.tokens) })
+	b.pass(DefaultInterval, func() {})
+	b.requireCount("auth/jwt/login", 2)
+	if status := b.Volumes()[0]; status.Err != nil || status.Shared.Pods != 1 {
+		t.Errorf("the status is %+v, %+v", status.Err, status.Shared)
+	}
+}
+
+// The driver starts again with another setting: pods that shared log in by
+// themselves then, and the token that they shared ends.
+func TestSharingIsTurnedOff(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	b.end()
+	b.sharing = ShareNothing
+	b.vault.change(func() { b.vault.static = "second" })
+	b.begin()
+	b.pass(DefaultInterval, func() {})
+	b.requireReplicas("second")
+	b.requireCount("auth/jwt/login", 1+replicas)
+	waitFor(t, func() bool { return b.vault.aliveTokens() == replicas })
+	if n := b.Numbers(); n.Sessions != replicas || n.SessionsShared != 0 || n.VolumesSharing != 0 {
+		t.Errorf("the numbers are %+v", n)
+	}
+}
+
+// And with sharing on, pods that are there keep what they have.
+func TestSharingIsTurnedOn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.replica(0, staticTemplate))
+	b.end()
+	b.sharing = ShareServiceAccount
+	b.begin()
+	b.open(b.replica(1, staticTemplate))
+	b.open(b.replica(2, staticTemplate))
+	b.pass(time.Hour, func() {})
+	b.requireCount("auth/jwt/login", 2)
+	if all := b.Volumes(); all[0].Shared != nil || all[1].Shared == nil || all[1].Shared.Pods != 2 {
+		t.Errorf("the volumes are %+v", all)
+	}
+}
+
+// State that cannot be read costs the replicas one login together.
+func TestUnreadableStateCostsReplicasALogin(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	b.end()
+	b.saved.change(sessionPrefix, func([]byte) []byte { return nil })
+	b.vault.change(func() { b.vault.static = "second" })
+	b.begin()
+	for i := range replicas {
+		b.Republish(b.replica(i, staticTemplate))
+	}
+	b.pass(adoptSpread, func() {})
+	b.requireReplicas("second")
+	b.requireCount("auth/jwt/login", 2)
+}
+
+// The same if the shared session's record alone is lost.
+func TestLostRecordOfTheSharedSession(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	r := b.replica(0, staticTemplate)
+	b.open(r)
+	b.end()
+	b.saved.change(sessionPrefix+mustShare(b, r), func([]byte) []byte { return nil })
+	b.begin()
+	if got := len(b.Volumes()); got != 0 {
+		t.Fatalf("%d volumes are resumed", got)
+	}
+	b.Republish(r)
+	b.pass(adoptSpread, func() {})
+	b.requireCount("auth/jwt/login", 2)
+	if all := b.Volumes(); len(all) != 1 || all[0].Shared == nil || all[0].Err != nil {
+		t.Errorf("the volumes are %+v", all)
+	}
+}
+
+// An outage leaves the files, and is over for all when it is over.
+func TestOutageOfReplicas(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.openReplicas(staticTemplate)
+	b.vault.change(func() { b.vault.down = true; b.vault.static = "second" })
+	b.pass(20*time.Minute, func() {})
+	b.requireReplicas("first")
+	if n := b.Numbers(); n.Failing != replicas {
+		t.Errorf("%d of the volumes fail", n.Failing)
+	}
+	b.vault.change(func() { b.vault.down = false })
+	b.pass(time.Minute, func() {})
+	b.requireReplicas("second")
+	b.requireCount("auth/jwt/login", 1)
+}
+
+// Queries of pods that have gone are not kept for ever.
+func TestReadingsAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.open(b.replica(0, staticTemplate))
+	b.open(b.replica(1, `{{ with secret "kv/of-a-pod" }}{{ end }}`))
+	all := b.sessions[mustShare(b, b.replica(0))].readings
+	b.closeReplica(1)
+	if all.known[queryOf("kv/static")] == nil {
+		t.Error("what is in use and fresh is forgotten")
+	}
+	b.time.Step(DefaultInterval)
+	b.settle()
+	b.open(b.replica(2, "{{ 1 }}"))
+	b.closeReplica(2)
+	if len(all.known) != 1 || all.known[queryOf("kv/static")] == nil {
+		t.Errorf("%d queries are known", len(all.known))
+	}
+}
