@@ -53,15 +53,22 @@ func addStatus(v *monitor.Volume, status provider.Status) {
 		v.State, v.Error = monitor.Failing, status.Err.Error()
 	}
 	v.Refreshed, v.Next = status.Refreshed, status.Next
-	s := status.Session
-	v.Session = &monitor.Session{
-		Address: s.Address, Namespace: s.Namespace, Mount: s.Mount, Role: s.Role,
-		Since: s.Since, Expires: s.Expires, Logins: s.Logins, Error: text(s.Err),
+	v.Session = describeSession(status.Session)
+	if status.Shared != nil {
+		v.Shared = describeSession(*status.Shared)
+		v.Shared.Pods = status.Shared.Pods
 	}
 	for _, due := range status.Plan {
 		v.Secrets = append(v.Secrets, monitor.Secret{
 			Path: due.Path, Verb: string(due.Verb), Due: due.At, Expires: due.Expires, Renewable: due.Renewable, Error: text(due.Err),
 		})
+	}
+}
+
+func describeSession(s provider.SessionStatus) *monitor.Session {
+	return &monitor.Session{
+		Address: s.Address, Namespace: s.Namespace, Mount: s.Mount, Role: s.Role,
+		Since: s.Since, Expires: s.Expires, Logins: s.Logins, Error: text(s.Err),
 	}
 }
 

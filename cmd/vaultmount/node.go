@@ -28,6 +28,7 @@ type node struct {
 	mounter   *tmpfs.Mounter
 	renderers *worker.Pool
 	metrics   *monitor.Metrics
+	sharing   provider.Sharing
 	api       *rest.Config // nil unless something is asked of the API server
 	events    bool
 }
@@ -40,7 +41,11 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the driver: %w", err)
 	}
-	n := &node{config: config, logger: logger, metrics: monitor.NewMetrics(version, goVersion()), events: o.events}
+	sharing, err := provider.ParseSharing(o.shareLogins)
+	if err != nil {
+		return nil, fmt.Errorf("--share-logins: %w", err)
+	}
+	n := &node{config: config, sharing: sharing, logger: logger, metrics: monitor.NewMetrics(version, goVersion()), events: o.events}
 	if o.events || o.removeTaint != "" {
 		if n.api, err = rest.InClusterConfig(); err != nil {
 			return nil, fmt.Errorf("find the API server, which --events and --remove-taint are for: %w", err)
@@ -90,7 +95,7 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	servers.Observe(n.metrics)
 	secrets := provider.New(provider.Config{
 		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
-		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer,
+		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer, Sharing: n.sharing,
 	})
 	stop := func(ctx context.Context) {
 		secrets.Stop(ctx)

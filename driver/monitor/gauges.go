@@ -44,6 +44,8 @@ func (m *Metrics) Read(read func() Numbers) {
 	add("volumes", "Volumes that are kept fresh.", func(n Numbers) float64 { return float64(n.Volumes) })
 	add("volumes_failing", "Volumes whose files may be older than Vault's content.", func(n Numbers) float64 { return float64(n.Failing) })
 	add("sessions", "Vault tokens of pods.", func(n Numbers) float64 { return float64(n.Sessions) })
+	add("sessions_shared", "Of those, tokens that the pods of a service account share.", func(n Numbers) float64 { return float64(n.SessionsShared) })
+	add("volumes_sharing", "Volumes of pods that share a Vault token.", func(n Numbers) float64 { return float64(n.VolumesSharing) })
 	add("sessions_failing", "Pods whose Vault token cannot be had or renewed.", func(n Numbers) float64 { return float64(n.SessionsFailing) })
 	add("leases", "Leases of Vault that are kept alive.", func(n Numbers) float64 { return float64(n.Leases) })
 	add("refresh_lag_seconds", "For how long the most overdue refresh has been due; 0 if none is.", func(n Numbers) float64 { return n.Lag.Seconds() })

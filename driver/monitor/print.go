@@ -19,7 +19,7 @@ func PrintTable(out io.Writer, volumes []Volume, now time.Time) error {
 	for _, v := range volumes {
 		role, age := none, none
 		if v.Session != nil {
-			role, age = cmp.Or(v.Session.Role, none), since(v.Session.Since, now)
+			role, age = cmp.Or(v.Session.Role, none), v.tokenAge(now)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
 			cmp.Or(v.Namespace, none), cmp.Or(v.Pod, none), v.Name, v.State, role, age,
@@ -48,8 +48,12 @@ func PrintVolume(out io.Writer, v Volume, now time.Time) error {
 		line("Vault", "%s", s.Address)
 		line("Namespace in Vault", "%s", cmp.Or(s.Namespace, none))
 		line("Login", "%s, role %s", s.Mount, cmp.Or(s.Role, none))
-		line("Token", "%s old, ends %s, %d logins so far", since(s.Since, now), until(s.Expires, now), s.Logins)
+		line("Token", "%s", s.token(now))
 		line("Token error", "%s", cmp.Or(s.Error, none))
+	}
+	if s := v.Shared; s != nil {
+		line("Shared token", "%s, shared by %d pods of the service account", s.token(now), s.Pods)
+		line("Shared token error", "%s", cmp.Or(s.Error, none))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -67,6 +71,26 @@ func printSecrets(out io.Writer, secrets []Secret, now time.Time) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%t\t%s\n", s.Path, s.Verb, until(s.Due, now), until(s.Expires, now), s.Renewable, cmp.Or(s.Error, none))
 	}
 	return table.Flush()
+}
+
+// tokenAge tells of a shared token by whom it is shared.
+func (v Volume) tokenAge(now time.Time) string {
+	own := since(v.Session.Since, now)
+	if v.Shared == nil {
+		return own
+	}
+	shared := fmt.Sprintf("%s (%d pods)", since(v.Shared.Since, now), v.Shared.Pods)
+	if v.Session.Since.IsZero() {
+		return shared
+	}
+	return own + ", " + shared
+}
+
+func (s *Session) token(now time.Time) string {
+	if s.Since.IsZero() && s.Logins == 0 {
+		return "none so far"
+	}
+	return fmt.Sprintf("%s old, ends %s, %d logins so far", since(s.Since, now), until(s.Expires, now), s.Logins)
 }
 
 func (v Volume) leases() int {

@@ -25,6 +25,16 @@ func examples(now time.Time) []Volume {
 			},
 		},
 		{ID: "csi-fedcba9876543210", Name: "certs", Namespace: "shop", Pod: "web-0", State: Static, Target: "/x", Files: []string{"a"}, Size: 1 << 20},
+		{
+			ID: "csi-0011223344556677", Name: "vault-secrets", Namespace: "shop", Pod: "cart-0", PodUID: "uid-2", Target: "/y", Files: []string{"a"}, State: Fresh, Size: 1 << 20,
+			Session: &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart"},
+			Shared:  &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Hour), Expires: now.Add(time.Minute), Logins: 1, Pods: 20},
+		},
+		{
+			ID: "csi-8899aabbccddeeff", Name: "vault-secrets", Namespace: "shop", Pod: "cart-1", PodUID: "uid-3", Target: "/z", Files: []string{"a"}, State: Failing, Size: 1 << 20,
+			Session: &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Minute), Expires: now.Add(time.Minute), Logins: 1},
+			Shared:  &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Hour), Expires: now.Add(time.Minute), Logins: 1, Pods: 20, Error: "unavailable for now"},
+		},
 	}
 }
 

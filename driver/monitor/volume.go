@@ -14,8 +14,11 @@ type Volume struct {
 	Files     []string `json:"files"`
 	State     State    `json:"state"`
 	// Error is why the files may be older than Vault's content.
-	Error   string   `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Session is the pod's own, which has no token before one is needed; Shared is the
+	// one that it shares with other pods.
 	Session *Session `json:"session,omitempty"`
+	Shared  *Session `json:"shared,omitempty"`
 	// Refreshed is when all was well last, Next when something is due.
 	Refreshed time.Time `json:"refreshed,omitzero"`
 	Next      time.Time `json:"next,omitzero"`
@@ -38,7 +41,7 @@ const (
 	Static State = "static"
 )
 
-// Session is the Vault token of a pod.
+// Session is the Vault token of a pod, or of several.
 type Session struct {
 	Address   string    `json:"address"`
 	Namespace string    `json:"namespace,omitempty"`
@@ -48,6 +51,8 @@ type Session struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Logins    int       `json:"logins"`
 	Error     string    `json:"error,omitempty"`
+	// Pods is how many share the token; 0 for a pod's own.
+	Pods int `json:"pods,omitempty"`
 }
 
 // Secret is something in Vault that a volume is made of.

@@ -29,6 +29,8 @@ type InProcess struct {
 	Config driver.Config
 	Clock  clock.Clock
 	Log    *Log
+	// Sharing is provider.ShareNothing if empty.
+	Sharing provider.Sharing
 
 	// These are of the last Start.
 	Calls    csi.NodeClient
@@ -111,7 +113,7 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 	}
 	secrets := provider.New(provider.Config{
 		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
-		Files: mounts, Store: store, Clock: d.Clock,
+		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
 	})
 	volumes, err := driver.New(d.Config, mounts, secrets)
 	if err != nil {
