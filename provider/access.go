@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/render"
@@ -16,6 +17,9 @@ type access struct {
 	since  time.Time
 	// age is from when on what another pod was told is too old.
 	age time.Duration
+
+	// mutex is for several questions at once.
+	mutex sync.Mutex
 	// client and grant are of the pod's own token; nil before that is needed, as it
 	// may never be for a volume that shares another.
 	client *vault.Session
@@ -122,11 +126,22 @@ func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
 			return r, err
 		}
 	}
+	client, serial, err := a.own(ctx)
+	if err != nil {
+		return reply{}, err
+	}
+	said, err := ask(ctx, client, about.query)
+	return reply{Answer: said, at: a.volume.provider.now(), token: serial}, err
+}
+
+// own is the pod's own token at work, after a login if there was none so far.
+func (a *access) own(ctx context.Context) (client *vault.Session, serial int, err error) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
 	if a.client == nil {
 		if err := a.logIn(ctx); err != nil {
-			return reply{}, &tokenError{err}
+			return nil, 0, &tokenError{err}
 		}
 	}
-	said, err := ask(ctx, a.client, about.query)
-	return reply{Answer: said, at: a.volume.provider.now(), token: a.grant.Serial}, err
+	return a.client, a.grant.Serial, nil
 }

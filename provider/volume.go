@@ -107,6 +107,9 @@ func (v *volume) open(ctx context.Context, previews []render.Result) (contents [
 // output came to without an answer.
 func (v *volume) render(ctx context.Context, a *access, previews []render.Result) ([]Rendered, error) {
 	known := v.answers.forRenderer()
+	if err := v.prefetch(ctx, a, previews, known); err != nil {
+		return nil, err
+	}
 	used := map[render.Query]bool{}
 	contents := make([]Rendered, len(v.outputs))
 	for i, output := range v.outputs {
@@ -165,17 +168,19 @@ func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, pr
 			}
 			return Rendered{Content: result.Output, Written: result.Files}, nil
 		}
+		failed := v.gather(ctx, a, result.Missing, known)
 		for _, query := range result.Missing {
 			if _, have := known[query]; have {
-				continue // another file has asked since the preview
+				continue // this round or another file has asked
 			}
-			fresh := &answer{query: query}
-			said, err := a.ask(ctx, fresh)
+			fresh, said, err := &answer{query: query}, reply{}, failed[query]
+			if err == nil {
+				said, err = a.ask(ctx, fresh)
+			}
 			if err != nil {
 				return Rendered{}, conceal(err, query, known)
 			}
-			fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
-			v.answers[query], known[query] = fresh, said.Answer
+			v.learn(fresh, said, known)
 		}
 	}
 	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)

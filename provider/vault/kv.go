@@ -30,10 +30,7 @@ func (s *Session) IsKV(ctx context.Context, rawPath string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if found, ok := s.server.mounts.find(s.client.Namespace(), path); ok {
-		return found.isKV(), nil
-	}
-	found, err := s.probe(ctx, path)
+	found, err := s.mountOf(ctx, path)
 	if errors.Is(err, ErrTokenGone) || errors.Is(err, ErrUnavailable) {
 		return false, err
 	}

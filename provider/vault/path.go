@@ -73,12 +73,16 @@ func (m mount) withArea(full string, area kvArea) string {
 type mounts struct {
 	mutex sync.RWMutex
 	known map[place]mount
+	// probing are closed when the answer is there; by the first part of a path.
+	probing map[place]chan struct{}
 }
 
 // place is where a mount is.
 type place struct{ namespace, path string }
 
-func newMounts() *mounts { return &mounts{known: map[place]mount{}} }
+func newMounts() *mounts {
+	return &mounts{known: map[place]mount{}, probing: map[place]chan struct{}{}}
+}
 
 func (m *mounts) find(namespace, full string) (mount, bool) {
 	m.mutex.RLock()
@@ -111,36 +115,10 @@ func (m *mounts) forget(old mount) {
 // resolve returns the path to ask Vault for, and its mount. A token that may not
 // ask about the mount gets the path as it is, like consul-template does.
 func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount) {
-	found, ok := s.server.mounts.find(s.client.Namespace(), full)
-	if !ok {
-		// What is wrong, if anything is, shows at the read that follows.
-		found, _ = s.probe(ctx, full)
-	}
+	// What is wrong, if anything is, shows at the read that follows.
+	found, _ := s.mountOf(ctx, full)
 	if !found.isKV2() {
 		return full, found
 	}
 	return found.withArea(full, area), found
-}
-
-// probe asks Vault which mount a path is in. The mount has no path if the answer
-// does not say.
-func (s *Session) probe(ctx context.Context, full string) (mount, error) {
-	secret, err := s.client.Logical().ReadWithContext(during(ctx, MountProbe), "sys/internal/ui/mounts/"+full)
-	if err != nil {
-		return mount{}, s.failure("ask for the mount of", full, err)
-	}
-	if secret == nil {
-		return mount{}, nil
-	}
-	found := mount{namespace: s.client.Namespace()}
-	found.path, _ = secret.Data["path"].(string)
-	found.engine, _ = secret.Data["type"].(string)
-	if options, ok := secret.Data["options"].(map[string]any); ok {
-		found.version, _ = options["version"].(string)
-	}
-	if !strings.HasSuffix(found.path, "/") || !strings.HasPrefix(full+"/", found.path) {
-		return mount{}, nil
-	}
-	s.server.mounts.remember(found)
-	return found, nil
 }

@@ -1,0 +1,76 @@
+package provider
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vaultmount/vaultmount/provider/render"
+)
+
+// atATime is how many secrets of one volume are read at once. The way to Vault and
+// back is most of the time that a pod waits, and the pod waits for all of them.
+const atATime = 8
+
+// prefetch reads what all outputs ask first, so that a pod of many files waits as
+// long as one of few.
+func (v *volume) prefetch(ctx context.Context, a *access, previews []render.Result, known render.Answers) error {
+	var asked []render.Query
+	for _, preview := range previews {
+		asked = append(asked, preview.Missing...)
+	}
+	failed := v.gather(ctx, a, asked, known)
+	for i, preview := range previews {
+		for _, query := range preview.Missing {
+			if err := failed[query]; err != nil {
+				return &FileError{Name: v.outputs[i].Template.Name, err: conceal(err, query, known)}
+			}
+		}
+	}
+	return nil
+}
+
+// gather reads what is not known, and returns why some of it could not be read. It
+// leaves out what is written, which Vault may make something for: that is asked when
+// nothing else can fail any more.
+func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, known render.Answers) map[render.Query]error {
+	var asked []*answer
+	replies := map[render.Query]*outcome{}
+	for _, query := range queries {
+		if _, have := known[query]; have || replies[query] != nil || !query.Reads() {
+			continue
+		}
+		replies[query] = &outcome{}
+		asked = append(asked, &answer{query: query})
+	}
+	var group errgroup.Group
+	group.SetLimit(atATime)
+	for _, fresh := range asked {
+		into := replies[fresh.query]
+		group.Go(func() error {
+			into.reply, into.err = a.ask(ctx, fresh)
+			return nil
+		})
+	}
+	_ = group.Wait() // each has its own error, and what the others have brought is kept
+	failed := map[render.Query]error{}
+	for _, fresh := range asked {
+		if got := replies[fresh.query]; got.err != nil {
+			failed[fresh.query] = got.err
+		} else {
+			v.learn(fresh, got.reply, known)
+		}
+	}
+	return failed
+}
+
+type outcome struct {
+	reply reply
+	err   error
+}
+
+// learn takes an answer that the volume had not.
+func (v *volume) learn(fresh *answer, said reply, known render.Answers) {
+	fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
+	v.answers[fresh.query], known[fresh.query] = fresh, said.Answer
+}

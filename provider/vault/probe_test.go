@@ -1,0 +1,87 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// The pods of a node that starts are one question about a mount, unless the token of
+// the first may not ask it.
+func TestManySessionsProbeOnce(t *testing.T) {
+	t.Parallel()
+	const sessions = 20
+	for name, c := range map[string]struct {
+		denied int32 // the first ones
+		want   int32
+	}{
+		"allowed":          {0, 1},
+		"the first denied": {1, sessions},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var waiting, probes atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.Contains(r.URL.Path, "internal/ui/mounts") {
+					_, _ = io.WriteString(w, `{"data":{"data":{}}}`)
+					return
+				}
+				for waiting.Load() < sessions { // all are there before the first has its answer
+					time.Sleep(time.Millisecond)
+				}
+				if probes.Add(1) <= c.denied {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				_, _ = io.WriteString(w, `{"data":{"path":"team/kv/","type":"kv","options":{"version":"2"}}}`)
+			}))
+			t.Cleanup(server.Close)
+			servers := NewServers(klog.Background(), time.Now)
+			t.Cleanup(servers.Close)
+			var group sync.WaitGroup
+			for i := range sessions {
+				session := resume(t, servers, server.URL, Options{}, fmt.Sprint("token-", i))
+				group.Go(func() {
+					waiting.Add(1)
+					if _, err := session.Read(t.Context(), fmt.Sprintf("team/kv/app-%d", i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			if got := probes.Load(); got > c.want || c.denied == 0 && got != 1 {
+				t.Errorf("%d probes, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// Who waits for another's probe goes when nobody waits for him any more.
+func TestMountOfHonoursItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers := NewServers(klog.Background(), time.Now)
+		session, err := servers.Resume(Endpoint{Address: "http://vault:8200"}, Options{}, Token{Secret: "token"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		if _, end := session.server.mounts.begin(place{"", "team"}); end == nil {
+			t.Fatal("somebody asks already")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := session.mountOf(ctx, "team/app"); err != context.DeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+	})
+}
