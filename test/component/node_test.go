@@ -33,6 +33,7 @@ type node struct {
 	config  driver.Config
 	clock   clock.Clock
 	logs    *logBuffer
+	sharing provider.Sharing
 
 	calls    csi.NodeClient
 	provider *provider.Provider
@@ -66,7 +67,7 @@ func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...fun
 // start runs a driver on the node; the one before must have been stopped.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	d := &rig.InProcess{Config: n.config, Clock: n.clock, Log: &n.logs.Log}
+	d := &rig.InProcess{Config: n.config, Clock: n.clock, Log: &n.logs.Log, Sharing: n.sharing}
 	d.Start(t)
 	n.calls, n.provider, n.stop = d.Calls, d.Provider, d.Stop
 }
