@@ -38,7 +38,8 @@ func WriteRatios(path string, ratios Ratios) error {
 // not measured any more.
 //
 // Exponents are not among them, since near zero a quarter is nothing, nor are times,
-// which are the machine's. Their goals are what holds them.
+// which are the machine's, nor the reads of some intervals, of which one more is a
+// quarter. Their goals are what holds them.
 func Worse(before, now Ratios) []string {
 	var found []string
 	for _, name := range slices.Sorted(maps.Keys(before)) {
@@ -58,5 +59,5 @@ func Worse(before, now Ratios) []string {
 }
 
 func unguarded() []string {
-	return []string{TimeExponent, RepublishExponent, MemoryExponent, RepublishTime, IdleShare}
+	return []string{TimeExponent, RepublishExponent, MemoryExponent, RepublishTime, IdleShare, SharedReads}
 }

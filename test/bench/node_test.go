@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -49,7 +50,9 @@ func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...
 	return n
 }
 
-func secretPath(i int) string { return fmt.Sprintf("internal/data/database/app-%d", i) }
+const secretPrefix = "internal/data/database/app-"
+
+func secretPath(i int) string { return secretPrefix + strconv.Itoa(i) }
 
 func templateOf(path string) string {
 	return fmt.Sprintf("{{- with secret %q -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n", path)

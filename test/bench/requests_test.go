@@ -67,6 +67,7 @@ func requestsToVault(b *testing.B, r *Report, size size) {
 		}
 	}
 	r.Sections = append(r.Sections, section)
+	a.replicasAtVault(b, r, size)
 }
 
 type counted struct {
