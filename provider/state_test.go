@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -58,9 +57,15 @@ func sampleRecords() map[string]record {
 		"session":    &sessionRecord{Version: stateVersion, Key: "k", Means: with, Serial: 2, Grants: []grant{held}, Revoke: true},
 		"revocation": &revocationRecord{Version: stateVersion, Means: with, Grant: held},
 	}
+	// Of pods that share a login, or have none of their own so far.
+	sharing, shared, unused := *records["volume"].(*volumeRecord), *records["session"].(*sessionRecord), *records["session"].(*sessionRecord)
+	sharing.Shared, shared.Bearer = "s", "csi-1"
+	unused.Serial, unused.Grants = 0, nil
+	records["volume-sharing"], records["session-shared"], records["session-unused"] = &sharing, &shared, &unused
 	// Of later programs, which note when they saved a record.
 	l := timeline{clock: clocktesting.NewFakeClock(start), boot: upSince{clocktesting.NewFakeClock(start.Add(time.Hour)), start}}
-	for kind, r := range maps.Clone(records) {
+	for _, kind := range []string{"volume", "session", "revocation"} {
+		r := records[kind]
 		stamped := newRecord(kind)
 		if err := decode(encode(r), stamped); err != nil {
 			panic(err)
