@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 )
 
 // Alive is an error if the CSI socket does not answer. A process that has handed
@@ -65,7 +64,8 @@ func (p *Plugin) Numbers() monitor.Numbers {
 	}
 	n.Numbers = charge.Reporter.Numbers()
 	n.Tmpfs = charge.Driver.mounts.space()
-	if usage, err := tmpfs.ReadUsage(StateDirectory(p.config.KubeletRoot, p.config.Name)); err == nil {
+	n.StateMounted = charge.State.IsAttached()
+	if usage, err := charge.State.Usage(); err == nil {
 		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}
 	}
 	return n

@@ -9,6 +9,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -17,6 +18,7 @@ import (
 type Charge struct {
 	Driver   *Driver
 	Reporter Reporter
+	State    State
 	// Close gives the charge up. What runs in the background ends within ctx. If
 	// nobody is going to take over, it leaves nothing on the node that it need not.
 	Close func(ctx context.Context, takenOver bool) error
@@ -26,6 +28,14 @@ type Charge struct {
 type Reporter interface {
 	Volumes() []provider.Status
 	Numbers() provider.Numbers
+}
+
+// State is what the driver keeps of its volumes for the next process. It may be
+// called concurrently.
+type State interface {
+	Usage() (tmpfs.Usage, error)
+	// IsAttached reports whether the next process finds it.
+	IsAttached() bool
 }
 
 // Opener takes charge of the node's volumes, and asks no Vault for that. While

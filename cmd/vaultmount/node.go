@@ -75,21 +75,43 @@ func (n *node) open(ctx context.Context) (*driver.Charge, error) {
 }
 
 func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error) {
-	store, err := state.Open(n.mounter, directory)
+	private, err := n.mounter.OpenPrivate(directory, state.Size)
+	if err != nil {
+		return nil, fmt.Errorf("mount the state: %w", err)
+	}
+	store, err := state.Open(n.logger, private)
 	if err != nil {
 		return nil, err
 	}
+	charge, stop, err := n.charge(store)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	charge.State = private
+	charge.Close = func(ctx context.Context, takenOver bool) error {
+		stop(ctx)
+		if takenOver {
+			return errors.Join(store.Close(), lock.Release())
+		}
+		return errors.Join(store.Discard(), lock.Remove())
+	}
+	return charge, nil
+}
+
+// charge goes on with what the store holds. With stop, what runs in the background
+// ends.
+func (n *node) charge(store *state.Store) (charge *driver.Charge, stop func(context.Context), err error) {
 	boot, err := state.CurrentBoot()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mounts, err := driver.NewMounts(n.logger, n.mounter, store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	observer, err := n.observe(mounts)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	servers := vault.NewServers(n.logger, time.Now)
 	servers.Observe(n.metrics)
@@ -97,7 +119,7 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
 		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer, Sharing: n.sharing,
 	})
-	stop := func(ctx context.Context) {
+	stop = func(ctx context.Context) {
 		secrets.Stop(ctx)
 		observer.stop()
 	}
@@ -107,15 +129,9 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	}
 	if err != nil {
 		stop(context.Background())
-		return nil, err
+		return nil, nil, err
 	}
-	return &driver.Charge{Driver: volumes, Reporter: secrets, Close: func(ctx context.Context, takenOver bool) error {
-		stop(ctx)
-		if takenOver {
-			return lock.Release()
-		}
-		return errors.Join(store.Discard(), lock.Remove())
-	}}, nil
+	return &driver.Charge{Driver: volumes, Reporter: secrets}, stop, nil
 }
 
 // observer hears of what happens in the background: metrics, and Events if they

@@ -13,6 +13,8 @@ type Numbers struct {
 	// Tmpfs is what the volumes take together, and State what the driver keeps of
 	// them.
 	Tmpfs, State Space
+	// StateMounted is true when the next process finds the state.
+	StateMounted bool
 	// Budget is what the volumes may take together, in bytes; 0 for no limit.
 	Budget int64
 	// Registered is true when the kubelet knows this process, or the one whose place
@@ -56,6 +58,7 @@ func (m *Metrics) Read(read func() Numbers) {
 	add("tmpfs_budget_bytes", "Most that the sizes of all volumes may come to (--volume-budget); 0 for no limit.", func(n Numbers) float64 { return float64(n.Budget) })
 	add("state_bytes", "Memory that the driver's state takes.", func(n Numbers) float64 { return float64(n.State.Used) })
 	add("state_size_bytes", "Memory that the driver's state may take.", func(n Numbers) float64 { return float64(n.State.Size) })
+	add("state_mounted", "1 when the driver's state is mounted where its next process looks for it.", func(n Numbers) float64 { return number(n.StateMounted) })
 	add("registered", "1 when the kubelet knows the driver.", func(n Numbers) float64 { return number(n.Registered) })
 	m.registry.MustRegister(g)
 }

@@ -11,66 +11,74 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"k8s.io/klog/v2"
 )
 
 // Size limits the state of a node in bytes: a few records of a page or two for each volume.
 const Size = 64 << 20
 
-// Mounter attaches a tmpfs that only root may look into, unless one is attached,
-// and takes it away, unless somebody uses it.
-type Mounter interface {
-	CreatePrivate(target string, sizeBytes int64) error
-	RemovePrivate(target string) error
+// Tmpfs is the memory that the records are in. See tmpfs.Private.
+type Tmpfs interface {
+	// Root is the directory of the records, also while no path leads to it.
+	Root() *os.Root
+	// Attach brings it back to where the next process looks for it, and reports
+	// whether it was not there.
+	Attach() (anew bool, err error)
+	// Close lets it go, or takes it away.
+	Close(remove bool) error
 }
 
 // Store is a directory of records. It may be used concurrently for different
-// records.
+// records, until Close or Discard.
 type Store struct {
-	mounter   Mounter
-	directory string
+	tmpfs Tmpfs
+	root  *os.Root
+	guard *guard
 }
 
 // temporary is the suffix of a record that is being written.
 const temporary = ".new"
 
-// Open returns the store in a directory, which it mounts if no earlier process
-// has. What such a process left half written is removed.
-func Open(mounter Mounter, directory string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(directory), 0o700); err != nil {
-		return nil, fmt.Errorf("create the directory of the state: %w", err)
+// Open returns the store in a tmpfs, which it closes at its own end and after an
+// error. What an earlier process left half written is removed.
+func Open(logger klog.Logger, tmpfs Tmpfs) (*Store, error) {
+	s := &Store{tmpfs: tmpfs, root: tmpfs.Root()}
+	if err := s.sweep(); err != nil {
+		return nil, errors.Join(err, tmpfs.Close(false))
 	}
-	if err := mounter.CreatePrivate(directory, Size); err != nil {
-		return nil, fmt.Errorf("mount the state: %w", err)
-	}
-	s := &Store{mounter: mounter, directory: directory}
+	s.guard = startGuard(logger, tmpfs)
+	return s, nil
+}
+
+func (s *Store) sweep() error {
 	names, err := s.names("")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, temporary) {
-			if err := os.Remove(filepath.Join(directory, name)); err != nil {
-				return nil, fmt.Errorf("remove a record that was not finished: %w", err)
-			}
+		if !strings.HasSuffix(name, temporary) {
+			continue
+		}
+		if err := s.root.Remove(name); err != nil {
+			return fmt.Errorf("remove a record that was not finished: %w", err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // Save replaces a record, as a whole or not at all. A process that is killed
 // leaves the old one or the new one; nothing is synced, since memory that is lost
 // takes the volumes along.
 func (s *Store) Save(key string, record []byte) error {
-	path, err := s.path(key)
-	if err != nil {
+	if err := check(key); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+temporary, record, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("write a record: %w", err), ignoreAbsent(os.Remove(path+temporary)))
+	if err := s.root.WriteFile(key+temporary, record, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("write a record: %w", err), ignoreAbsent(s.root.Remove(key+temporary)))
 	}
-	if err := os.Rename(path+temporary, path); err != nil {
+	if err := s.root.Rename(key+temporary, key); err != nil {
 		return fmt.Errorf("put a record in place: %w", err)
 	}
 	return nil
@@ -78,24 +86,33 @@ func (s *Store) Save(key string, record []byte) error {
 
 // Delete removes a record. It succeeds when there is none.
 func (s *Store) Delete(key string) error {
-	path, err := s.path(key)
-	if err != nil {
+	if err := check(key); err != nil {
 		return err
 	}
-	if err := ignoreAbsent(os.Remove(path)); err != nil {
+	if err := ignoreAbsent(s.root.Remove(key)); err != nil {
 		return fmt.Errorf("remove a record: %w", err)
 	}
 	return nil
 }
 
-// Discard takes the tmpfs away if it holds no record, so that nothing is left of a
-// driver that will not start again. The store is not used after it.
+// Close leaves the records to the next process.
+func (s *Store) Close() error {
+	s.guard.stop()
+	if err := s.tmpfs.Close(false); err != nil {
+		return fmt.Errorf("close the state: %w", err)
+	}
+	return nil
+}
+
+// Discard is Close for a driver that may not start again: the tmpfs goes if it
+// holds no record.
 func (s *Store) Discard() error {
 	names, err := s.names("")
 	if err != nil || len(names) > 0 {
-		return err
+		return errors.Join(err, s.Close())
 	}
-	if err := s.mounter.RemovePrivate(s.directory); err != nil {
+	s.guard.stop()
+	if err := s.tmpfs.Close(true); err != nil {
 		return fmt.Errorf("unmount the state: %w", err)
 	}
 	return nil
@@ -112,7 +129,7 @@ func (s *Store) Load(prefix string) (map[string][]byte, error) {
 		if strings.HasSuffix(name, temporary) {
 			continue
 		}
-		record, err := os.ReadFile(filepath.Join(s.directory, name))
+		record, err := s.root.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted meanwhile
 		}
@@ -125,7 +142,7 @@ func (s *Store) Load(prefix string) (map[string][]byte, error) {
 }
 
 func (s *Store) names(prefix string) ([]string, error) {
-	entries, err := os.ReadDir(s.directory)
+	entries, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("list the state: %w", err)
 	}
@@ -138,13 +155,13 @@ func (s *Store) names(prefix string) ([]string, error) {
 	return names, nil
 }
 
-// path is the file of a record. Keys are letters, digits and hyphens, so none
-// leads elsewhere.
-func (s *Store) path(key string) (string, error) {
+// check refuses what is not the key of a record. Keys are letters, digits and
+// hyphens, so none leads elsewhere.
+func check(key string) error {
 	if key == "" || len(key) > longestKey || strings.ContainsFunc(key, isForeign) {
-		return "", fmt.Errorf("%q is not the key of a record", key)
+		return fmt.Errorf("%q is not the key of a record", key)
 	}
-	return filepath.Join(s.directory, key), nil
+	return nil
 }
 
 // longestKey is in bytes, and leaves room for the suffix in a file's name.

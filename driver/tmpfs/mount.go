@@ -57,16 +57,33 @@ func newDetached(o options) (*detached, error) {
 // alone. The containers' mounts stay read-only, so no tenant can put a symbolic
 // link in the driver's way.
 func openWritable(target string) (*detached, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	view, err := openTree(target)
 	if err != nil {
-		return nil, fmt.Errorf("open the volume: %w", err)
+		return nil, err
 	}
-	view := &detached{fd: fd}
 	if err := view.setReadOnly(false); err != nil {
 		view.Close()
 		return nil, err
 	}
 	return view, nil
+}
+
+// openTree clones the mount at target.
+func openTree(target string) (*detached, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return nil, fmt.Errorf("open the volume: %w", err)
+	}
+	return &detached{fd: fd}, nil
+}
+
+// clone makes another mount of one that has been attached.
+func (d *detached) clone() (*detached, error) {
+	fd, err := unix.OpenTree(d.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount: %w", err)
+	}
+	return &detached{fd: fd}, nil
 }
 
 func (d *detached) setReadOnly(readOnly bool) error {

@@ -20,6 +20,10 @@ func ReadUsage(target string) (Usage, error) {
 	if err := unix.Statfs(target, &stat); err != nil {
 		return Usage{}, fmt.Errorf("read the usage of the volume: %w", err)
 	}
+	return usageOf(stat), nil
+}
+
+func usageOf(stat unix.Statfs_t) Usage {
 	block := int64(stat.Bsize)
 	return Usage{
 		BytesTotal:      int64(stat.Blocks) * block,
@@ -28,7 +32,7 @@ func ReadUsage(target string) (Usage, error) {
 		InodesTotal:     int64(stat.Files),
 		InodesUsed:      int64(stat.Files - stat.Ffree),
 		InodesAvailable: int64(stat.Ffree),
-	}, nil
+	}
 }
 
 // pageBytes is what the files take: tmpfs gives each a whole number of pages,

@@ -88,36 +88,6 @@ func NewMounter() (*Mounter, error) {
 // NoSwap reports whether the kernel keeps volumes out of swap.
 func (m *Mounter) NoSwap() bool { return m.noswap }
 
-// CreatePrivate attaches an empty, writable tmpfs at target that only root may
-// look into, and creates the directory. What is mounted there already stays.
-func (m *Mounter) CreatePrivate(target string, sizeBytes int64) error {
-	exists, err := Exists(target)
-	if err != nil || exists {
-		return err
-	}
-	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: int(sizeBytes / int64(os.Getpagesize())), mode: privateMode, noswap: m.noswap})
-	if err != nil {
-		return err
-	}
-	defer mount.Close()
-	if err := makeDirectory(target); err != nil {
-		return err
-	}
-	return mount.attach(target)
-}
-
-// RemovePrivate undoes CreatePrivate. What somebody looks into stays.
-func (m *Mounter) RemovePrivate(target string) error {
-	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EBUSY) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmount %s: %w", target, err)
-	}
-	return removeDirectory(target)
-}
-
 // Replace swaps the files of the volume at target for set, atomically for a
 // reader that opens them through "..data". It reports false, and writes nothing,
 // when the volume holds the very same set already. After an error the volume

@@ -53,11 +53,18 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := state.Open(mounter, filepath.Join(v.kubelet, "state"))
+	private, err := mounter.OpenPrivate(filepath.Join(v.kubelet, "state"), state.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := state.Open(logger, private)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
 		if err := tmpfs.Remove(filepath.Join(v.kubelet, "state")); err != nil {
 			t.Error(err)
 		}

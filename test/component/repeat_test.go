@@ -8,7 +8,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -65,10 +64,7 @@ func TestRepublishTellsWhatIsNew(t *testing.T) {
 func startListening(t *testing.T, kubelet *rig.Kubelet, readCA func() (string, error)) (*listener, func(*csi.NodePublishVolumeRequest)) {
 	t.Helper()
 	mounter := newMounter(t)
-	store, err := state.Open(mounter, kubelet.StateDirectory())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := openStore(t, mounter, kubelet.StateDirectory())
 	mounts, err := driver.NewMounts(klog.Background(), mounter, store)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -103,7 +104,11 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.Open(mounter, directory)
+	private, err := mounter.OpenPrivate(directory, state.Size)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(logger, private)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +128,8 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 		return nil, err
 	}
 	d.Provider = secrets
-	return &driver.Charge{Driver: volumes, Reporter: secrets, Close: func(ctx context.Context, _ bool) error {
+	return &driver.Charge{Driver: volumes, Reporter: secrets, State: private, Close: func(ctx context.Context, _ bool) error {
 		secrets.Stop(ctx)
-		return lock.Release()
+		return errors.Join(store.Close(), lock.Release())
 	}}, nil
 }
