@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // attribute is a value for the volume and the annotation to blame for it.
@@ -102,8 +104,8 @@ func (r *reading) place(f *file) {
 		r.refuseFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
 		return
 	}
-	if strings.Contains(f.destination, "/..") {
-		r.refuseFile(f, option, "no part of a file name may start with \"..\"; rename it")
+	if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
+		r.refuseFile(f, option, "%v; rename it", err)
 	}
 }
 

@@ -85,6 +85,9 @@ type match struct {
 
 // find returns the row of a name, and what stands there for X or Y.
 func find(all []row, name string) (found match, ok bool) {
+	if name == familyTemplateFile {
+		return match{}, false // not the template of a file "file-"
+	}
 	for _, row := range all {
 		for _, candidate := range row.names {
 			family, isFamily := familyOf(candidate)

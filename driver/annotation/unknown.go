@@ -2,19 +2,32 @@ package annotation
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
 )
 
 // reportUnknown warns of what the injector does not read either: it ignores a
-// misspelt annotation, and the pod lacks a file or a permission.
+// misspelt annotation, and the pod lacks a file or a permission. One that ends
+// where its file's name should be is refused: Kubernetes takes no such annotation
+// of a pod, so it stands in a volume or a manifest that somebody has written by
+// hand, and no pod that works today has it.
 func (r *reading) reportUnknown() {
 	for _, name := range r.names() {
-		if _, ok := r.matches[name]; !ok {
+		switch _, ok := r.matches[name]; {
+		case ok:
+		case isUnnamed(name):
+			r.refuse(name, "names no file; add the name, for example %sdb", name)
+		default:
 			r.warn(name, "is unknown and ignored; did you mean %q?", nearest(name))
 		}
 	}
+}
+
+// isUnnamed tells the annotations of a file without its X.
+func isUnnamed(name string) bool {
+	return slices.ContainsFunc(rows(), func(row row) bool { return slices.Contains(row.names, name+"X") })
 }
 
 // nearest returns the known name that takes the fewest edits. The X of a family

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"strconv"
@@ -26,7 +27,7 @@ func (p *parser) connectionKeys() map[string]func(string) error {
 		keyAddress:        into(&server.Address, parseURL),
 		keyProxy:          into(&server.Proxy, parseURL),
 		keyNamespace:      into(&server.Namespace, parseNamespace),
-		keyServerName:     into(&server.ServerName, parseName),
+		keyServerName:     into(&server.ServerName, parseHostName),
 		keySkipVerify:     into(&server.SkipVerify, parseBool),
 		keyCACert:         into(&server.CACert, parseAuthority),
 		keyClientCert:     into(&server.ClientCert, parseSecretKey),
@@ -98,6 +99,28 @@ func parseName(value string) (string, error) {
 	}
 	return value, nil
 }
+
+// parseHostName takes what a certificate can be held against: as crypto/x509 does,
+// also underscores, which the names of containers have.
+func parseHostName(value string) (string, error) {
+	isLetter := func(r rune) bool {
+		return r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+	}
+	valid := len(value) <= maxHostNameBytes
+	for label := range strings.SplitSeq(strings.TrimSuffix(value, "."), ".") {
+		valid = valid && label != "" && len(label) <= maxLabelBytes && !strings.ContainsFunc(label, func(r rune) bool { return !isLetter(r) })
+	}
+	if !valid && net.ParseIP(value) == nil {
+		return "", fmt.Errorf("%s is neither the name of a host nor an IP address; write a name of Vault's certificate, for example \"vault.example.com\"", quote(value))
+	}
+	return value, nil
+}
+
+// The limits of DNS.
+const (
+	maxHostNameBytes = 253
+	maxLabelBytes    = 63
+)
 
 func parseAudience(value string) (Audience, error) {
 	return Audience{Name: value, Chosen: true}, nil

@@ -17,7 +17,7 @@ type AttributeError struct {
 
 // Error implements error.
 func (e *AttributeError) Error() string {
-	return fmt.Sprintf("volume attribute %q: %s", e.Key, e.Problem)
+	return fmt.Sprintf("volume attribute %s: %s", shorten(e.Key, enoughOfKey), e.Problem)
 }
 
 // wrong is for problems that no other error describes.
@@ -36,10 +36,18 @@ func blame(key string, err error) error {
 
 // quote shows enough of a value to recognise it, and no more: the message goes
 // into an Event and a log line, and the value may be a template gone astray.
-func quote(value string) string {
-	const enough = 48
-	if len(value) > enough {
-		return fmt.Sprintf("%q…", value[:enough])
+func quote(value string) string { return shorten(value, enoughOfValue) }
+
+// A key may hold the longest name of a file; the kubelet cuts an Event off, and the
+// problem comes behind the key.
+const (
+	enoughOfKey   = 300
+	enoughOfValue = 48
+)
+
+func shorten(text string, enough int) string {
+	if len(text) > enough {
+		return fmt.Sprintf("%q…", text[:enough])
 	}
-	return fmt.Sprintf("%q", value)
+	return fmt.Sprintf("%q", text)
 }

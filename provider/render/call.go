@@ -39,6 +39,28 @@ func quotedCalls(pipe *parse.PipeNode) []call {
 	return calls
 }
 
+// emptyCall finds a call that names nothing in Vault. Consul-template asks nothing
+// then: it writes <nil>, or what stands in the else, and the pod runs without its
+// secret.
+func emptyCall(pipe *parse.PipeNode) (function *parse.IdentifierNode, example string) {
+	if pipe == nil || len(pipe.Cmds) == 0 || len(pipe.Cmds[0].Args) != 1 {
+		return nil, "" // what stands further back in a pipe is given an argument
+	}
+	function, ok := pipe.Cmds[0].Args[0].(*parse.IdentifierNode)
+	if !ok {
+		return nil, ""
+	}
+	switch function.Ident {
+	case "secret":
+		return function, "internal/data/app"
+	case "secrets":
+		return function, "internal/metadata/app"
+	case "pkiCert":
+		return function, "pki/issue/app"
+	}
+	return nil, ""
+}
+
 // checkLiteral looks at an argument of our own functions that is known by now.
 func (c checker) checkLiteral(function, argument string) (wrong *problem) {
 	switch function {

@@ -52,6 +52,9 @@ func (c checker) check(node parse.Node) error {
 	case *parse.IdentifierNode:
 		return c.checkFunction(n)
 	case *parse.PipeNode:
+		if function, example := emptyCall(n); function != nil {
+			return c.wrong(function, "%s: the path is missing; write it after the function, for example %s %q", function.Ident, function.Ident, example)
+		}
 		for _, call := range quotedCalls(n) {
 			if problem := c.checkLiteral(call.function.Ident, call.argument); problem != nil {
 				return c.wrong(call.function, "%s: %s", call.function.Ident, problem.text(func(string) bool { return true }))

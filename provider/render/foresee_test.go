@@ -31,7 +31,6 @@ func TestForesee(t *testing.T) {
 		"definition":               {`{{ define "d" }}{{ with secret "kv/a" }}x{{ end }}{{ end }}{{ template "d" }}`, false},
 		"nothing asked":            {`text`, false},
 		"an empty path":            {`{{ with secret "kv/a" }}x{{ end }}{{ range secrets "" }}x{{ end }}`, true},
-		"no argument":              {`{{ with secret }}x{{ end }}`, false},
 		"an argument that is none": {`{{ with secret "kv/a" "x" }}x{{ end }}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,20 +28,20 @@ func thePod() Pod {
 func TestFunctionsThatAreEmulated(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
-		"variables":                 {`{{ env "NAMESPACE" }}/{{ mustEnv "POD_NAME" }}@{{ envOrDefault "HOST_IP" "x" }}`, "shop/web-1@192.0.2.7"},
-		"variable, piped":           {`{{ "NAMESPACE" | env }}{{ "x" | envOrDefault "POD_NAME" }}`, "shopweb-1"},
-		"variable, computed":        {`{{ env (printf "%s_IP" "HOST") }}`, "192.0.2.7"},
-		"namespace of the account":  {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/namespace" }}`, "shop"},
-		"authority of the cluster":  {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" }}`, "the cluster's"},
-		"keys of the Secret":        {`{{ file "/vault/tls/ca.crt" }}, {{ file "/vault/custom/app.conf" }}`, "the authority, a setting"},
-		"no file":                   {`{{ file "" }}`, ""},
-		"rounds":                    {`{{ range loop 3 }}{{ . }}{{ end }};{{ range $i, $n := loop 5 8 }}{{ $i }}{{ $n }},{{ end }}`, "012;05,16,27,"},
-		"rounds, as a string":       {`{{ range loop "2" }}{{ . }}{{ end }}{{ range loop "" }}{{ . }}{{ end }}`, "01"},
-		"rounds, backwards":         {`{{ range loop 3 1 }}{{ . }}{{ else }}none{{ end }}`, "none"},
-		"rounds that are broken":    {`{{ range loop 1000 }}{{ if eq . 3 }}{{ break }}{{ end }}{{ . }}{{ end }}`, "012"},
-		"a loop is always true":     {`{{ if loop 0 }}yes{{ end }}`, "yes"},
-		"secret without a path":     {`{{ with secret }}x{{ else }}none{{ end }}{{ with pkiCert }}x{{ else }}none{{ end }}{{ secrets "" }}`, "nonenone[]"},
-		"answer that holds nothing": {`{{ with secret "empty" "a=b" }}x{{ else }}nothing{{ end }}`, "nothing"},
+		"variables":                  {`{{ env "NAMESPACE" }}/{{ mustEnv "POD_NAME" }}@{{ envOrDefault "HOST_IP" "x" }}`, "shop/web-1@192.0.2.7"},
+		"variable, piped":            {`{{ "NAMESPACE" | env }}{{ "x" | envOrDefault "POD_NAME" }}`, "shopweb-1"},
+		"variable, computed":         {`{{ env (printf "%s_IP" "HOST") }}`, "192.0.2.7"},
+		"namespace of the account":   {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/namespace" }}`, "shop"},
+		"authority of the cluster":   {`{{ file "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" }}`, "the cluster's"},
+		"keys of the Secret":         {`{{ file "/vault/tls/ca.crt" }}, {{ file "/vault/custom/app.conf" }}`, "the authority, a setting"},
+		"no file":                    {`{{ file "" }}`, ""},
+		"rounds":                     {`{{ range loop 3 }}{{ . }}{{ end }};{{ range $i, $n := loop 5 8 }}{{ $i }}{{ $n }},{{ end }}`, "012;05,16,27,"},
+		"rounds, as a string":        {`{{ range loop "2" }}{{ . }}{{ end }}{{ range loop "" }}{{ . }}{{ end }}`, "01"},
+		"rounds, backwards":          {`{{ range loop 3 1 }}{{ . }}{{ else }}none{{ end }}`, "none"},
+		"rounds that are broken":     {`{{ range loop 1000 }}{{ if eq . 3 }}{{ break }}{{ end }}{{ . }}{{ end }}`, "012"},
+		"a loop is always true":      {`{{ if loop 0 }}yes{{ end }}`, "yes"},
+		"secret with its path piped": {`{{ with "old/app" | secret }}x{{ else }}not read{{ end }}{{ secrets "" }}`, "not read[]"},
+		"answer that holds nothing":  {`{{ with secret "empty" "a=b" }}x{{ else }}nothing{{ end }}`, "nothing"},
 	}
 	given := answers()
 	given[NewWrite("empty", map[string]string{"a": "b"})] = Answer{}

@@ -19,6 +19,8 @@ func TestRunAlone(t *testing.T) {
 		"definitions":         {Template{Text: `{{ define "d" }}[{{ . }}]{{ end }}{{ template "d" 1 }}{{ block "b" 2 }}<{{ . }}>{{ end }}`}, false},
 		"own functions":       {Template{Text: `{{ env "NAMESPACE" }}{{ range loop 3 }}{{ . }}{{ end }}{{ range secrets "names" }}{{ . }}{{ end }}{{ with secret "pki/issue/r" "common_name=x=y" }}{{ .Data.certificate }}{{ end }}`}, false},
 		"other delimiters":    {Template{Text: `{{ [[ with secret "kv2" ]][[ .Data.data.username ]][[ end ]]`, LeftDelim: "[[", RightDelim: "]]"}, false},
+		"equal delimiters":    {Template{Text: `{{ %% with secret "kv2" %%[%% .Data.data.username %%]%% end %%%%/* a comment */%%`, LeftDelim: "%%", RightDelim: "%%"}, false},
+		"one delimiter":       {Template{Text: `{{ [[ with secret "kv2" }}[[ .Data.data.username }}[[ end }}`, LeftDelim: "[["}, false},
 		"a key that is not":   {Template{Text: `{{ with secret "kv2" }}{{ .Data.data.nope }}{{ .Data.nope.nope }}{{ end }}`}, false},
 		"a key, an error":     {Template{Text: `{{ with secret "kv2" }}{{ .Data.nope }}{{ end }}`, ErrorOnMissingKey: true}, false},
 		"a field of a string": {Template{Text: `{{ with secret "kv2" }}{{ .Data.data.username.x }}{{ end }}`}, false},

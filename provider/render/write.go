@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -63,6 +64,15 @@ func (e *execution) write(file WrittenFile, appends bool) {
 	e.files[i] = file
 }
 
+// The limits are those of the volume's other files (driver/volume): what the kernel
+// takes as one name, and as a path below the kubelet's.
+const (
+	maxPathBytes = 1024
+	maxNameBytes = 255
+	// quotedBytes of a name that is too long are enough to find it.
+	quotedBytes = 48
+)
+
 // relativePath finds a path of the container in the volume. One that is relative
 // is so to the volume.
 func (p Pod) relativePath(name string) (string, *problem) {
@@ -78,7 +88,13 @@ func (p Pod) relativePath(name string) (string, *problem) {
 	if name == "" || !below || strings.HasSuffix(name, "/") {
 		return "", &problem{name, "is not a file below " + mount + ", where the volume is; files can be written there alone"}
 	}
+	if len(relative) > maxPathBytes {
+		return "", &problem{name[:quotedBytes] + "…", fmt.Sprintf("is %d bytes long below the volume; %d are allowed", len(relative), maxPathBytes)}
+	}
 	for part := range strings.SplitSeq(relative, "/") {
+		if len(part) > maxNameBytes {
+			return "", &problem{name[:quotedBytes] + "…", fmt.Sprintf("has a part of %d bytes; %d are allowed", len(part), maxNameBytes)}
+		}
 		if strings.HasPrefix(part, "..") || strings.ContainsFunc(part, unicode.IsControl) {
 			return "", &problem{name, `has a part that starts with ".." or holds a control character; choose another name`}
 		}

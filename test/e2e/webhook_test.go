@@ -26,7 +26,7 @@ func TestWebhook(t *testing.T) {
 	t.Run("workloads", testWebhookWarnsOfWorkloads)
 	t.Run("certificate", testWebhookCertificate)
 	t.Run("restricted itself", testWebhookIsRestricted)
-	t.Run("secrecy", testWebhookLogs)
+	t.Run("secrecy", testWebhookShowsNoSecret)
 	t.Run("outage", testWebhookOutage)
 }
 
@@ -197,8 +197,8 @@ func testWebhookIsRestricted(t *testing.T) {
 }
 
 // The webhook has seen templates and keys in the tests before, at its highest
-// verbosity.
-func testWebhookLogs(t *testing.T) {
+// verbosity, and counts what it has seen.
+func testWebhookShowsNoSecret(t *testing.T) {
 	logs := kubectl(t, "logs", "deployment/vaultmount-webhook", webhookNamespace, "--all-pods", "--tail=-1")
 	contains(t, logs, `Request reviewed`)
 	requireNoSecret(t, "log of the webhook", logs)
@@ -207,5 +207,10 @@ func testWebhookLogs(t *testing.T) {
 		if strings.Contains(logs, text) {
 			t.Errorf("the log of the webhook holds %q", text)
 		}
+	}
+	for pod := range strings.FieldsSeq(kubectl(t, "get", "pods", webhookNamespace, "--selector=app.kubernetes.io/name=vaultmount-webhook", "--field-selector=status.phase=Running", "--output=jsonpath={.items[*].metadata.name}")) {
+		metrics := kubectl(t, "get", "--raw", "/api/v1/namespaces/vaultmount/pods/"+pod+":8080/proxy/metrics")
+		contains(t, metrics, "vaultmount_webhook_requests_total")
+		requireNoSecret(t, "metrics of the webhook", metrics)
 	}
 }
