@@ -50,13 +50,26 @@ func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
 		ok     bool
 	}{
 		"Vault's":                {http.StatusNoContent, "", true},
-		"Vault's with a warning": {http.StatusOK, `{"warnings":["x"]}`, true},
+		"Vault's with a warning": {http.StatusOK, `{"request_id":"1","warnings":["x"]}`, true},
 		"a page":                 {http.StatusOK, "<html>", false},
+		"nothing":                {http.StatusOK, "", false},
+		"JSON of another":        {http.StatusOK, `{"status":"ok"}`, false},
+		"an empty object":        {http.StatusOK, `{}`, false},
+		"null":                   {http.StatusOK, `null`, false},
+		"done later":             {http.StatusAccepted, `{"request_id":"1"}`, false},
+		"a redirect to itself":   {http.StatusTemporaryRedirect, "", false},
+		"a redirect with a page": {http.StatusTemporaryRedirect, "<html>", false},
+		"a redirect with JSON":   {http.StatusTemporaryRedirect, `{"request_id":"1"}`, false},
+		"not changed":            {http.StatusNotModified, "", false},
+		"a page that refuses":    {http.StatusForbidden, "<html>", false},
+		"a page, bad request":    {http.StatusBadRequest, "<html>", false},
+		"not there, in JSON":     {http.StatusNotFound, `{"errors":[]}`, false},
 		"nothing found":          {http.StatusNotFound, "404 page not found", false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "/v1/auth/token/revoke-self")
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, test.body)
 			}))

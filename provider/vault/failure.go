@@ -87,6 +87,9 @@ func requestFailure(err error) error {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("%w: no answer in time (%w); Vault is overloaded, or the network on the way to it drops packets", ErrUnavailable, err)
 		}
+		if errors.Is(err, errEmpty) {
+			return fmt.Errorf("%w: %w; check the address, and what stands between", ErrUnavailable, errEmpty)
+		}
 		if asError[*json.SyntaxError](err) || asError[*json.UnmarshalTypeError](err) {
 			return fmt.Errorf("%w: the answer is not Vault's (%w); check the address, and what stands between", ErrUnavailable, err)
 		}

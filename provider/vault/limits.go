@@ -37,6 +37,7 @@ func (t *limitedTransport) RoundTrip(request *http.Request) (*http.Response, err
 	done(outage(response, err))
 	t.observe(request, outcomeOf(response, err), time.Since(start))
 	bound(response)
+	refuseEmpty(response)
 	return response, err
 }
 

@@ -2,7 +2,10 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // Login is what a pod shows to Vault: a role and a token, or the two halves of
@@ -82,8 +85,25 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 	if err != nil {
 		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
 	}
-	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
-		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w: the answer holds no token; is %s an auth method?", client.Address(), login, ErrRefused, login.Mount)
+	if err := checkLogin(secret, login); err != nil {
+		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, err)
 	}
 	return newToken(secret.Auth), nil
 }
+
+// checkLogin looks for the token in an answer without an error. Vault itself keeps
+// one back only if it wants a second factor, which a pod has not got.
+func checkLogin(secret *api.Secret, login Login) error {
+	switch {
+	case secret == nil || secret.Auth == nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, errNoToken)
+	case secret.Auth.ClientToken != "":
+		return nil
+	case secret.Auth.MFARequirement != nil:
+		return fmt.Errorf("%w: it wants a second factor, which a pod cannot give; take %s out of the MFA login enforcement", ErrRefused, login.Mount)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, errNoToken)
+}
+
+// errNoToken is what a proxy says that answers in Vault's place.
+var errNoToken = errors.New("the answer holds no token, so it is not Vault's; check the address, and what stands between")

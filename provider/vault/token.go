@@ -2,7 +2,9 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -63,12 +65,45 @@ func (s *Session) RenewLease(ctx context.Context, leaseID string, wanted time.Du
 
 // Revoke ends the session in Vault, and all its leases with it. It reads the
 // answer, unlike the client's own RevokeSelf: what is not Vault's word is
-// ErrUnavailable.
+// ErrUnavailable, since the token would live on.
 func (s *Session) Revoke(ctx context.Context) error {
 	const path = "auth/token/revoke-self"
-	_, err := s.client.Logical().WriteWithContext(during(ctx, Revoke), path, nil)
+	response, err := s.client.Logical().WriteRawWithContext(during(ctx, Revoke), path, nil)
+	if response != nil {
+		defer response.Body.Close()
+	}
+	if isForeign(err) {
+		return s.notVault("revoke", path, response)
+	}
 	if err != nil {
 		return s.failure("revoke", path, err)
 	}
+	return s.checkRevocation(path, response)
+}
+
+// isForeign tells an error that Vault has not worded, or that has no meaning here:
+// the path is there in every Vault.
+func isForeign(err error) bool {
+	var response *api.ResponseError
+	return errors.As(err, &response) && (response.RawError || response.StatusCode == http.StatusNotFound)
+}
+
+// checkRevocation believes an answer without an error only if it is Vault's: no
+// content, or a warning in an envelope with the id that Vault gives each answer.
+func (s *Session) checkRevocation(path string, response *api.Response) error {
+	if response.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	secret, err := api.ParseSecret(response.Body)
+	if err != nil {
+		return s.failure("revoke", path, err)
+	}
+	if response.StatusCode != http.StatusOK || secret == nil || secret.RequestID == "" {
+		return s.notVault("revoke", path, response)
+	}
 	return nil
+}
+
+func (s *Session) notVault(verb, path string, response *api.Response) error {
+	return fmt.Errorf("%s %s in Vault at %s: %w: the answer, with status %d, is not Vault's; check the address, and what stands between", verb, path, s.client.Address(), ErrUnavailable, response.StatusCode)
 }

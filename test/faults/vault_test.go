@@ -87,11 +87,12 @@ func vaultFaults() map[string]vaultFault {
 		"answers 100 MB":                     gatewaySays(flooding(200)),
 		"answers an error of 100 MB":         gatewaySays(flooding(400)),
 		"answers 403 to everything":          believed(saying(403, `{"errors":["permission denied"]}`)),
-		"redirects in a circle": believed(func(w http.ResponseWriter, r *http.Request) {
+		"redirects in a circle": gatewaySays(func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
 		}),
 		"is a page of another program (404)":        gatewaySays(saying(404, "404 page not found")),
-		"answers nothing at all (200 and no bytes)": believed(saying(200, "")),
+		"answers nothing at all (200 and no bytes)": gatewaySays(saying(200, "")),
+		"answers JSON of another program":           gatewaySays(saying(200, `{"status":"ok"}`)),
 	}
 }
 
