@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,37 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 		if _, err := Translate(annotation.Translator{}, []byte(text)); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
+	}
+}
+
+// Readers take the last of two equal keys; an edit would be of the first.
+func TestTranslateRefusesAKeyThatStandsTwice(t *testing.T) {
+	t.Parallel()
+	const ours, spec = "{annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app}}", "{containers: []}"
+	tests := map[string]struct{ text, want string }{
+		"the annotations": {
+			"kind: Pod\nmetadata:\n  annotations: {}\n  annotations:\n    vault.hashicorp.com/agent-inject: \"true\"\n",
+			`translate document 1: the key "annotations" stands twice, in lines 3 and 4; remove one of them`,
+		},
+		"an annotation": {
+			"kind: Pod\nmetadata:\n  annotations:\n    a: b\n    c: d\n    a: e\n", `translate document 1: the key "a" stands twice, in lines 4 and 6; remove one of them`,
+		},
+		"the template": {
+			"kind: Deployment\nspec:\n  template: {}\n  template: {metadata: " + ours + ", spec: " + spec + "}\n",
+			`translate document 1: the key "template" stands twice, in lines 3 and 4; remove one of them`,
+		},
+		"one quoted":      {"kind: Pod\nspec: {}\n\"spec\": {}\n", `translate document 1: the key "spec" stands twice, in lines 2 and 3; remove one of them`},
+		"in another kind": {"kind: ConfigMap\ndata: {}\ndata: {}\n", ""}, // is not read
+		"in two mappings": {"kind: Pod\nmetadata: {name: a}\nspec: {name: a}\n", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Translate(annotation.Translator{}, []byte(test.text))
+			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
 	}
 }
 

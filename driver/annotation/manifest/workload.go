@@ -61,6 +61,9 @@ func (t *translation) object(object *yaml.Node) error {
 	if !ok {
 		return nil
 	}
+	if err := checkTwice(object); err != nil {
+		return err
+	}
 	pod := object
 	for _, key := range path {
 		if pod = child(pod, key); pod == nil {
