@@ -33,6 +33,8 @@ type reply struct {
 
 	at    time.Time
 	token int
+	// ahead is how far Vault's clock was of the node's.
+	ahead time.Duration
 }
 
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
@@ -131,7 +133,7 @@ func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
 		return reply{}, err
 	}
 	said, err := ask(ctx, client, about.query)
-	return reply{Answer: said, at: a.volume.provider.now(), token: serial}, err
+	return reply{Answer: said, at: a.volume.provider.now(), token: serial, ahead: client.Ahead()}, err
 }
 
 // own is the pod's own token at work, after a login if there was none so far.

@@ -23,6 +23,8 @@ type answer struct {
 	// token is the serial number of the token that the lease belongs to.
 	token int
 	due   time.Time // zero for never
+	// ahead is how far Vault's clock was of the node's when it said so.
+	ahead time.Duration
 	// trouble is why Vault did not answer when it was asked last.
 	trouble trouble
 }
@@ -102,7 +104,7 @@ func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.Af
 // difference. Of a lease, they do not: it is renewed without rewriting files.
 func (a *answer) says(r reply, refresh Refresh, now time.Time, chance random) (changed bool) {
 	changed = !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer)
-	a.said, a.at, a.token, a.trouble = r.Answer, r.at, r.token, trouble{}
+	a.said, a.at, a.token, a.ahead, a.trouble = r.Answer, r.at, r.token, r.ahead, trouble{}
 	a.lease = leaseOf(r.Answer, r.at)
 	// An answer that was for another pod first is not fresh for longer than there.
 	a.plan(refresh, r.at, chance)
@@ -127,7 +129,7 @@ func (a *answer) plan(refresh Refresh, now time.Time, chance random) {
 	case a.wasRenewable():
 		a.due = a.lease.due(now, chance)
 	default:
-		a.due = refresh.dueAnew(a.query, a.said, now, chance)
+		a.due = refresh.dueAnew(a.query, a.said, now, a.ahead, chance)
 	}
 }
 

@@ -90,15 +90,16 @@ func leaseOf(answer render.Answer, now time.Time) term {
 // lease that can be renewed; zero for never. The rules are consul-template's,
 // with two differences: a KV version 1 secret is read at the interval like one of
 // version 2, unless it has a shorter TTL of its own; and what a template wrote to
-// Vault is written again only when the answer ends.
-func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time, chance random) time.Time {
+// Vault is written again only when the answer ends. What ends by Vault's clock does
+// so however far that is ahead of the node's.
+func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time, ahead time.Duration, chance random) time.Time {
 	if r.Never {
 		return time.Time{}
 	}
 	if wait, ok := r.untilRotation(answer.Secret, chance); ok {
 		return now.Add(wait)
 	}
-	life, ends := lifeOf(answer.Secret, now)
+	life, ends := lifeOf(answer.Secret, now.Add(ahead))
 	anew := r.anew(life, chance)
 	switch {
 	case !isStatic(query, answer) && !ends:
@@ -106,7 +107,7 @@ func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time
 	case ends && answer.Secret.LeaseID != "":
 		return now.Add(max(anew, shortestRest))
 	case !isStatic(query, answer):
-		// What ends by the clock looks over at once to a node whose clock is wrong.
+		// What ends by the clock looks over at once where the clock is wrong.
 		return now.Add(max(anew, MinInterval))
 	case ends:
 		return now.Add(max(min(anew, r.interval(chance)), MinInterval))
@@ -147,7 +148,8 @@ func (r Refresh) anew(life time.Duration, chance random) time.Duration {
 	return min(time.Duration(part*float64(life)), life-lead)
 }
 
-// lifeOf is how long a secret is good that has no renewable lease, if it ends.
+// lifeOf is how long a secret is good that has no renewable lease, if it ends; now
+// is the time by Vault's clock.
 func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
 	if secret == nil {
 		return 0, false

@@ -194,7 +194,8 @@ type up struct {
 func (u up) Up() (string, time.Duration) { return u.id, u.since }
 
 // Vault's own clock is an hour off the node's. What it says of times is how long
-// things last, so nothing comes of it.
+// things last, but for certificates, which are held against the dates of its
+// answers. So nothing comes of it.
 func TestVaultClockIsOff(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]time.Duration{"right": 0, "ahead": time.Hour, "behind": -time.Hour} {
@@ -202,7 +203,8 @@ func TestVaultClockIsOff(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			b.vault.change(func() { b.vault.tokenTTL, b.vault.ahead = 10*time.Minute, ahead })
-			b.open(b.request("v", databaseTemplate, staticTemplate, `{{ with secret "database/static-creds/app" }}{{ .Data.username }}{{ end }}`))
+			b.open(b.request("v", databaseTemplate, staticTemplate, `{{ with secret "database/static-creds/app" }}{{ .Data.username }}{{ end }}`,
+				`{{ with secret "pki/issue/app" "common_name=app" }}{{ .Data.certificate }}{{ end }}`))
 			check := func() {
 				if username, _, _ := strings.Cut(b.files.content("v"), "|"); !b.vault.opens(username) {
 					t.Fatal("the credentials are dead")
@@ -216,6 +218,10 @@ func TestVaultClockIsOff(t *testing.T) {
 			}
 			b.requireCount("auth/jwt/login", 1)
 			b.requireCount("database/static-creds/app", 3) // at 0, 10 and 20 minutes
+			// Of ten minutes each, and used for nine.
+			if got := b.vault.count("pki/issue/app"); got != 4 {
+				t.Errorf("%d certificates in half an hour", got)
+			}
 			if got := b.vault.count("kv/static"); got < 7 || got > 9 {
 				t.Errorf("%d reads of the static secret in half an hour", got)
 			}

@@ -58,7 +58,7 @@ func (b *bench) begin() {
 	b.t.Helper()
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = New(Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing,
 	})
 	if err := b.Resume(b.files.has); err != nil {

@@ -161,6 +161,10 @@ func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[
 		respond(w, map[string]any{"data": map[string]any{
 			"username": "app", "last_vault_rotation": v.now().Format(time.RFC3339Nano), "rotation_period": 600, "ttl": 600,
 		}})
+	case "pki/issue/app":
+		v.names++
+		expiration := v.now().Add(10 * time.Minute)
+		respond(w, map[string]any{"data": map[string]any{"certificate": fmt.Sprintf("certificate-%d", v.names), "expiration": expiration.Unix()}})
 	case "transit/encrypt/app":
 		v.names++
 		respond(w, map[string]any{"data": map[string]any{"ciphertext": fmt.Sprintf("vault:v1:%d", v.names)}})

@@ -17,6 +17,8 @@ type limitedTransport struct {
 	gate     *gate
 	circuit  *circuit
 	observer Observer // nil for none
+	offset   *offset  // nil where nobody asks
+	now      func() time.Time
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -36,6 +38,9 @@ func (t *limitedTransport) RoundTrip(request *http.Request) (*http.Response, err
 	response, err := t.next.RoundTrip(request)
 	done(outage(response, err))
 	t.observe(request, outcomeOf(response, err), time.Since(start))
+	if t.offset != nil {
+		t.offset.hear(response, t.now())
+	}
 	bound(response)
 	refuseEmpty(response)
 	return response, err

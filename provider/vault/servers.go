@@ -25,8 +25,8 @@ type Servers struct {
 	gates map[string]*gate // by address
 }
 
-// NewServers returns no servers yet. now is the clock that certificates are
-// held against.
+// NewServers returns no servers yet. now is the node's clock: certificates
+// are held against it, and Vault's.
 func NewServers(logger klog.Logger, now func() time.Time) *Servers {
 	return &Servers{logger: logger, now: now, open: map[Endpoint]*server{}, gates: map[string]*gate{}}
 }
@@ -53,6 +53,7 @@ type server struct {
 	clients   *clients
 	transport *http.Transport
 	circuit   *circuit
+	offset    *offset
 	mounts    *mounts
 	sessions  int // under Servers.mutex
 }
@@ -109,7 +110,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 		shared = newGate(requestsInFlight)
 		s.gates[endpoint.Address] = shared
 	}
-	limited := &limitedTransport{next: transport, gate: shared, circuit: newCircuit(s.logger, endpoint.Address), observer: s.observer}
+	limited := &limitedTransport{next: transport, gate: shared, circuit: newCircuit(s.logger, endpoint.Address), observer: s.observer, offset: &offset{}, now: s.now}
 	client, err := api.NewClient(&api.Config{
 		Address:    endpoint.Address,
 		HttpClient: &http.Client{Transport: limited, CheckRedirect: keepRedirect},
@@ -121,7 +122,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{endpoint: endpoint, clients: newClients(client), transport: transport, circuit: limited.circuit, mounts: newMounts()}, nil
+	return &server{endpoint: endpoint, clients: newClients(client), transport: transport, circuit: limited.circuit, offset: limited.offset, mounts: newMounts()}, nil
 }
 
 // keepRedirect leaves redirects to the vault client, which checks that a

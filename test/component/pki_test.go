@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
 // certificateTemplate writes one field of a certificate. Files that ask for the
@@ -134,4 +136,32 @@ func checkCertificate(directory string) (*x509.Certificate, error) {
 		return nil, err
 	}
 	return pair.Leaf, nil
+}
+
+// The node's clock is an hour off Vault's. A certificate says when it ends by
+// Vault's; it is used for nine tenths of that, and neither replaced all the time
+// nor after its end.
+func TestCertificateWhereTheClockIsWrong(t *testing.T) {
+	t.Parallel()
+	fixture := startLastingVault(t)
+	startAuthority(t, fixture)
+	for name, wrong := range map[string]time.Duration{"right": 0, "ahead": time.Hour, "behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := clocktesting.NewFakeClock(time.Now().Add(wrong))
+			n := newNode(t, fixture.server.Address, fixture.vaultFixture)
+			n.clock = clock
+			n.start(t)
+			request := n.request(t, "app", map[string]string{"role": "pki", "template/serial": `{{ with secret "pki/issue/app" "common_name=app.internal" "ttl=10m" }}{{ .Data.serial_number }}{{ end }}`})
+			n.mustPublish(t, request)
+			serials := map[string]bool{}
+			for range 30 {
+				serials[mustRead(t, volumeFile(request, "serial"))] = true
+				n.pass(t, clock, time.Minute)
+			}
+			if len(serials) != 4 {
+				t.Errorf("%d certificates of ten minutes each in half an hour, want 4", len(serials))
+			}
+		})
+	}
 }

@@ -117,7 +117,7 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 		return nil, err
 	}
 	secrets := provider.New(provider.Config{
-		Logger: logger, Servers: vault.NewServers(logger, time.Now), Renderer: workers,
+		Logger: logger, Servers: vault.NewServers(logger, d.Clock.Now), Renderer: workers,
 		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
 	})
 	volumes, err := driver.New(d.Config, mounts, secrets)
