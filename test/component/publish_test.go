@@ -47,6 +47,18 @@ func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 			map[string]string{"secret/conf/a": "old/app", "template/conf/deep/b": "b"},
 			map[string]string{"conf/a": "html: <&>\nname: value\n", "conf/deep/b": "b"},
 		},
+		"equal delimiters": {
+			map[string]string{"template/db": `%% with secret "old/app" %%{{ %% .Data.name %% }}%% end %%`, "left-delim/db": "%%", "right-delim/db": "%%"},
+			map[string]string{"db": "{{ value }}"},
+		},
+		"one delimiter": {
+			map[string]string{"template/db": `[[ with secret "old/app" }}{{ [[ .Data.name }} }}[[ end }}`, "left-delim/db": "[["},
+			map[string]string{"db": "{{ value }}"},
+		},
+		"the longest names": {
+			map[string]string{"template/" + strings.Repeat("n", 255): "n", "template/" + strings.Repeat("d/", 511) + "ff": "f", "size": "16Ki"},
+			map[string]string{strings.Repeat("n", 255): "n", strings.Repeat("d/", 511) + "ff": "f"},
+		},
 		"a path read from a secret": {
 			map[string]string{"template/db": `{{ with secret "old/app" }}{{ with secret (printf "internal/data/database/%s" (.Data.name | replaceAll "value" "config")) }}{{ .Data.data.username }}{{ end }}{{ end }}`},
 			map[string]string{"db": "db-readonly-username"},

@@ -181,6 +181,27 @@ func TestReplaceTakesMoreFilesThanThereWere(t *testing.T) {
 
 // A reader that resolves ..data once sees files of one generation, whenever it
 // looks.
+// A path as deep as one may be takes an inode for each directory, twice while it is
+// replaced, however small the volume is.
+func TestReplaceOfFilesInManyDirectories(t *testing.T) {
+	mounter := newMounter(t)
+	for _, depth := range []int{100, 511} {
+		target := newTarget(t)
+		path := strings.Repeat("d/", depth) + "f"
+		if err := mounter.Create(target, 4*int64(os.Getpagesize()), oneFile(path, "first")); err != nil {
+			t.Fatal(err)
+		}
+		for _, content := range []string{"second", "third"} {
+			if _, err := mounter.Replace(target, oneFile(path, content)); err != nil {
+				t.Fatalf("%d directories: %v", depth, err)
+			}
+			if got := mustRead(t, target, path); got != content {
+				t.Errorf("%d directories: the file holds %q", depth, got)
+			}
+		}
+	}
+}
+
 func TestReplaceIsAtomicForReaders(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
 	generation := func(i int) tmpfs.Set {
