@@ -68,22 +68,26 @@ func openWritable(target string) (*detached, error) {
 	return view, nil
 }
 
-// openTree clones the mount at target.
+// openTree clones the volume at target. The error is ErrUnmounted where there is
+// none: the kernel would clone the directory on disk.
 func openTree(target string) (*detached, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	fd, err := openVolume(target)
 	if err != nil {
 		return nil, fmt.Errorf("open the volume: %w", err)
 	}
-	return &detached{fd: fd}, nil
+	defer unix.Close(fd)
+	return cloneMount(fd)
 }
 
 // clone makes another mount of one that has been attached.
-func (d *detached) clone() (*detached, error) {
-	fd, err := unix.OpenTree(d.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+func (d *detached) clone() (*detached, error) { return cloneMount(d.fd) }
+
+func cloneMount(fd int) (*detached, error) {
+	clone, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return nil, fmt.Errorf("clone the mount: %w", err)
 	}
-	return &detached{fd: fd}, nil
+	return &detached{fd: clone}, nil
 }
 
 func (d *detached) setReadOnly(readOnly bool) error {

@@ -14,10 +14,16 @@ type Usage struct {
 	InodesTotal, InodesUsed, InodesAvailable int64
 }
 
-// ReadUsage reads the usage of the volume at target.
+// ReadUsage reads the usage of the volume at target. The error is ErrUnmounted
+// where there is none: what is beneath has a usage as well.
 func ReadUsage(target string) (Usage, error) {
+	fd, err := openVolume(target)
+	if err != nil {
+		return Usage{}, fmt.Errorf("read the usage of the volume: %w", err)
+	}
+	defer unix.Close(fd)
 	var stat unix.Statfs_t
-	if err := unix.Statfs(target, &stat); err != nil {
+	if err := unix.Fstatfs(fd, &stat); err != nil {
 		return Usage{}, fmt.Errorf("read the usage of the volume: %w", err)
 	}
 	return usageOf(stat), nil

@@ -22,6 +22,9 @@ import (
 // ErrFull says that a set of files does not fit into the volume's size.
 var ErrFull = errors.New("the files do not fit into the volume")
 
+// ErrUnmounted says that there is no volume at the target path any more.
+var ErrUnmounted = errors.New("somebody has unmounted the volume; the kubelet's next call mounts it anew, and containers see that when they start again")
+
 // ErrOccupied says that something stands at the target path that is not a volume.
 var ErrOccupied = errors.New("something else is there already; remove it")
 
@@ -91,7 +94,7 @@ func (m *Mounter) NoSwap() bool { return m.noswap }
 // Replace swaps the files of the volume at target for set, atomically for a
 // reader that opens them through "..data". It reports false, and writes nothing,
 // when the volume holds the very same set already. After an error the volume
-// holds what it held before.
+// holds what it held before. The error is ErrUnmounted where there is none.
 func (m *Mounter) Replace(target string, set Set) (changed bool, err error) {
 	view, err := openWritable(target)
 	if err != nil {
@@ -104,14 +107,41 @@ func (m *Mounter) Replace(target string, set Set) (changed bool, err error) {
 // Exists reports whether target is a volume; a link to one is none. It reads no
 // mount table: the kubelet asks for every volume of the node each minute.
 func Exists(target string) (bool, error) {
-	fd, err := unix.Open(target, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	fd, err := openVolume(target)
+	if errors.Is(err, ErrUnmounted) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for a mount on the target path: %w", err)
+		return false, err
 	}
-	defer unix.Close(fd)
+	unix.Close(fd)
+	return true, nil
+}
+
+// openVolume opens the top directory of the volume at target, for calls of the
+// kernel that must be about that and nothing else: what is mounted there may change
+// from one look by the path to the next.
+func openVolume(target string) (fd int, err error) {
+	fd, err = unix.Open(target, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, ErrUnmounted
+	}
+	if err != nil {
+		return -1, fmt.Errorf("look for a mount on the target path: %w", err)
+	}
+	is, err := isVolume(fd)
+	if err == nil && !is {
+		err = ErrUnmounted
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// isVolume reports whether a descriptor is the top directory of a mounted tmpfs.
+func isVolume(fd int) (bool, error) {
 	// Linux tells it since 5.8, and volumes need 5.12.
 	var about unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &about); err != nil {

@@ -202,6 +202,35 @@ func TestReplaceOfFilesInManyDirectories(t *testing.T) {
 	}
 }
 
+// What somebody has unmounted is not written to, wherever its directory is: on disk,
+// or in another volume.
+func TestReplaceWritesNothingBeneath(t *testing.T) {
+	mounter, target := newMounter(t), newTarget(t)
+	if err := mounter.Create(target, mebibyte, oneFile("a", "first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, beneath := range []string{"disk", "tmpfs"} {
+		if beneath == "tmpfs" {
+			if err := unix.Mount("tmpfs", filepath.Dir(target), "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(filepath.Dir(target), unix.MNT_DETACH)
+			if err := os.Mkdir(target, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if changed, err := mounter.Replace(target, oneFile("a", "second")); changed || !errors.Is(err, tmpfs.ErrUnmounted) {
+			t.Errorf("%s beneath: changed %t, %v", beneath, changed, err)
+		}
+		if entries, err := os.ReadDir(target); err != nil || len(entries) > 0 {
+			t.Errorf("%s beneath: it holds %v, %v", beneath, entries, err)
+		}
+	}
+}
+
 func TestReplaceIsAtomicForReaders(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
 	generation := func(i int) tmpfs.Set {

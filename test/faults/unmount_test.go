@@ -86,6 +86,39 @@ func TestStateCannotBeMountedAgain(t *testing.T) {
 	n.requireClean(t)
 }
 
+// Somebody unmounts a volume of a pod that runs: what would be refreshed is not
+// written to the disk beneath, people are told, and the kubelet's next call makes
+// the volume anew.
+func TestVolumeIsUnmounted(t *testing.T) {
+	t.Parallel()
+	tally.AtEnd(t, "volume unmounted under the driver", 1)
+	vault := rig.StartVault(t)
+	n := startNode(t, vault, vault.Server.Address)
+	vault.SetPassword(t, password(1))
+	attributes := generations()
+	attributes["static-secret-render-interval"] = "10s"
+	request := n.request(t, "app", attributes)
+	n.mustPublish(t, request)
+	must(t, unix.Unmount(request.GetTargetPath(), 0))
+	vault.SetPassword(t, password(2))
+	rig.Eventually(t, "it is told", func() bool {
+		return strings.Contains(n.process.Log.String(), "somebody has unmounted the volume")
+	})
+	if entries, err := os.ReadDir(request.GetTargetPath()); err != nil || len(entries) > 0 {
+		t.Errorf("on the disk is %v, %v", entries, err)
+	}
+	if !n.shows(t, "vaultmount_tmpfs_bytes 0") || !n.shows(t, "vaultmount_volumes_failing 1") {
+		t.Error("the metrics count what is on the disk, or no failure")
+	}
+	n.mustPublish(t, request)
+	if seen, err := readGeneration(request.GetTargetPath()); err != nil || seen != 2 {
+		t.Errorf("the files hold generation %d, %v", seen, err)
+	}
+	n.mustUnpublish(t, request)
+	rig.Eventually(t, "no token is left", func() bool { return vault.PodTokens(t) == 0 })
+	n.requireClean(t)
+}
+
 // shows reports whether the driver's metrics have a line.
 func (n *node) shows(t *testing.T, line string) bool {
 	t.Helper()
