@@ -36,11 +36,13 @@ func newUpgrade(t *testing.T) *upgrade {
 	return &upgrade{kubelet: rig.NewKubelet(t), vault: rig.StartVault(t)}
 }
 
-// begin starts a process, and waits until it has charge of the volumes.
+// begin starts a process, and waits until it has charge of the volumes and serves,
+// whichever comes first: beside one that runs, it serves before.
 func (u *upgrade) begin(t *testing.T) *rig.Process {
 	t.Helper()
 	process := rig.StartProcess(t, u.kubelet, u.vault.Server.Address, u.arguments...)
 	awaitLog(t, process, `"Resumed"`, 1)
+	awaitLog(t, process, `"Serving" driver=`, 1)
 	return process
 }
 
