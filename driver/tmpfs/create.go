@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,13 +69,22 @@ func (p *Prepared) attach(set Set) error {
 			return err
 		}
 	}
-	if err := p.mount.write(set); err != nil {
+	if err := p.writeAlone(set); err != nil {
 		return err
 	}
 	if err := p.mount.setReadOnly(true); err != nil {
 		return err
 	}
 	return p.mount.attach(p.target)
+}
+
+// writeAlone writes the files while no process is started. One that is, as for
+// templates, holds what this process has open until it runs its own program; and
+// Linux makes no mount read-only that has a file open for writing.
+func (p *Prepared) writeAlone(set Set) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return p.mount.write(set)
 }
 
 // Discard leaves neither a mount nor a directory.

@@ -1,9 +1,11 @@
 package component
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -323,6 +325,35 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 			t.Error("somebody's files were removed")
 		}
 	})
+}
+
+// A process that is being started holds the files that its parent has open until it
+// runs its own program; a mount with a file open for writing stays writable.
+func TestCreateWhileProcessesStart(t *testing.T) {
+	mounter, targets := newMounter(t), t.TempDir()
+	starting, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for starting.Err() == nil {
+				if err := exec.Command("/bin/true").Run(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	defer group.Wait()
+	defer stop()
+	for i := range 1000 {
+		target := filepath.Join(targets, fmt.Sprint(i))
+		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+			t.Fatalf("volume %d: %v", i, err)
+		}
+		if err := tmpfs.Remove(target); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func requireNothing(t *testing.T, target string) {
