@@ -55,7 +55,7 @@ func NewMetrics(version, goVersion string) *Metrics {
 		refreshes: counter("refreshes_total", "Looks after a volume that is mounted, by outcome.", "outcome"),
 		renders:   counter("renders_total", "Templates run, by outcome: ok, refused (the template is at fault), data (it does not fit its secrets), unavailable.", "outcome"),
 		renderDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "render_duration_seconds", Help: "Time to run one template, with the wait for a process to run it in.",
+			Namespace: namespace, Name: "render_duration_seconds", Help: "Time to run one template in a process, with the wait for it.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 90},
 		}),
 		workerKills: counter("render_worker_kills_total", "Processes for templates that were ended before their time, by reason.", "reason"),

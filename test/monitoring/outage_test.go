@@ -135,7 +135,9 @@ func (n *node) register(t *testing.T) {
 
 func (n *node) request(t *testing.T, pod string) *csi.NodePublishVolumeRequest {
 	t.Helper()
-	return n.kubelet.Request(t, n.vault, pod, map[string]string{"secret/config": rig.ConfigPath})
+	// A function makes it a program, so that a process runs it.
+	template := fmt.Sprintf("{{ with secret %q }}{{ toUpper .Data.data.username }}{{ end }}", rig.ConfigPath)
+	return n.kubelet.Request(t, n.vault, pod, map[string]string{"template/config": template})
 }
 
 // play has pods come and go until the test ends, also while they cannot start.
