@@ -1,5 +1,5 @@
 // Package faults breaks what the driver stands on and looks at what is left: the
-// driver is killed, Vault is away or talks nonsense, memory is full, the clock
+// driver is killed, Vault is away or talks nonsense, memory is full or unmounted, the clock
 // jumps, the node reboots. The program is a process of its own, Vault is real
 // wherever a real one can be made to fail so, and what the tests look at is what a
 // container or an administrator would see.
