@@ -16,10 +16,11 @@ func TestLookTakes(t *testing.T) {
 	t.Parallel()
 	const age = 5 * time.Minute
 	tests := map[string]struct {
-		at, own time.Duration // before now; own 0 is none
+		at, own time.Duration // before now, when the go began; own 0 is none
 		want    bool
 	}{
 		"asked in this go":             {0, time.Minute, true},
+		"asked by itself in this go":   {0, -time.Second, true},
 		"newer and fresh":              {time.Minute, 2 * time.Minute, true},
 		"fresh, and there is none":     {time.Minute, 0, true},
 		"the one at hand":              {time.Minute, time.Minute, false},

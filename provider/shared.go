@@ -39,7 +39,7 @@ func ParseSharing(text string) (Sharing, error) {
 // is for Vault, and an AppRole is not its service account. One with authorities of
 // its own might reach another Vault at the same address.
 func (p *Provider) sharedKey(r Request) (key string, shares bool) {
-	alone := r.Login.RoleID != "" || r.Login.ServiceAccount == "" || r.Endpoint.ClientCert != "" || r.Endpoint.ClientKey != ""
+	alone := r.Login.RoleID != "" || r.Login.ServiceAccount == "" || r.Endpoint.ClientCert != ""
 	if p.sharing != ShareServiceAccount || alone || r.Refresh.Never {
 		return "", false
 	}

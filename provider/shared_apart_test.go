@@ -47,6 +47,9 @@ func TestLeasedSecretsHaveALoginOfTheirOwn(t *testing.T) {
 			b.begin()
 			b.pass(time.Hour, func() {})
 			b.requireCount("auth/jwt/login", 3)
+			if test.path == "database/creds/app" {
+				b.requireCount(test.path, 2)
+			}
 			b.closeReplica(1)
 			b.vault.awaitNoToken(t)
 		})
@@ -81,6 +84,7 @@ func TestNothingElseIsSharedAmongPods(t *testing.T) {
 		"server name":         func(r *Request) { r.Endpoint.ServerName = "other" },
 		"approle":             func(r *Request) { r.Login.RoleID = "r" },
 		"refresh off":         func(r *Request) { r.Refresh.Never = true },
+		"no account either":   func(r *Request) { r.Login.ServiceAccount = "" },
 		"another approle":     func(r *Request) { r.Login.RoleID = "r" },
 		"another refresh off": func(r *Request) { r.Refresh.Never = true },
 	}
@@ -128,4 +132,31 @@ func TestFailedLoginOfReplicasNamesNoFile(t *testing.T) {
 	if n := b.Numbers(); n.Sessions != 0 || len(b.sessions) != 0 {
 		t.Errorf("%d sessions are left", len(b.sessions))
 	}
+}
+
+// A Vault that does not know its own tokens, as a node of a cluster that lags, is
+// no reason to try with more of them.
+func TestNewTokenIsNotKnownEither(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.vault.change(func() { b.vault.tokenTTL = 0 })
+	if _, err := b.Open(t.Context(), b.replica(0, staticTemplate)); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+	b.requireCount("auth/jwt/login", 2)
+}
+
+// A token that no volume used in the end is revoked, whatever is to become of those
+// that are.
+func TestFailedOpenOfAReplicaLeavesNothing(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	r := b.replica(0, staticTemplate, databaseTemplate, `{{ with secret "kv/forbidden" }}{{ end }}`)
+	r.Refresh.KeepToken = true
+	if _, err := b.Open(t.Context(), r); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+	b.requireCount("auth/jwt/login", 2)
+	b.vault.awaitNoToken(t)
+	waitFor(t, func() bool { records, _ := b.saved.Load(""); return len(records) == 0 })
 }

@@ -85,6 +85,44 @@ func TestFreshMeansOfOneReplicaAreTriedForAll(t *testing.T) {
 	if err := b.Volumes()[0].Err; err != nil {
 		t.Errorf("the volume's error is %v", err)
 	}
+	// From now on it is that one's to log in.
+	fresh.Login.JWT = "jwt-3"
+	b.Republish(fresh)
+	if got := b.sessions[mustShare(b, fresh)].currentMeans().Login.JWT; got != "jwt-3" {
+		t.Errorf("the session has %q", got)
+	}
+}
+
+// A pod that cannot log in by itself any more keeps its last password, and gets the
+// static secrets of all.
+func TestFailedLoginOfOnePodLeavesSharedSecrets(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	r := b.replica(0, staticTemplate, `{{ with secret "database/static-creds/app" }}{{ .Data.username }}{{ end }}`)
+	b.open(r)
+	b.open(b.replica(1, staticTemplate))
+	r.Login.JWT = "old"
+	b.Republish(r)
+	b.vault.change(func() { clear(b.vault.tokens) })
+	b.pass(30*time.Minute, func() {}) // until the renewal of its token
+	for _, want := range []string{"second", "third"} {
+		b.vault.change(func() { b.vault.static = want })
+		b.pass(DefaultInterval, func() {})
+		b.requireContent(r.VolumeID, want+"|app")
+	}
+	all := b.Volumes()
+	if !errors.Is(all[0].Err, ErrRefused) || !errors.Is(all[0].Session.Err, ErrRefused) || all[0].Shared.Err != nil || all[1].Err != nil {
+		t.Errorf("the volumes are %+v", all)
+	}
+	if got := b.vault.count("auth/jwt/login"); got > 30 {
+		t.Errorf("%d logins in 40 minutes", got)
+	}
+	r.Login.JWT = "jwt-2"
+	b.Republish(r)
+	b.settle()
+	if err := b.Volumes()[0].Err; err != nil {
+		t.Errorf("with a fresh token at hand, the volume's error is %v", err)
+	}
 }
 
 // The fresh service-account tokens of pods that do not log in change nothing.

@@ -161,6 +161,22 @@ func TestEventOfReplicasIsOneRead(t *testing.T) {
 	b.requireCount("kv/static", 2)
 }
 
+// What another pod was told before the event is not what was asked for.
+func TestEventReadsWhatIsFresh(t *testing.T) {
+	t.Parallel()
+	b := newSharingBench(t)
+	b.open(b.replica(0, staticTemplate))
+	b.time.Step(time.Minute)
+	b.open(b.replica(1, staticTemplate))
+	b.vault.change(func() { b.vault.static = "annotated" })
+	b.time.Step(20 * time.Second)
+	for range 2 {
+		b.Republish(b.replica(0, staticTemplate))
+	}
+	b.settle()
+	b.requireContent(b.replica(0).VolumeID, "annotated")
+}
+
 // A failure is nobody's answer later.
 func TestFailureIsNotRemembered(t *testing.T) {
 	t.Parallel()
