@@ -84,6 +84,17 @@ func (a answers) next() time.Time {
 	return first
 }
 
+// nextAfter is when the first of them is due that is not due yet, zero for never.
+func (a answers) nextAfter(now time.Time) time.Time {
+	var first time.Time
+	for _, each := range a {
+		if each.due.After(now) {
+			first = earlier(first, each.due)
+		}
+	}
+	return first
+}
+
 // earlier is the earlier of two times, of which zero is never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {

@@ -220,8 +220,9 @@ func (v *volume) finish(err error) time.Time {
 		return v.answers.next()
 	}
 	v.trouble.add(err, now, time.Time{}, v.provider.chance)
-	// What is overdue was not attended to.
-	return earlier(after(v.answers.next(), now), v.trouble.retry)
+	// What is overdue was not attended to, and waits for the next attempt; what is due
+	// before that may not lack what it lacked.
+	return earlier(v.answers.nextAfter(now), v.trouble.retry)
 }
 
 // note logs where trouble begins and where it ends. The mutex is held.
@@ -237,12 +238,4 @@ func (v *volume) note(failure error, now time.Time) {
 		v.provider.logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
 	}
 	v.failure = failure
-}
-
-// after is a time if it is still to come.
-func after(t, now time.Time) time.Time {
-	if t.After(now) {
-		return t
-	}
-	return time.Time{}
 }
