@@ -7,6 +7,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/monitor"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -99,9 +101,14 @@ func TestReplicasShareALogin(t *testing.T) {
 	f.requireRequests(t, "after a restart", 1, 2)
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "an interval later", 1, 3)
-	status := n.provider.Volumes()[0]
-	if status.Err != nil || status.Shared == nil || status.Shared.Pods != replicas || status.Session.Logins != 0 {
-		t.Errorf("the status is %+v, %+v", status, status.Shared)
+	volumes, err := monitor.AskVolumes(t.Context(), driver.StatusSocket(n.kubelet, driverName))
+	if err != nil || len(volumes) != replicas {
+		t.Fatalf("the driver tells of %d volumes, %v", len(volumes), err)
+	}
+	for _, v := range volumes {
+		if v.State != monitor.Fresh || v.Shared == nil || v.Shared.Pods != replicas || v.Shared.Logins != 1 || v.Session.Logins != 0 {
+			t.Errorf("the driver tells of %s: %+v, %+v", v.ID, v, v.Shared)
+		}
 	}
 
 	for _, request := range f.requests[1:] {
