@@ -154,16 +154,18 @@ func (a *agent) awaitSidecar(b testing.TB) {
 	time.Sleep(time.Second) // for its reads, which change no file
 }
 
-// sidecar runs the sidecar's process until the benchmark ends.
+// sidecar runs the sidecar's process until the benchmark ends, or somebody ends it.
 func (a *agent) sidecar(b testing.TB) *exec.Cmd {
 	b.Helper()
 	command := a.command("sidecar.json")
 	if err := command.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait() // killed
-	})
+	b.Cleanup(func() { end(command) })
 	return command
+}
+
+func end(command *exec.Cmd) {
+	_ = command.Process.Kill() // or it has ended
+	_ = command.Wait()         // killed
 }
