@@ -86,11 +86,22 @@ func reportGrowth(r *Report, levels []level, size size) {
 	first, last := levels[1], levels[len(levels)-1]
 	r.Put(TimeExponent, Exponent(first.volumes, last.volumes, float64(first.publish.Median()), float64(last.publish.Median())), Lower)
 	r.Put(RepublishExponent, Exponent(first.volumes, last.volumes, float64(first.republish), float64(last.republish)), Lower)
-	perVolume := func(l level) float64 { return (l.heap - levels[0].heap) / float64(l.volumes) }
-	r.Put(MemoryExponent, Exponent(first.volumes, last.volumes, perVolume(first), perVolume(last)), Lower)
+	r.Put(MemoryExponent, memoryExponent(levels), Lower)
 	section.After = fmt.Sprintf("Exponents: time %.3f, processor time of a republish %.3f, memory per volume %.3f.",
 		r.Ratios[TimeExponent].Value, r.Ratios[RepublishExponent].Value, r.Ratios[MemoryExponent].Value)
 	r.Sections, r.Plots = append(r.Sections, section), append(r.Plots, plot)
+}
+
+// memoryExponent compares what a volume adds to a node of some with what it adds to
+// a node of many. What the first hundred add is as small as what the heap of an
+// empty node differs by from one look to the next.
+func memoryExponent(levels []level) float64 {
+	added := func(i int) float64 {
+		return (levels[i].heap - levels[i-1].heap) / float64(levels[i].volumes-levels[i-1].volumes)
+	}
+	last := len(levels) - 1
+	some := max(last-1, 1)
+	return Exponent(levels[some].volumes, levels[last].volumes, added(some), added(last))
 }
 
 func reportMemory(b *testing.B, r *Report, n *node, levels []level, size size) {
