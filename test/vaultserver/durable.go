@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -44,10 +45,16 @@ func DurableForTest(t testing.TB) *Durable {
 	return d
 }
 
+// ownHost is a loopback address that nobody else has, so that two servers which
+// start at once are not given one port; and not 127.0.0.1, since while the server is
+// down, a connection to it must not get its port for its own end, which would keep
+// the server from coming back.
+func ownHost() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+}
+
 func startDurable(ctx context.Context, program string) (*Durable, error) {
-	// While the server is down, a connection to it must not get its port for its own
-	// end, which would keep the server from coming back: those are of 127.0.0.1.
-	address, err := freeAddress("127.0.0.2")
+	address, err := freeAddress(ownHost())
 	if err != nil {
 		return nil, err
 	}
