@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/metrics"
 
 	"github.com/vaultmount/vaultmount/provider/render"
 )
@@ -39,13 +41,33 @@ func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
 		if err != nil {
 			return fmt.Errorf("read a request: %w", err)
 		}
-		request, err := decodeRequest(payload)
-		if err != nil {
-			return fmt.Errorf("read a request: %w", err)
+		if err := answerOne(payload, out, handle); err != nil {
+			return err
 		}
-		if err := send(out, handle(request)); err != nil {
-			return fmt.Errorf("write a reply: %w", err)
-		}
+		collect()
+	}
+}
+
+func answerOne(payload []byte, out io.Writer, handle func(request) reply) error {
+	request, err := decodeRequest(payload)
+	if err != nil {
+		return fmt.Errorf("read a request: %w", err)
+	}
+	if err := send(out, handle(request)); err != nil {
+		return fmt.Errorf("write a reply: %w", err)
+	}
+	return nil
+}
+
+// garbageLimit is what a template may leave behind in bytes.
+const garbageLimit = 8 << 20
+
+// collect clears away what a template has left behind, if it is much: addresses are
+// limited, and the next template may need a large piece of them.
+func collect() {
+	objects := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	if metrics.Read(objects); objects[0].Value.Uint64() > garbageLimit {
+		runtime.GC()
 	}
 }
 
