@@ -29,6 +29,9 @@ type Query struct {
 	arguments string
 }
 
+// Size is what the query takes, in bytes.
+func (q Query) Size() int { return len(q.Path) + len(q.arguments) }
+
 // Reads tells a query that creates nothing by itself; what Vault answers may be new
 // each time all the same.
 func (q Query) Reads() bool { return q.Verb == Read || q.Verb == List }

@@ -74,7 +74,7 @@ func collect() {
 func send(out io.Writer, r reply) error {
 	payload, err := json.Marshal(r)
 	if err == nil && len(payload) > replyLimit {
-		payload, err = json.Marshal(newReply(render.Result{}, fmt.Errorf("%w: what it writes and asks for is more than %d MiB", render.ErrInvalid, replyLimit>>20)))
+		payload, err = json.Marshal(newReply(render.Result{}, tooMuch()))
 	}
 	if err != nil {
 		return err
@@ -100,6 +100,10 @@ func handle(r request) (answer reply) {
 	return newReply(result, err)
 }
 
+func tooMuch() error {
+	return fmt.Errorf("%w: what it writes and asks for is more than %d MiB", render.ErrInvalid, replyLimit>>20)
+}
+
 func checkSize(result render.Result) error {
 	size := len(result.Output)
 	for _, file := range result.Files {
@@ -112,9 +116,17 @@ func checkSize(result render.Result) error {
 		return fmt.Errorf("%w: it asks for more than %d secrets", render.ErrInvalid, queriesLimit)
 	}
 	for _, query := range result.Used {
+		size += query.Size()
 		if len(query.Path) > pathLimit {
 			return fmt.Errorf("%w: it asks for a secret whose path has more than %d KiB", render.ErrInvalid, pathLimit>>10)
 		}
+	}
+	for _, query := range result.Missing {
+		size += query.Size()
+	}
+	// To find that out in the reply takes several times as much memory.
+	if size/3*4 > replyLimit {
+		return tooMuch()
 	}
 	return nil
 }
