@@ -207,7 +207,7 @@ func (k *killer) account(t *testing.T, what action, failed int) bool {
 	known := k.knownAccessors(t)
 	fresh := 0
 	for _, accessor := range k.vault.Accessors(t) {
-		if !known[accessor] && !k.lost[accessor] && k.isAlive(t, accessor) {
+		if !known[accessor] && !k.lost[accessor] && k.vault.IsGood(t, accessor) {
 			k.lost[accessor] = true
 			fresh++
 		}
@@ -224,14 +224,7 @@ func (k *killer) account(t *testing.T, what action, failed int) bool {
 // that it has made, and then to clean up. It takes no such token.
 func (k *killer) alive(t *testing.T) []string {
 	t.Helper()
-	return slices.DeleteFunc(k.vault.Accessors(t), func(accessor string) bool { return !k.isAlive(t, accessor) })
-}
-
-// isAlive is false for a token that Vault lists and does not take: the kill came in
-// the midst of its revocation, or of its making.
-func (k *killer) isAlive(t *testing.T, accessor string) bool {
-	_, err := k.vault.Root.Auth().Token().LookupAccessorWithContext(t.Context(), accessor)
-	return err == nil
+	return slices.DeleteFunc(k.vault.Accessors(t), func(accessor string) bool { return !k.vault.IsGood(t, accessor) })
 }
 
 // knownAccessors are those of the tokens in the state.

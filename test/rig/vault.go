@@ -168,24 +168,30 @@ func (v *Vault) Accessors(t testing.TB) []string {
 	return others
 }
 
-// PodTokens counts the Vault tokens of pods that are good for anything. A Vault that
-// is killed while it revokes one keeps the entry, marked as about to be revoked by a
-// number of uses below zero, until somebody has it tidied up.
+// PodTokens counts the Vault tokens of pods that are good for anything.
 func (v *Vault) PodTokens(t testing.TB) int {
 	t.Helper()
 	good := 0
 	for _, accessor := range v.Accessors(t) {
-		about, err := v.Root.Auth().Token().LookupAccessorWithContext(t.Context(), accessor)
-		if err != nil {
-			continue // it went meanwhile
-		}
-		uses, err := about.Data["num_uses"].(json.Number).Int64()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if uses >= 0 {
+		if v.IsGood(t, accessor) {
 			good++
 		}
 	}
 	return good
+}
+
+// IsGood is false for a token that Vault lists and does not take: Vault marks what it
+// is about to revoke by a number of uses below zero, and keeps the entry for a moment,
+// or, if it is killed in the midst of that, until somebody has it tidied up.
+func (v *Vault) IsGood(t testing.TB, accessor string) bool {
+	t.Helper()
+	about, err := v.Root.Auth().Token().LookupAccessorWithContext(t.Context(), accessor)
+	if err != nil {
+		return false // it went meanwhile, or was not finished
+	}
+	uses, err := about.Data["num_uses"].(json.Number).Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uses >= 0
 }
