@@ -204,6 +204,8 @@ func (k *killer) look(t *testing.T, what action, chosen []*victim) bool {
 // left to the next. One may be missing for each login whose answer was on its way.
 func (k *killer) account(t *testing.T, what action, failed int) bool {
 	t.Helper()
+	// Vault may still be at work for the dead process: what it makes is of this kill.
+	rig.Eventually(t, "Vault is done with all requests", func() bool { return k.vault.InFlight(t) == 0 })
 	known := k.knownAccessors(t)
 	fresh := 0
 	for _, accessor := range k.vault.Accessors(t) {

@@ -195,3 +195,18 @@ func (v *Vault) IsGood(t testing.TB, accessor string) bool {
 	}
 	return uses >= 0
 }
+
+// InFlight is how many requests Vault is at work on, besides this question.
+func (v *Vault) InFlight(t testing.TB) int {
+	t.Helper()
+	response, err := v.Root.Logical().ReadRawWithContext(t.Context(), "sys/in-flight-req")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var requests map[string]json.RawMessage
+	if err := response.DecodeJSON(&requests); err != nil {
+		t.Fatal(err)
+	}
+	return len(requests) - 1
+}
