@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 )
@@ -39,10 +38,10 @@ type replicated struct {
 func (a audited) replicas(b *testing.B, sharing string, size size) replicated {
 	n := startNode(b, a.vault, "--static-secret-render-interval="+interval.String(), "--share-logins="+sharing)
 	requests := n.requests(b, "replica-"+sharing, replicas, mostSecrets)
-	start := a.between(b, func() {
+	start := a.during(b, func() {
 		atOnce(b, replicas, func(i int) error { _, err := n.publish(b.Context(), requests[i], mostSecrets); return err })
 	})
-	later := a.between(b, func() { time.Sleep(size.watch) }) // the measurement itself
+	later := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
 	n.remove(b, requests)
 	n.end(b)
 	return replicated{
@@ -55,29 +54,3 @@ func (a audited) replicas(b *testing.B, sharing string, size size) replicated {
 // mostReads is how often a pod reads a secret in a time at most: the interval is
 // less 15 % at its shortest, and a first read may have been due at once.
 func mostReads(over time.Duration) int { return 1 + int(over/(interval*85/100)) }
-
-type asked struct{ logins, reads int }
-
-// between counts logins, and reads of what a secret may be.
-func (a audited) between(b testing.TB, do func()) asked {
-	b.Helper()
-	before, err := a.server.Audit()
-	if err != nil {
-		b.Fatal(err)
-	}
-	do()
-	after, err := a.server.Audit()
-	if err != nil {
-		b.Fatal(err)
-	}
-	var count asked
-	for _, request := range after[len(before):] {
-		switch {
-		case strings.HasSuffix(request.Path, "/login"):
-			count.logins++
-		case request.Operation == "read" && strings.HasPrefix(request.Path, secretPrefix):
-			count.reads++
-		}
-	}
-	return count
-}

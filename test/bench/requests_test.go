@@ -21,9 +21,12 @@ type audited struct {
 	server *vaultserver.Durable
 }
 
+// asked is what Vault was asked in some time; reads are those of what a secret may be.
+type asked struct{ all, logins, reads int }
+
 // during counts the requests while something runs. Those of the benchmark itself,
 // with the root token, are made before and after.
-func (a audited) during(b testing.TB, do func()) (logins, all int) {
+func (a audited) during(b testing.TB, do func()) asked {
 	b.Helper()
 	before, err := a.server.Audit()
 	if err != nil {
@@ -34,13 +37,16 @@ func (a audited) during(b testing.TB, do func()) (logins, all int) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	count := asked{all: len(after) - len(before)}
 	for _, request := range after[len(before):] {
-		all++
-		if strings.HasSuffix(request.Path, "/login") {
-			logins++
+		switch {
+		case strings.HasSuffix(request.Path, "/login"):
+			count.logins++
+		case request.Operation == "read" && strings.HasPrefix(request.Path, secretPrefix):
+			count.reads++
 		}
 	}
-	return logins, all
+	return count
 }
 
 // requestsToVault counts what a pod costs Vault.
@@ -85,14 +91,14 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 	n.remove(b, first)
 	c := counted{who: "vaultmount"}
 	requests := n.requests(b, fmt.Sprintf("audited-%d", secrets), 1, secrets)
-	c.logins, c.start = a.during(b, func() {
+	start := a.during(b, func() {
 		if _, err := n.publish(b.Context(), requests[0], secrets); err != nil {
 			b.Fatal(err)
 		}
 	})
-	_, reads := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
-	c.hour = perHour(reads, size.watch)
-	_, c.restart = a.during(b, func() {
+	later := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
+	c.logins, c.start, c.hour = start.logins, start.all, perHour(later.all, size.watch)
+	restart := a.during(b, func() {
 		n.process.Kill(b)
 		resumed := strings.Count(n.process.Log.String(), `"Resumed"`)
 		n.process = n.process.Again(b)
@@ -103,6 +109,7 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 			b.Fatal(err)
 		}
 	})
+	c.restart = restart.all
 	n.remove(b, requests)
 	n.end(b)
 	return c
@@ -116,19 +123,20 @@ func (a audited) agent(b *testing.B, secrets int, size size) counted {
 	c := counted{who: "agent"}
 	pod := newAgent(b, a.vault, fmt.Sprintf("audited-agent-%d", secrets), n.paths, interval)
 	var sidecar *exec.Cmd
-	c.logins, c.start = a.during(b, func() {
+	start := a.during(b, func() {
 		pod.initialize(b)
 		sidecar = pod.sidecar(b)
 		pod.awaitSidecar(b)
 	})
-	_, reads := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
-	end(sidecar)                                               // it would be counted with what comes next
-	c.hour = perHour(reads, size.watch)
+	later := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
+	end(sidecar)                                            // it would be counted with what comes next
+	c.logins, c.start, c.hour = start.logins, start.all, perHour(later.all, size.watch)
 	again := newAgent(b, a.vault, fmt.Sprintf("restarted-agent-%d", secrets), n.paths, interval)
-	_, c.restart = a.during(b, func() {
+	restart := a.during(b, func() {
 		sidecar = again.sidecar(b)
 		again.awaitFiles(b)
 	})
+	c.restart = restart.all
 	end(sidecar)
 	return c
 }
