@@ -49,7 +49,7 @@ soak: ## 200 volumes through faults drawn at random (VAULTMOUNT_SOAK=30m), and w
 	cd test && VAULTMOUNT_SOAK=$(or $(VAULTMOUNT_SOAK),30m) go test -race -count=1 -timeout 24h -v -run 'TestSoak' ./faults
 	cd test && VAULTMOUNT_LONG=1 go test -race -count=1 -parallel 8 -timeout 20m -v -run 'TestDynamic|TestCertificate|TestTokenFileHolds' ./component
 
-bench: ## Hold vaultmount against the Vault Agent and a bare client (13 min); fails if a ratio got a quarter worse; UPDATE=1 writes test/bench/REPORT.md
+bench: ## Hold vaultmount against the Vault Agent and a bare client (8 min); fails if a ratio got a quarter worse; UPDATE=1 writes test/bench/REPORT.md
 	@mkdir -p $(BUILD)/bench
 	cd test && go test ./bench -run NONE -bench SideBySide -benchtime 1x -timeout 30m $(if $(UPDATE),-update,-out $(BUILD)/bench)
 

@@ -58,16 +58,17 @@ func chosen() size {
 func BenchmarkSideBySide(b *testing.B) {
 	report, size := &Report{Machine: machine(b), Run: conditions(b)}, chosen()
 	vault := rig.StartVault(b)
-	n := startNode(b, vault)
-	latency(b, report, n, size)
-	burst(b, report, n, size)
-	n.end(b)
-	growth(b, report, vault, size)
-	processor(b, report, vault, size)
-	requestsToVault(b, report, size)
-	pieces(b, report, size)
-	admissions(b, report, size)
-	profiles(b, report, vault, size)
+	var n *node
+	inTurn([]step{
+		{"from request to readable file", func() { n = startNode(b, vault); latency(b, report, n, size) }},
+		{"many pods at once", func() { burst(b, report, n, size); n.end(b) }},
+		{"growth with the number of volumes", func() { growth(b, report, vault, size) }},
+		{"processor time", func() { processor(b, report, vault, size) }},
+		{"requests to Vault", func() { requestsToVault(b, report, size) }},
+		{"parts", func() { pieces(b, report, size) }},
+		{"admission, on a cluster", func() { admissions(b, report, size) }},
+		{"profiles of missed goals", func() { profiles(b, report, vault, size) }},
+	})
 	report.Run += "; load at its end " + load(b)
 	if *update {
 		write(b, report, ".")
@@ -89,6 +90,22 @@ func BenchmarkSideBySide(b *testing.B) {
 	}
 	for _, text := range Worse(committed, report.Ratios) {
 		b.Errorf("worse by more than a quarter: %s", text)
+	}
+}
+
+// step is a part of the report that takes up to some minutes.
+type step struct {
+	title   string
+	measure func()
+}
+
+// inTurn tells what is under way.
+func inTurn(steps []step) {
+	for i, each := range steps {
+		start := time.Now()
+		fmt.Fprintf(os.Stderr, "%d of %d: %s …\n", i+1, len(steps), each.title)
+		each.measure()
+		fmt.Fprintf(os.Stderr, "%d of %d: %s took %.0f s\n", i+1, len(steps), each.title, time.Since(start).Seconds())
 	}
 }
 

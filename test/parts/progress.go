@@ -10,23 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startProgress tells on w that title is under way: one line rewritten each
-// second on a terminal, otherwise a new line every half minute. The function it
-// returns ends that and writes the total.
+// quick is how long something may take that nobody needs to hear of.
+const quick = 3 * time.Second
+
+// startProgress tells on w that title is under way, once that takes longer than a
+// moment: one line rewritten each second on a terminal, otherwise a new line every
+// half minute. The function it returns ends that, and writes the total.
 func startProgress(w io.Writer, title string) (stop func()) {
 	p := &progress{w: w, title: title, terminal: isTerminal(w), begin: time.Now()}
 	interval := 30 * time.Second
 	if p.terminal {
 		interval = time.Second
 	}
-	tick := time.NewTicker(interval)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		p.run(tick.C, done)
-	})
+	wg.Go(func() { p.run(interval, done) })
 	return func() {
-		tick.Stop()
 		close(done)
 		wg.Wait()
 	}
@@ -40,11 +39,18 @@ type progress struct {
 	begin    time.Time
 }
 
-func (p *progress) run(tick <-chan time.Time, done <-chan struct{}) {
-	p.write(p.begin)
+func (p *progress) run(interval time.Duration, done <-chan struct{}) {
+	select {
+	case <-time.After(quick):
+	case <-done:
+		return
+	}
+	p.write(time.Now())
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
 	for {
 		select {
-		case now := <-tick:
+		case now := <-tick.C:
 			p.write(now)
 		case <-done:
 			p.write(time.Now())

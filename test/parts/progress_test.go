@@ -3,6 +3,7 @@ package parts
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -27,10 +28,22 @@ func progressAt(terminal bool, later time.Duration) string {
 	return out.String()
 }
 
-func TestProgressEndsWithItsTotal(t *testing.T) {
+func TestProgressOfWhatEndsAtOnceIsNothing(t *testing.T) {
 	var out bytes.Buffer
 	startProgress(&out, "building it")()
-	if got, want := out.String(), "building it … 0 s\nbuilding it … 0 s\n"; got != want {
-		t.Errorf("wrote %q; want %q", got, want)
+	if out.Len() > 0 {
+		t.Errorf("wrote %q", out.String())
 	}
+}
+
+func TestProgressEndsWithItsTotal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		stop := startProgress(&out, "building it")
+		time.Sleep(40 * time.Second)
+		stop()
+		if got, want := out.String(), "building it … 3 s\nbuilding it … 33 s\nbuilding it … 40 s\n"; got != want {
+			t.Errorf("wrote %q; want %q", got, want)
+		}
+	})
 }
