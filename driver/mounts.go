@@ -46,26 +46,6 @@ type mounted struct {
 	fingerprint atomic.Uint64
 }
 
-// mount is what a volume is besides the content of its files. It is also the
-// record of it; fields may be added, and none may change its meaning.
-type mount struct {
-	VolumeID string
-	Target   string
-	UID, GID int
-	Files    []mountedFile
-	// Pod is where Events about the volume go.
-	Pod podRef
-	// Size is in bytes.
-	Size int64
-}
-
-type podRef struct{ Namespace, Name, UID string }
-
-type mountedFile struct {
-	Path  string
-	Perms uint32
-}
-
 const mountPrefix = "mount-"
 
 var errUnmounted = fmt.Errorf("the volume is not mounted any more: %w", provider.ErrClosed)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/klog/v2"
@@ -157,60 +156,4 @@ func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {
 		return d.config.VolumeSize, nil
 	}
 	return spec.Size, nil
-}
-
-type owner struct{ uid, gid int }
-
-// fileOwner lets the pod's fsGroup win over the attribute gid: all containers of
-// the pod are members of it, whatever else they run as.
-func fileOwner(spec volume.Spec, fsGroup string) (owner, error) {
-	o := owner{uid: int(max(spec.Owner.UID, 0)), gid: int(max(spec.Owner.GID, 0))}
-	if fsGroup == "" {
-		return o, nil
-	}
-	gid, err := strconv.ParseUint(fsGroup, 10, 31)
-	if err != nil {
-		return owner{}, argument("volume_mount_group", "is not a numeric group id")
-	}
-	o.gid = int(gid)
-	return o, nil
-}
-
-func newMount(request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (mount, error) {
-	owner, err := fileOwner(spec, request.GetVolumeCapability().GetMount().GetVolumeMountGroup())
-	if err != nil {
-		return mount{}, err
-	}
-	m := mount{
-		VolumeID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: owner.uid, GID: owner.gid,
-		Pod: podRef{Namespace: pod.namespace, Name: pod.name, UID: pod.uid},
-	}
-	for _, file := range spec.Files {
-		m.Files = append(m.Files, mountedFile{Path: file.Path, Perms: file.Perms})
-	}
-	return m, nil
-}
-
-// NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
-// succeeds, also for volumes that were never mounted or went with a reboot.
-func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	if request.GetVolumeId() == "" {
-		return nil, missing("volume_id")
-	}
-	if request.GetTargetPath() == "" {
-		return nil, missing("target_path")
-	}
-	if err := d.checkTarget(request.GetTargetPath()); err != nil {
-		return nil, err
-	}
-	if !d.inFlight.start(request.GetVolumeId()) {
-		return nil, errInFlight
-	}
-	defer d.inFlight.finish(request.GetVolumeId())
-
-	if err := d.mounts.remove(request.GetVolumeId(), request.GetTargetPath()); err != nil {
-		return nil, err
-	}
-	d.provider.Close(request.GetVolumeId())
-	return &csi.NodeUnpublishVolumeResponse{}, nil
 }

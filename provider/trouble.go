@@ -37,3 +37,25 @@ func longestFor(err error) time.Duration {
 	}
 	return longestBackoff
 }
+
+const (
+	firstBackoff   = time.Second
+	longestBackoff = 5 * time.Minute
+	// awayBackoff is the longest while Vault does not answer: then the circuit makes
+	// attempts cheap, and what runs out in the meantime is missed at once.
+	awayBackoff = 30 * time.Second
+)
+
+// backoff is the wait after a number of failures, at least one. It doubles up to
+// longest, and leaves time for some more attempts before expiry, unless that is
+// zero or over.
+func backoff(failures int, longest time.Duration, now, expiry time.Time, chance random) time.Duration {
+	wait := longest
+	if doublings := failures - 1; doublings < 16 {
+		wait = min(firstBackoff<<doublings, longest)
+	}
+	if remaining := expiry.Sub(now); !expiry.IsZero() && remaining > 0 {
+		wait = max(min(wait, remaining/4), min(wait, firstBackoff))
+	}
+	return chance.part(wait, 0.75, 1.25)
+}

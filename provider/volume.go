@@ -3,9 +3,7 @@ package provider
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,105 +98,4 @@ func (v *volume) open(ctx context.Context, previews []render.Result) (contents [
 	v.refreshed, v.leases, v.plan = now, len(v.answers.leased()), v.answers.plan()
 	v.ticks = ticks{opened: now, read: now}
 	return contents, nil
-}
-
-// render renders every output, asking Vault for what the answers lack. Answers
-// that no template uses any more are forgotten. previews are nil, or what each
-// output came to without an answer.
-func (v *volume) render(ctx context.Context, a *access, previews []render.Result) ([]Rendered, error) {
-	known := v.answers.forRenderer()
-	if err := v.prefetch(ctx, a, previews, known); err != nil {
-		return nil, err
-	}
-	used := map[render.Query]bool{}
-	contents := make([]Rendered, len(v.outputs))
-	for i, output := range v.outputs {
-		if output.Token {
-			contents[i], v.shown = Rendered{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
-			continue
-		}
-		var preview *render.Result
-		if previews != nil {
-			preview = &previews[i]
-		}
-		content, err := v.renderOne(ctx, a, output.Template, preview, known, used)
-		if err != nil {
-			return nil, &FileError{Name: output.Template.Name, err: err}
-		}
-		contents[i] = content
-	}
-	v.answers.keep(used)
-	return contents, nil
-}
-
-// round runs a template with the answers at hand, unless a preview has shown what
-// it lacks.
-func (v *volume) round(ctx context.Context, t render.Template, preview *render.Result, known render.Answers) (render.Result, error) {
-	if preview != nil {
-		return *preview, nil
-	}
-	return v.provider.render(ctx, t, known)
-}
-
-// render fills in what is plain, and leaves the rest to the renderer: a trip to a
-// confined process is a good part of the time that a pod waits for its secrets.
-func (p *Provider) render(ctx context.Context, t render.Template, known render.Answers) (render.Result, error) {
-	if filled, plain := render.Fill(t, known); plain {
-		return filled, nil
-	}
-	return p.renderer.Render(ctx, t, known)
-}
-
-// maxRounds bounds how deep a template may compute paths from secrets that it
-// has read before: each round answers one more level.
-const maxRounds = 16
-
-// renderOne renders until nothing is missing. A round without an answer to give
-// it a path may ask for less than the next.
-func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (Rendered, error) {
-	for range maxRounds {
-		result, err := v.round(ctx, t, preview, known)
-		if err != nil {
-			return Rendered{}, err
-		}
-		preview = nil // it is the first round, if there is one
-		if len(result.Missing) == 0 {
-			for _, query := range result.Used {
-				used[query] = true
-			}
-			return Rendered{Content: result.Output, Written: result.Files}, nil
-		}
-		failed := v.gather(ctx, a, result.Missing, known)
-		for _, query := range result.Missing {
-			if _, have := known[query]; have {
-				continue // this round or another file has asked
-			}
-			fresh, said, err := &answer{query: query}, reply{}, failed[query]
-			if err == nil {
-				said, err = a.ask(ctx, fresh)
-			}
-			if err != nil {
-				return Rendered{}, conceal(err, query, known)
-			}
-			v.learn(fresh, said, known)
-		}
-	}
-	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
-}
-
-// digest tells one set of contents from another.
-func digest(contents []Rendered) [sha256.Size]byte {
-	h := sha256.New()
-	add := func(part []byte, numbers ...int64) {
-		_ = binary.Write(h, binary.BigEndian, append(numbers, int64(len(part)))) // a hash takes everything
-		h.Write(part)
-	}
-	for _, output := range contents {
-		add(output.Content)
-		for _, file := range output.Written {
-			add([]byte(file.Path), -1, int64(file.UID), int64(file.GID), int64(file.Perms))
-			add(file.Content)
-		}
-	}
-	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -163,60 +162,4 @@ func (p *process) kill() { _ = p.process.Kill() } // it may have exited
 func (p *process) end() {
 	p.kill()
 	<-p.exited
-}
-
-// pipes connect a worker's standard streams.
-type pipes struct {
-	child           [3]*os.File
-	requests        *os.File
-	replies, errors *os.File
-}
-
-func (f *pipes) open() (err error) {
-	if f.child[0], f.requests, err = os.Pipe(); err != nil {
-		return err
-	}
-	if f.replies, f.child[1], err = os.Pipe(); err != nil {
-		return err
-	}
-	f.errors, f.child[2], err = os.Pipe()
-	return err
-}
-
-func (f *pipes) closeChild() {
-	for _, file := range f.child {
-		_ = file.Close() // absent, or written by nobody
-	}
-}
-
-func (f *pipes) closeParent() {
-	for _, file := range []*os.File{f.requests, f.replies, f.errors} {
-		_ = file.Close()
-	}
-}
-
-// words are the beginning of what a worker wrote to standard error. They may hold
-// anything, also secrets, and are never shown.
-type words struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-// Write implements io.Writer and never fails.
-func (w *words) Write(p []byte) (int, error) {
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
-	w.text.Write(p[:min(len(p), messageLimit-w.text.Len())])
-	return len(p), nil
-}
-
-func (w *words) contain(phrases ...string) bool {
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
-	for _, phrase := range phrases {
-		if bytes.Contains(w.text.Bytes(), []byte(phrase)) {
-			return true
-		}
-	}
-	return false
 }

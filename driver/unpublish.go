@@ -1,0 +1,31 @@
+package driver
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+)
+
+// NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
+// succeeds, also for volumes that were never mounted or went with a reboot.
+func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if request.GetVolumeId() == "" {
+		return nil, missing("volume_id")
+	}
+	if request.GetTargetPath() == "" {
+		return nil, missing("target_path")
+	}
+	if err := d.checkTarget(request.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	if !d.inFlight.start(request.GetVolumeId()) {
+		return nil, errInFlight
+	}
+	defer d.inFlight.finish(request.GetVolumeId())
+
+	if err := d.mounts.remove(request.GetVolumeId(), request.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	d.provider.Close(request.GetVolumeId())
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
