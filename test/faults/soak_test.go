@@ -36,7 +36,7 @@ func TestSoak(t *testing.T) {
 		count = 200
 	}
 	s := startSoak(t, count)
-	for begin := time.Now(); s.rounds == 0 || time.Since(begin) < length; {
+	for s.rounds == 0 || time.Since(s.begin) < length {
 		s.round(t)
 	}
 	s.finish(t)
@@ -46,6 +46,7 @@ func TestSoak(t *testing.T) {
 type soak struct {
 	*node
 
+	begin  time.Time
 	server *vaultserver.Durable
 	random *rand.Rand
 	// volumes by the names of their pods.
@@ -73,7 +74,7 @@ func startSoak(t *testing.T, count int) *soak {
 	if s.come(t, s.pods); t.Failed() {
 		t.FailNow() // a node that is not full proves nothing
 	}
-	s.first = s.taken(t)
+	s.first, s.begin = s.taken(t), time.Now()
 	return s
 }
 
@@ -123,10 +124,13 @@ func (s *soak) round(t *testing.T) {
 	names := []string{"driver killed", "driver handed over", "Vault killed", "Vault sealed", "Vault slow", "none"}
 	name := names[s.random.IntN(len(names))]
 	s.faults[name]++
-	s.suffer(t, name, time.Duration(s.random.Int64N(int64(5*time.Second))))
+	lasts := time.Duration(s.random.Int64N(int64(5 * time.Second)))
+	s.suffer(t, name, lasts)
 	begin := time.Now()
 	rig.Eventually(t, fmt.Sprintf("generation %d is in all volumes after %q", s.generation, name), func() bool { return s.isEverywhere(t, name) })
 	s.seen = append(s.seen, time.Since(begin))
+	t.Logf("after %s: round %d, %d pods replaced, fault: %s, for %s; rotated in all volumes %s after it", time.Since(s.begin).Round(time.Second),
+		s.rounds, len(some), name, lasts.Round(100*time.Millisecond), time.Since(begin).Round(100*time.Millisecond))
 }
 
 // suffer lets a fault last for a time.
