@@ -47,18 +47,19 @@ func splitContext(raw map[string]string) volumeContext {
 	return c
 }
 
-// login is what the volume shows to Vault: the pod's token, or an AppRole's two
+// login is what the volume shows to Vault: the pod's tokens, or an AppRole's two
 // halves from its Secret.
 func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys) (provider.Login, error) {
 	l := provider.Login{Mount: auth.Path, Role: auth.Role, ServiceAccount: pod.namespace + "/" + pod.serviceAccount}
 	if auth.Audience.Chosen {
 		l.Audience = "audience " + auth.Audience.Name // not empty for the API server's
 	}
-	var err error
 	if auth.Type != volume.AppRole {
-		l.JWT, err = chooseToken(request, pod, auth.Audience)
+		tokens, err := chooseTokens(request, pod, auth.Audience)
+		l.JWT, l.OtherJWT = tokens.first, tokens.other
 		return l, err
 	}
+	var err error
 	if l.RoleID, err = secret.get("role-id", auth.RoleID); err != nil {
 		return l, err
 	}

@@ -29,17 +29,24 @@ func tokenWith(claims string) string {
 	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte("signature"))
 }
 
-func TestChooseToken(t *testing.T) {
+func TestChooseTokens(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		secrets, context string
 		audience         volume.Audience
-		want, wantError  string
+		want             podTokens
+		wantError        string
 	}{
-		"for Vault by preference":  {secrets: bothTokens(), want: podToken("vault")},
-		"from the volume context":  {context: bothTokens(), want: podToken("vault")},
-		"the API server's, chosen": {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podToken("api-server")},
-		"the API server's, alone":  {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podToken("api-server")},
+		"for Vault by preference":  {secrets: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
+		"from the volume context":  {context: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
+		"for Vault, alone":         {secrets: `{"vault":{"token":"` + podToken("vault") + `"}}`, want: podTokens{first: podToken("vault")}},
+		"for Vault, chosen":        {secrets: bothTokens(), audience: volume.Audience{Name: "vault", Chosen: true}, want: podTokens{first: podToken("vault")}},
+		"the API server's, chosen": {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
+		"the API server's, alone":  {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podTokens{first: podToken("api-server")}},
+		"the other of another pod": {
+			secrets:   `{"vault":{"token":"` + podToken("vault") + `"},"":{"token":"` + tokenWith(`{"kubernetes.io":{"namespace":"bank"}}`) + `"}}`,
+			wantError: `the token is for the namespace "bank" and the volume for "shop"`,
+		},
 		"planted by a user": {
 			secrets: bothTokens(), context: `{"vault":{"token":"canary"}}`,
 			wantError: `volume attribute "csi.storage.k8s.io/serviceAccount.tokens": is the kubelet's own`,
@@ -69,7 +76,7 @@ func TestChooseToken(t *testing.T) {
 			if test.context != "" {
 				request.VolumeContext[keyTokens] = test.context
 			}
-			got, err := chooseToken(request, thePod(), test.audience)
+			got, err := chooseTokens(request, thePod(), test.audience)
 			if test.wantError != "" {
 				if err == nil || !strings.Contains(err.Error(), test.wantError) || strings.Contains(err.Error(), "canary") {
 					t.Fatalf("got %v, want %s", err, test.wantError)
@@ -83,13 +90,13 @@ func TestChooseToken(t *testing.T) {
 	}
 }
 
-func FuzzChooseToken(f *testing.F) {
+func FuzzChooseTokens(f *testing.F) {
 	f.Add(bothTokens())
 	f.Add(`{"vault":{"token":1}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		request := &csi.NodePublishVolumeRequest{Secrets: map[string]string{keyTokens: text}}
-		if token, err := chooseToken(request, thePod(), volume.Audience{}); (token == "") == (err == nil) {
-			t.Fatalf("token %q, error %v", token, err)
+		if tokens, err := chooseTokens(request, thePod(), volume.Audience{}); err == nil && tokens.first == "" {
+			t.Fatal("there is no token, and no error")
 		}
 	})
 }

@@ -17,56 +17,60 @@ import (
 // of no use to whoever steals it for the API server.
 const vaultAudience = "vault"
 
-// chooseToken takes the pod's token out of a request. Kubernetes 1.36 sends it
-// among the secrets, where no user can plant one; older ones send it in the
+// podTokens are what a volume shows Vault: the token that fits best, and the one to
+// show if Vault does not take that for its audience, empty for none.
+type podTokens struct{ first, other string }
+
+// chooseTokens takes the pod's tokens out of a request. Kubernetes 1.36 sends them
+// among the secrets, where no user can plant one; older ones send them in the
 // volume context, and replace what a user planted there.
-func chooseToken(request *csi.NodePublishVolumeRequest, pod volumeContext, audience volume.Audience) (string, error) {
+func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audience volume.Audience) (podTokens, error) {
 	text, inSecrets := request.GetSecrets()[keyTokens]
 	inContext, planted := request.GetVolumeContext()[keyTokens]
 	if inSecrets && planted {
-		return "", refuse(keyTokens, "is the kubelet's own and comes another way in this cluster; leave it out")
+		return podTokens{}, refuse(keyTokens, "is the kubelet's own and comes another way in this cluster; leave it out")
 	}
 	if !inSecrets {
 		text = inContext
 	}
 	if text == "" {
-		return "", fmt.Errorf("%w: the CSIDriver object must have tokenRequests", errNoToken)
+		return podTokens{}, fmt.Errorf("%w: the CSIDriver object must have tokenRequests", errNoToken)
 	}
-	token, err := pickToken(text, audience)
+	tokens, err := pickTokens(text, audience)
 	if err != nil {
-		return "", err
+		return podTokens{}, err
 	}
-	if err := checkClaims(token, pod); err != nil {
-		return "", err
+	if err := checkClaims(tokens.first, pod); err != nil {
+		return podTokens{}, err
 	}
-	return token, nil
+	if tokens.other == "" {
+		return tokens, nil
+	}
+	return tokens, checkClaims(tokens.other, pod)
 }
 
-func pickToken(text string, audience volume.Audience) (string, error) {
+// pickTokens picks the one that the volume has chosen, or Vault's. A role may know
+// nothing of that: the Agent shows the API server's, and where Vault has the API
+// server review tokens with the very token that it was shown, no other will do.
+func pickTokens(text string, audience volume.Audience) (podTokens, error) {
 	var tokens map[string]struct {
 		Token string `json:"token"`
 	}
 	// The error of json may quote the token.
 	if json.Unmarshal([]byte(text), &tokens) != nil {
-		return "", fmt.Errorf("%w: what came is not a JSON object of tokens", errNoToken)
+		return podTokens{}, fmt.Errorf("%w: what came is not a JSON object of tokens", errNoToken)
 	}
-	offered := slices.Sorted(maps.Keys(tokens))
-	for _, name := range wanted(audience) {
-		if token := tokens[name].Token; token != "" {
-			return token, nil
-		}
+	switch forVault, forServer := tokens[vaultAudience].Token, tokens[""].Token; {
+	case audience.Chosen && tokens[audience.Name].Token != "":
+		return podTokens{first: tokens[audience.Name].Token}, nil
+	case audience.Chosen:
+		return podTokens{}, refuse("audience", "%q is not among the audiences that the CSIDriver's tokenRequests offer: %q", audience.Name, slices.Sorted(maps.Keys(tokens)))
+	case forVault != "":
+		return podTokens{first: forVault, other: forServer}, nil
+	case forServer != "":
+		return podTokens{first: forServer}, nil
 	}
-	if audience.Chosen {
-		return "", refuse("audience", "%q is not among the audiences that the CSIDriver's tokenRequests offer: %q", audience.Name, offered)
-	}
-	return "", fmt.Errorf("%w: the CSIDriver's tokenRequests offer neither the audience %q nor the API server's own; choose one of %q with the attribute audience", errNoToken, vaultAudience, offered)
-}
-
-func wanted(audience volume.Audience) []string {
-	if audience.Chosen {
-		return []string{audience.Name}
-	}
-	return []string{vaultAudience, ""}
+	return podTokens{}, fmt.Errorf("%w: the CSIDriver's tokenRequests offer neither the audience %q nor the API server's own; choose one of %q with the attribute audience", errNoToken, vaultAudience, slices.Sorted(maps.Keys(tokens)))
 }
 
 // podClaims are what the API server writes into the token of a pod.

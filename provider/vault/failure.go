@@ -36,7 +36,7 @@ func loginFailure(err error, login Login) error {
 	if !ok {
 		return requestFailure(err)
 	}
-	if words == "permission denied" {
+	if words == noReason {
 		// Vault says the same when it could not ask the API server about the token,
 		// so the answer is not final.
 		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)", ErrUnavailable, login.Mount)
@@ -60,8 +60,8 @@ func loginHint(words string, login Login) string {
 		return "add the pod's namespace to bound_service_account_namespaces of " + role + ", or use a role for this namespace"
 	case strings.Contains(words, "invalid role name"), strings.Contains(words, "could not be found"):
 		return "create the role, or correct the attribute role"
-	case strings.Contains(words, "invalid audience"):
-		return "set the attribute audience to the audience of " + role + ", among those that the CSIDriver's tokenRequests offer"
+	case strings.Contains(words, wrongAudience):
+		return "set the attribute audience to the audience of " + role + ", among those that the CSIDriver's tokenRequests offer; an annotated pod names it by the token of agent-service-account-token-volume-name"
 	}
 	return "check " + role
 }

@@ -15,8 +15,9 @@ type Login struct {
 	Mount string
 	// Role may be empty for a jwt mount that has a default one.
 	Role string
-	// JWT is the pod's service-account token.
-	JWT string
+	// JWT is the pod's service-account token. OtherJWT is one for another audience,
+	// which is shown if Vault may have refused the first for its own; empty for none.
+	JWT, OtherJWT string
 	// RoleID and SecretID are set for an AppRole, and nothing else is then.
 	RoleID, SecretID string
 	// Audience says which of the pod's tokens JWT is. Vault is not told; it tells
@@ -81,14 +82,41 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 	if err != nil {
 		return Token{}, fmt.Errorf("prepare a session: %w", err)
 	}
-	secret, err := client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
+	secret, err := s.show(ctx, client, options.Namespace, login)
 	if err != nil {
-		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.SecretID))
+		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.OtherJWT, login.SecretID))
 	}
 	if err := checkLogin(secret, login); err != nil {
 		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, err)
 	}
 	return newToken(secret.Auth), nil
+}
+
+// show shows Vault the token that the role takes, as far as that is known, and the
+// other one if it does not. Of two refusals, it returns the one that is not for the
+// audience.
+func (s *server) show(ctx context.Context, client *api.Client, namespace string, login Login) (*api.Secret, error) {
+	role := taker{namespace, login.Mount, login.Role}
+	prefersOther := login.OtherJWT != "" && s.tastes.forOther(role)
+	if prefersOther {
+		login = login.swapped()
+	}
+	secret, err := write(ctx, client, login)
+	if login.OtherJWT == "" || !mayTakeOther(err) {
+		return secret, err
+	}
+	secret, otherErr := write(ctx, client, login.swapped())
+	if otherErr == nil {
+		s.tastes.note(role, !prefersOther)
+	}
+	if mayTakeOther(otherErr) {
+		return nil, err
+	}
+	return secret, otherErr
+}
+
+func write(ctx context.Context, client *api.Client, login Login) (*api.Secret, error) {
+	return client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
 }
 
 // checkLogin looks for the token in an answer without an error. Vault itself keeps

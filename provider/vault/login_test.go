@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +70,87 @@ func TestEmptyAnswersAreNotVaults(t *testing.T) {
 	} {
 		if err := ask(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is empty") {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// A role takes one of a pod's two tokens. The first pod of a node finds out which;
+// what is refused for another reason than the audience reads that reason.
+func TestLoginShowsTheOtherToken(t *testing.T) {
+	t.Parallel()
+	const audience, noReason = "invalid audience (aud) claim: audience claim does not match any expected audience", "permission denied"
+	tests := map[string]struct {
+		answers map[string]string // to each token; empty for a token of Vault's
+		want    string            // of the error
+		shown   []string          // by two logins
+	}{
+		"the first":                         {map[string]string{"first": ""}, "", []string{"first", "first"}},
+		"the other, for its audience":       {map[string]string{"first": audience, "other": ""}, "", []string{"first", "other", "other"}},
+		"the other, for no reason":          {map[string]string{"first": noReason, "other": ""}, "", []string{"first", "other", "other"}},
+		"neither, for their audiences":      {map[string]string{"first": audience, "other": audience}, "invalid audience", []string{"first", "other", "first", "other"}},
+		"neither, the first for no reason":  {map[string]string{"first": noReason, "other": audience}, "Vault gives no reason", []string{"first", "other", "first", "other"}},
+		"neither, the other for a reason":   {map[string]string{"first": noReason, "other": "namespace not authorized"}, "namespace not authorized; add", []string{"first", "other", "first", "other"}},
+		"neither, the first for a reason":   {map[string]string{"first": "namespace not authorized"}, "namespace not authorized; add", []string{"first", "first"}},
+		"the first, and no role has a name": {map[string]string{"first": `invalid role name "app"`}, "create the role", []string{"first", "first"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var shown []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var login struct{ JWT string }
+				if err := json.NewDecoder(r.Body).Decode(&login); err != nil {
+					t.Error(err)
+				}
+				shown = append(shown, login.JWT)
+				if words := test.answers[login.JWT]; words != "" {
+					w.WriteHeader(http.StatusForbidden)
+					_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{words}})
+					return
+				}
+				_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
+			}))
+			defer server.Close()
+			servers := NewServers(klog.Background(), time.Now)
+			for range 2 {
+				_, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/kubernetes", Role: "app", JWT: "first", OtherJWT: "other"})
+				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+					t.Errorf("got %v, want … %s", err, test.want)
+				}
+			}
+			if !slices.Equal(shown, test.shown) {
+				t.Errorf("Vault was shown %q, want %q", shown, test.shown)
+			}
+		})
+	}
+}
+
+// A role that is bound anew, to the audience of the token that it had refused, takes
+// that again.
+func TestLoginFollowsARoleThatChanges(t *testing.T) {
+	t.Parallel()
+	takes, shown := "other", 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var login struct{ JWT string }
+		if err := json.NewDecoder(r.Body).Decode(&login); err != nil {
+			t.Error(err)
+		}
+		shown++
+		if login.JWT != takes {
+			http.Error(w, `{"errors":["invalid audience (aud) claim"]}`, http.StatusForbidden)
+			return
+		}
+		_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
+	}))
+	defer server.Close()
+	servers := NewServers(klog.Background(), time.Now)
+	for _, step := range []struct {
+		takes string
+		shown int
+	}{{"other", 2}, {"other", 1}, {"first", 2}, {"first", 1}} {
+		takes, shown = step.takes, 0
+		if _, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/kubernetes", Role: "app", JWT: "first", OtherJWT: "other"}); err != nil || shown != step.shown {
+			t.Errorf("the role takes %q: %d tokens were shown, want %d; %v", takes, shown, step.shown, err)
 		}
 	}
 }

@@ -55,6 +55,7 @@ type server struct {
 	circuit   *circuit
 	offset    *offset
 	mounts    *mounts
+	tastes    *tastes
 	sessions  int // under Servers.mutex
 }
 
@@ -122,7 +123,7 @@ func (s *Servers) newServer(endpoint Endpoint) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{endpoint: endpoint, clients: newClients(client), transport: transport, circuit: limited.circuit, offset: limited.offset, mounts: newMounts()}, nil
+	return &server{endpoint: endpoint, clients: newClients(client), transport: transport, circuit: limited.circuit, offset: limited.offset, mounts: newMounts(), tastes: newTastes()}, nil
 }
 
 // keepRedirect leaves redirects to the vault client, which checks that a

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,6 +23,8 @@ const (
 	// Role is the role of auth/jwt that pods log in with, and the service account
 	// that is bound to it.
 	Role = "internal-app"
+	// APIServerAudience is that of the tokens that are for no other.
+	APIServerAudience = "https://kubernetes.default.svc.cluster.local"
 	// ConfigPath is a KV version 2 secret with a username and a password.
 	ConfigPath = "internal/data/database/config"
 	// Username and Password are what it holds at first.
@@ -131,7 +134,7 @@ func (v *Vault) Tokens(t testing.TB, pod, serviceAccount string) string {
 			Subject:  "system:serviceaccount:default:" + serviceAccount,
 			Expiry:   jwt.NewNumericDate(expiry),
 			IssuedAt: jwt.NewNumericDate(time.Now()),
-		}).Claims(map[string]any{"aud": []string{audience}, "kubernetes.io": map[string]any{
+		}).Claims(map[string]any{"aud": []string{cmp.Or(audience, APIServerAudience)}, "kubernetes.io": map[string]any{
 			"namespace":      "default",
 			"pod":            map[string]string{"name": pod, "uid": pod + "-uid"},
 			"serviceaccount": map[string]string{"name": serviceAccount, "uid": serviceAccount + "-uid"},
