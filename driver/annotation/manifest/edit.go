@@ -42,7 +42,7 @@ func edit(node *yaml.Node, before, after *corev1.Pod) error {
 
 func editContainers(list *yaml.Node, before, after []corev1.Container) error {
 	if len(before) > 0 && (list == nil || len(list.Content) != len(before)) {
-		return errors.New("the containers are behind a YAML alias; write them out")
+		return errors.New("the containers are not where they are read; write their key out, without a tag")
 	}
 	for i := range before {
 		if err := editList(list.Content[i], "volumeMounts", before[i].VolumeMounts, after[i].VolumeMounts); err != nil {
@@ -93,7 +93,7 @@ func toNode(typed any) (*yaml.Node, error) {
 // set puts a value where a key of a mapping is, or at its end.
 func set(mapping *yaml.Node, key string, value *yaml.Node) error {
 	if mapping == nil || mapping.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s cannot be set: what should hold it is missing, or behind a YAML alias; write it out", key)
+		return fmt.Errorf("%s cannot be set: what should hold it is missing; write it out", key)
 	}
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {

@@ -3,7 +3,8 @@
 //
 // It takes text and returns text: no file, no network. A document without a pod
 // that asks comes out byte for byte as it went in; in one that is changed, what
-// is not added stays, with its order and comments.
+// is not added stays, with its order and comments; aliases and merge keys are
+// written out, since each place of a pod is edited for itself.
 package manifest
 
 import (
@@ -52,7 +53,8 @@ func (r Result) Refused() bool {
 }
 
 // Translate works on all documents of a manifest. The error is for text that is
-// no YAML, or a workload whose pod is no pod.
+// no YAML or whose aliases cannot be written out, and for a workload whose pod is
+// no pod.
 func Translate(translator annotation.Translator, text []byte) (Result, error) {
 	work := &translation{translator: translator}
 	var out bytes.Buffer

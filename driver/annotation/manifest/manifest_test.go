@@ -66,6 +66,8 @@ func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
 		"separators":       "---\n--- # one\nkind: Service\n---",
 		"a scalar":         "hello\n",
 		"a List of none":   "kind: List\n",
+		"aliases":          "kind: ConfigMap\ndata: &d {a:   b}\nbinaryData: {x: &y [*y], c: d, <<: *d}\n",
+		"a pod of aliases": "kind: Pod\nmetadata: {labels: &l {a:   b}}\nspec: {nodeSelector: *l, <<: {containers: [ ]}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := Translate(annotation.Translator{}, []byte(text))
@@ -84,7 +86,6 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 		"no YAML":         "kind: [\n",
 		"a pod of a list": "kind: Pod\nspec: {containers: 7}\n",
 		"no spec":         "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n",
-		"an alias":        "a: &a {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}\nkind: Pod\nmetadata: {annotations: *a}\nspec: {}\n",
 		"odd annotations": "kind: Pod\nmetadata: {annotations: [a]}\n",
 	} {
 		if _, err := Translate(annotation.Translator{}, []byte(text)); err == nil {

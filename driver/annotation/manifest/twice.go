@@ -16,8 +16,8 @@ func checkTwice(node *yaml.Node) error {
 			if key.Kind != yaml.ScalarNode {
 				continue
 			}
-			if before, twice := lines[key.Value]; twice {
-				return fmt.Errorf("the key %q stands twice, in lines %d and %d; remove one of them", key.Value, before, key.Line)
+			if before, found := lines[key.Value]; found {
+				return twice(key.Value, before, key.Line)
 			}
 			lines[key.Value] = key.Line
 		}
@@ -28,4 +28,8 @@ func checkTwice(node *yaml.Node) error {
 		}
 	}
 	return nil
+}
+
+func twice(key string, first, second int) error {
+	return fmt.Errorf("the key %q stands twice, in lines %d and %d; remove one of them", key, first, second)
 }

@@ -3,11 +3,9 @@ package manifest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
-	corev1 "k8s.io/api/core/v1"
-	kjson "sigs.k8s.io/json"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
 )
@@ -23,11 +21,15 @@ func (t *translation) document(text []byte) ([]byte, error) {
 	if err := yaml.Unmarshal(text, &document); err != nil {
 		return nil, fmt.Errorf("read YAML: %w", err)
 	}
-	if len(document.Content) == 0 {
+	if len(document.Content) == 0 || !mayHoldPod(document.Content[0]) {
 		return text, nil
 	}
+	plain, err := expand(&document)
+	if err != nil {
+		return nil, err
+	}
 	before := t.result.Translated
-	if err := t.object(document.Content[0]); err != nil {
+	if err := t.object(plain.Content[0]); err != nil {
 		return nil, err
 	}
 	if t.result.Translated == before {
@@ -36,10 +38,28 @@ func (t *translation) document(text []byte) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(&document); err != nil {
+	if err := encoder.Encode(plain); err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
 	return out.Bytes(), encoder.Close()
+}
+
+// mayHoldPod spares what holds no pod the work on its aliases: they need not even
+// make sense there. A kind that comes through an alias may be any.
+func mayHoldPod(object *yaml.Node) bool {
+	if object.Kind == yaml.AliasNode || mergeKey(object, 0) >= 0 {
+		return true
+	}
+	kind := child(object, "kind")
+	if kind == nil {
+		return false
+	}
+	if kind.Value == "List" && kind.Kind == yaml.ScalarNode {
+		items := child(object, "items")
+		return items != nil && (items.Kind == yaml.AliasNode || slices.ContainsFunc(items.Content, mayHoldPod))
+	}
+	_, ok := podPath(kind.Value)
+	return ok || kind.Kind == yaml.AliasNode
 }
 
 // object translates the pod of an object, or those of a List.
@@ -91,38 +111,6 @@ func podPath(kind string) ([]string, bool) {
 		return []string{"spec", "jobTemplate", "spec", "template"}, true
 	}
 	return nil, false
-}
-
-func (t *translation) pod(node *yaml.Node, object, namespace string) error {
-	text, err := yaml.Marshal(node)
-	if err != nil {
-		return fmt.Errorf("read the pod: %w", err)
-	}
-	encoded, err := sigsyaml.YAMLToJSON(text)
-	if err != nil {
-		return fmt.Errorf("read the pod: %w", err)
-	}
-	var pod corev1.Pod
-	// As the API server reads it: "Annotations" is not "annotations".
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(encoded, &pod); err != nil {
-		return fmt.Errorf("read the pod: %w", err)
-	}
-	translated := t.translator.Translate(&pod, namespace)
-	t.note(object, translated)
-	if translated.Decision != annotation.Translate {
-		return nil
-	}
-	t.result.Translated++
-	return edit(node, &pod, t.translator.Apply(&pod, translated))
-}
-
-func (t *translation) note(object string, translated annotation.Translation) {
-	for _, notice := range translated.Warnings {
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Notice: notice})
-	}
-	for _, notice := range translated.Refusals {
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: notice})
-	}
 }
 
 // child returns the value of a key, or nil.

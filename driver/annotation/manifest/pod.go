@@ -1,0 +1,67 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	kjson "sigs.k8s.io/json"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
+)
+
+func (t *translation) pod(node *yaml.Node, object, namespace string) error {
+	pod, err := read(node)
+	if err != nil {
+		return fmt.Errorf("read the pod: %w", err)
+	}
+	translated := t.translator.Translate(pod, namespace)
+	t.note(object, translated)
+	if translated.Decision != annotation.Translate {
+		return nil
+	}
+	t.result.Translated++
+	wanted := t.translator.Apply(pod, translated)
+	if err := edit(node, pod, wanted); err != nil {
+		return err
+	}
+	return check(node, wanted)
+}
+
+// check reads the pod again. What an edit has lost the pod would start without.
+func check(node *yaml.Node, wanted *corev1.Pod) error {
+	edited, err := read(node)
+	if err != nil {
+		return fmt.Errorf("read the translated pod: %w", err)
+	}
+	if !equality.Semantic.DeepEqual(edited, wanted) {
+		return errors.New("the pod cannot be edited as it is written; write its keys out, without tags")
+	}
+	return nil
+}
+
+func read(node *yaml.Node) (*corev1.Pod, error) {
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := sigsyaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	var pod corev1.Pod
+	// As the API server reads it: "Annotations" is not "annotations".
+	return &pod, kjson.UnmarshalCaseSensitivePreserveInts(encoded, &pod)
+}
+
+func (t *translation) note(object string, translated annotation.Translation) {
+	for _, notice := range translated.Warnings {
+		t.result.Notices = append(t.result.Notices, Notice{Object: object, Notice: notice})
+	}
+	for _, notice := range translated.Refusals {
+		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: notice})
+	}
+}
