@@ -60,7 +60,8 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 		return err
 	}
 	refused := false
-	for i, path := range paths {
+	separator := ""
+	for _, path := range paths {
 		result, err := translate(translator, path, stdin)
 		if err != nil {
 			return err
@@ -69,9 +70,10 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 			fmt.Fprintf(stderr, "%s: %s\n", path, notice)
 		}
 		refused = refused || result.Refused()
-		if err := o.print(stdout, i > 0, result.Text); err != nil {
+		if err := o.print(stdout, separator, result.Text); err != nil {
 			return err
 		}
+		separator = separatorAfter(result.Text)
 	}
 	if refused {
 		return errRefused
@@ -137,15 +139,22 @@ func translate(translator annotation.Translator, path string, stdin io.Reader) (
 	return result, nil
 }
 
-func (o *translateOptions) print(stdout io.Writer, separate bool, text []byte) error {
+func (o *translateOptions) print(stdout io.Writer, separator string, text []byte) error {
 	if o.check {
 		return nil
 	}
-	if separate {
-		if _, err := io.WriteString(stdout, "---\n"); err != nil {
-			return err
-		}
+	if _, err := io.WriteString(stdout, separator); err != nil {
+		return err
 	}
 	_, err := stdout.Write(text)
 	return err
+}
+
+// separatorAfter begins a line of its own: at the end of another one it would be
+// part of that line's value.
+func separatorAfter(text []byte) string {
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		return "\n---\n"
+	}
+	return "---\n"
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,33 @@ func TestTranslateDirectory(t *testing.T) {
 	stdout, _, err := runTranslate(t, "", "-f", directory, "--driver-name", "csi.example.com")
 	if err != nil || !strings.HasPrefix(stdout, service+"---\n") || !strings.Contains(stdout, "driver: csi.example.com") {
 		t.Errorf("got %v, %s", err, stdout)
+	}
+}
+
+func TestTranslateSeparatesFiles(t *testing.T) {
+	tests := map[string]struct {
+		files []string
+		want  string
+	}{
+		"with a final newline":    {[]string{"kind: A\n", "kind: B\n"}, "kind: A\n---\nkind: B\n"},
+		"without a final newline": {[]string{"kind: A", "kind: B"}, "kind: A\n---\nkind: B"},
+		"of JSON":                 {[]string{`{"kind":"A"}`, `{"kind":"B"}`}, `{"kind":"A"}` + "\n---\n" + `{"kind":"B"}`},
+		"that are empty":          {[]string{"kind: A", "", "kind: B"}, "kind: A\n---\n---\nkind: B"},
+		"of which there is one":   {[]string{"kind: A"}, "kind: A"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			for i, text := range test.files {
+				if err := os.WriteFile(filepath.Join(directory, fmt.Sprint(i, ".yaml")), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stdout, _, err := runTranslate(t, "", "-f", directory)
+			if err != nil || stdout != test.want {
+				t.Errorf("got  %q, %v\nwant %q", stdout, err, test.want)
+			}
+		})
 	}
 }
 
