@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -88,7 +89,7 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 			if recorder.Code != test.status || !strings.Contains(recorder.Body.String(), test.message) {
 				t.Errorf("answered %d, %s", recorder.Code, recorder.Body)
 			}
-			requireMetric(t, handler, `vaultmount_webhook_bad_requests_total{status="`+http.StatusText(test.status)+`"} 1`)
+			requireMetric(t, handler, fmt.Sprintf(`vaultmount_webhook_bad_requests_total{status="%d"} 1`, test.status))
 		})
 	}
 }

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,5 +98,5 @@ func (m *Metrics) observe(translator annotation.Translator, outcome Outcome, dur
 }
 
 func (m *Metrics) fail(status int) {
-	m.failures.WithLabelValues(http.StatusText(status)).Inc()
+	m.failures.WithLabelValues(strconv.Itoa(status)).Inc()
 }
