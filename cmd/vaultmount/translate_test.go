@@ -90,6 +90,18 @@ func TestTranslateCheckPrintsNoManifest(t *testing.T) {
 	}
 }
 
+// The driver would refuse it when the pod starts.
+func TestTranslateRefusesTheTokenFileWhereItIsForbidden(t *testing.T) {
+	withToken := strings.Replace(askingPod, "secret-db: kv/db", `token: "true"`, 1)
+	if _, stderr, err := runTranslate(t, withToken, "-f", "-", "--check"); err != nil || stderr != "" {
+		t.Errorf("without the flag: %v, %q", err, stderr)
+	}
+	_, stderr, err := runTranslate(t, withToken, "-f", "-", "--check", "--forbid-token-file")
+	if err == nil || !strings.Contains(stderr, "refused: Pod/app: vault.hashicorp.com/agent-inject-token: is forbidden in this cluster") {
+		t.Errorf("with it: %v, %q", err, stderr)
+	}
+}
+
 func TestTranslateRefusesBadArguments(t *testing.T) {
 	empty := t.TempDir()
 	for want, arguments := range map[string][]string{

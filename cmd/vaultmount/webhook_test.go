@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -51,6 +52,20 @@ func TestWebhookRefusesBadFlags(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+func TestWebhookForbidsTheTokenFile(t *testing.T) {
+	for _, forbidden := range []bool{false, true} {
+		var options webhookOptions
+		flags := pflag.NewFlagSet("webhook", pflag.ContinueOnError)
+		options.addFlags(flags)
+		if err := flags.Parse([]string{fmt.Sprint("--forbid-token-file=", forbidden)}); err != nil {
+			t.Fatal(err)
+		}
+		if translator, err := options.translator(); err != nil || translator.ForbidToken != forbidden {
+			t.Errorf("%v: %v, %v", forbidden, translator.ForbidToken, err)
+		}
 	}
 }
 

@@ -36,8 +36,8 @@ type Translator struct {
 	// AllowUnknownPerms turns the refusal of permissions that belong to no file
 	// into a warning.
 	AllowUnknownPerms bool
-	// ForbidToken refuses agent-inject-token: the driver has a setting of its own for
-	// volumes that are written by hand (--forbid-token-file).
+	// ForbidToken refuses agent-inject-token. It is for a driver that refuses such
+	// volumes (--forbid-token-file), which a pod would meet only when it starts.
 	ForbidToken bool
 	// AllowQuit turns the refusal of agent-enable-quit into a warning.
 	AllowQuit bool
