@@ -27,8 +27,8 @@ func (r *reading) readPerms(f *file) {
 	}
 	f.attributes["perms"] = attribute{value, name}
 	perms, err := strconv.ParseUint(value, 8, 32)
-	if err == nil && perms&0o6000 != 0 {
-		r.warn(name, "sets the user or group id on execution, which the volume's mount (nosuid) ignores; write for example \"0640\"")
+	if err == nil && perms&0o7000 != 0 {
+		r.warn(name, "asks for a set-id or sticky bit, which no file gets, as under the injector; leave it out")
 	}
 	if err == nil && perms&0o002 != 0 {
 		r.warn(name, "lets every user write; the mount is read-only, write for example \"0640\"")

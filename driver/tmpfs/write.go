@@ -95,7 +95,6 @@ func writeFile(directory *os.Root, file File, set Set) (err error) {
 	if _, err := f.Write(file.Content); err != nil {
 		return err
 	}
-	// chown first: it clears the set-id bits that chmod may set.
 	owner := set.ownerOf(file)
 	if err := f.Chown(owner.UID, owner.GID); err != nil {
 		return err

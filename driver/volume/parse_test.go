@@ -66,6 +66,14 @@ func TestParse(t *testing.T) {
 				Files: []File{{Path: "token", Token: true, Perms: 0o644}},
 			},
 		},
+		"set-id and sticky bits": {
+			attributes: map[string]string{"role": "app", "secret/a": "kv/a", "perms/a": "07640"},
+			want: Spec{
+				Auth: Auth{Type: Kubernetes, Path: "auth/kubernetes", Role: "app"}, Server: Server{MaxRetries: -1},
+				DefaultTemplate: Map, Owner: Owner{UID: -1, GID: -1}, Lifecycle: Lifecycle{Refresh: true},
+				Files: []File{{Path: "a", Secret: "kv/a", Perms: 0o640}},
+			},
+		},
 		"auth mount in a namespace": {
 			attributes: map[string]string{"role": "app", "auth-path": "team/auth/k8s", "secret/a": "kv/a"},
 			want: Spec{

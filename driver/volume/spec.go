@@ -50,7 +50,7 @@ type File struct {
 	// Token means that the file holds the volume's Vault token and nothing else. At
 	// most one file does.
 	Token bool
-	// Perms are the permission bits as chmod(2) takes them, 0 to 07777.
+	// Perms are the permission bits, 0 to 0777.
 	Perms uint32
 	// ErrorOnMissingKey refuses a template that names a key the secret lacks,
 	// instead of writing "<no value>".

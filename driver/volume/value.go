@@ -15,12 +15,14 @@ const (
 	minSize = 4096
 )
 
+// parsePerms drops the set-id and sticky bits, as the Vault Agent does. A container
+// would heed them: its runtime may bind the volume without the mount's nosuid.
 func parsePerms(value string) (uint32, error) {
 	perms, err := strconv.ParseUint(value, 8, 32)
 	if err != nil || perms > maxPerms {
 		return 0, fmt.Errorf("%s is not an octal file mode; write for example \"0640\"", quote(value))
 	}
-	return uint32(perms), nil
+	return uint32(perms) & 0o777, nil
 }
 
 func parseBool(value string) (bool, error) {
