@@ -70,7 +70,8 @@ func (e *Events) Refreshed(volumeID string, before, now error) {
 	if !ok {
 		return
 	}
-	kind, reason, message := corev1.EventTypeNormal, Refreshed, "Vault answers again; the files are up to date"
+	// Whatever it was: also a full volume, or a secret that was missing, with a Vault that answered all along.
+	kind, reason, message := corev1.EventTypeNormal, Refreshed, "refreshed again; the files are up to date"
 	if now != nil {
 		kind, reason, message = corev1.EventTypeWarning, NotRefreshed, "the files stay as they are: "+now.Error()
 	}
