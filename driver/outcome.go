@@ -18,7 +18,7 @@ var (
 	errNoToken   = errors.New("the kubelet sends no service-account token that Vault could be shown")
 	errNoPodInfo = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
 	errNoVolume  = errors.New("no volume is mounted there")
-	errReplaced  = errors.New("another process of the driver has taken over, and will answer the kubelet's next call")
+	errReplaced  = errors.New("another process of the driver takes over, and will answer the kubelet's next call")
 )
 
 // argumentError is a field of a CSI request that the driver cannot work with.

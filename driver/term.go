@@ -108,8 +108,10 @@ func (p *Plugin) takeCharge(ctx context.Context) error {
 // takes over, which returns its side of the hand-over.
 func (p *Plugin) serveTerm(ctx context.Context, begin func(context.Context, *term) error) (*successor, error) {
 	t := p.newTerm(ctx)
-	err := begin(ctx, t)
-	if err != nil {
+	if err := begin(ctx, t); err != nil {
+		// Calls may wait for a charge that does not come, for the kubelet's two minutes.
+		// The process before takes the node back only when this one has ended.
+		t.replace()
 		return nil, errors.Join(err, t.stop())
 	}
 	p.setStandby(false)

@@ -252,7 +252,7 @@ func TestUpgradeWhileAVaultHangs(t *testing.T) {
 	defer asked.Close()
 	next := u.begin(t)
 	err = <-outcome
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "another process of the driver has taken over, and will answer the kubelet's next call") {
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "another process of the driver takes over, and will answer the kubelet's next call") {
 		t.Errorf("the publish in progress ends with %v", err)
 	}
 	rig.RequireNothing(t, waiting.GetTargetPath())
