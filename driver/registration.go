@@ -61,11 +61,17 @@ func (p *Plugin) announcements() ([]string, error) {
 	return links, nil
 }
 
-// keepAnnounced leaves the link that the kubelet knows, or makes one.
+// keepAnnounced leaves the link by which the kubelet has registered the driver. If
+// this process does not know that it has, there is a new one: the kubelet tells but
+// once for each link, and may have told the other process, which is gone, or said no
+// before it was told.
 func (p *Plugin) keepAnnounced() error {
 	links, err := p.announcements()
-	if err != nil || len(links) == 1 {
+	if err != nil {
 		return err
+	}
+	if len(links) == 1 && p.isRegistered() {
+		return nil
 	}
 	return p.announce()
 }

@@ -81,8 +81,7 @@ func (p *Plugin) startTerm(ctx context.Context, t *term) error {
 	return p.keepAnnounced()
 }
 
-// resumeTerm is for a process that takes the volumes back. The kubelet knows the
-// driver as before: by the same link.
+// resumeTerm is for a process that takes the volumes back.
 func (p *Plugin) resumeTerm(ctx context.Context, t *term) error {
 	if err := p.takeCharge(ctx); err != nil {
 		return err

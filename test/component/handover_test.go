@@ -107,6 +107,7 @@ func (u *upgrade) volumes(t *testing.T) []monitor.Volume {
 func TestUpgradeUnderLoad(t *testing.T) {
 	u := newUpgrade(t)
 	old := u.begin(t)
+	register(t, u.kubelet.Root)
 	link := registrationLink(t, u.kubelet.Root)
 	established := u.request(t, "established")
 	u.publish(t, established)

@@ -13,7 +13,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/monitor"
@@ -107,10 +106,7 @@ func TestProbes(t *testing.T) {
 	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the kubelet has not registered the driver yet") {
 		t.Errorf("before the registration: %d %s", code, body)
 	}
-	registrar := registration.NewRegistrationClient(dial(t, registrationLink(t, m.kubelet.Root)))
-	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
-		t.Fatal(err)
-	}
+	register(t, m.kubelet.Root)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := m.get(t, path); code != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: %d %s", path, code, body)

@@ -93,3 +93,12 @@ func registrationLink(t *testing.T, kubelet string) string {
 	})
 	return links[0]
 }
+
+// register tells the driver what a kubelet tells that has registered it.
+func register(t *testing.T, kubelet string) {
+	t.Helper()
+	registrar := registration.NewRegistrationClient(dial(t, registrationLink(t, kubelet)))
+	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
+		t.Fatal(err)
+	}
+}
