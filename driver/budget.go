@@ -19,8 +19,8 @@ var errBudget = errors.New("the volumes of this node take all the memory that th
 func (m *Mounts) reserve(volumeID string, size, budget int64) error {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	if taken := m.taken(); budget > 0 && taken+size > budget {
-		return fmt.Errorf("%w: %d bytes of %d are taken by %d volumes, and this one has %d; ask for less with the attribute size, or raise the driver's --volume-budget and the memory limit of its container", errBudget, taken, budget, len(m.volumes)+len(m.reserved), size)
+	if taken, volumes := m.takenBesides(volumeID); budget > 0 && taken+size > budget {
+		return fmt.Errorf("%w: %d bytes of %d are taken by %d volumes, and this one has %d; ask for less with the attribute size, or raise the driver's --volume-budget and the memory limit of its container", errBudget, taken, budget, volumes, size)
 	}
 	m.reserved[volumeID] = size
 	return nil
@@ -33,18 +33,23 @@ func (m *Mounts) release(volumeID string) {
 	delete(m.reserved, volumeID)
 }
 
-// taken is the memory of all volumes by their sizes. The mutex is held.
-func (m *Mounts) taken() int64 {
-	total := int64(0)
-	for _, volume := range m.volumes {
-		total += volume.mount.Size
-	}
-	for id, size := range m.reserved {
-		if m.volumes[id] == nil { // between create and release it is both
-			total += size
+// takenBesides is the memory of all volumes but one by their sizes, and how many they
+// are. The one is about to be made: if it is known already, somebody has unmounted it,
+// and what it had must not keep it from being mounted anew. The mutex is held.
+func (m *Mounts) takenBesides(volumeID string) (total int64, volumes int) {
+	for id, volume := range m.volumes {
+		if id != volumeID {
+			total += volume.mount.Size
+			volumes++
 		}
 	}
-	return total
+	for id, size := range m.reserved {
+		if id != volumeID && m.volumes[id] == nil { // between create and release it is both
+			total += size
+			volumes++
+		}
+	}
+	return total, volumes
 }
 
 // space is what the volumes take now. One that goes meanwhile is left out.
