@@ -4,11 +4,14 @@ import "time"
 
 // The kubelet publishes a volume again at any event of its pod, and otherwise 60
 // to 90 s after it did last. So what comes sooner is an event: somebody annotated
-// the pod, perhaps to have its secrets read now. How often that has an effect is
-// limited, since a crash of a container is an event as well; and so are the events
-// of a pod's start, which find its secrets just read.
+// the pod, perhaps to have its secrets read now. One that comes as late as the
+// kubelet by itself cannot be told from that; a second one soon after it can. How
+// often events have an effect is limited, since a crash of a container is one as
+// well; and so are the events of a pod's start, which find its secrets just read.
 const (
-	eventGap  = 50 * time.Second
+	// eventGap leaves 2 s of the kubelet's shortest pause, since that is between two
+	// looks at the pod, and a call may come some loops of 100 ms after its look.
+	eventGap  = 58 * time.Second
 	eventRest = MinInterval
 )
 

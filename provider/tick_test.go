@@ -19,14 +19,19 @@ func TestTick(t *testing.T) {
 		republishes []time.Duration
 		want        []time.Duration // when static secrets are read
 	}{
-		"the kubelet's own pace":        {false, at(60, 130, 220, 283), nil},
-		"the pod's start":               {false, at(1, 2, 4, 9), nil},
-		"an event":                      {false, at(70, 85), at(85)},
-		"an event soon after the start": {false, at(1, 20), at(20)},
-		"after an event, the pace":      {false, at(70, 85, 150, 220), at(85)},
-		"a crash loop":                  {false, at(20, 21, 22, 23, 40, 41, 60), at(20, 30, 40, 50, 60)},
-		"after a restart of the driver": {true, at(5, 70), nil},
-		"an event after such a restart": {true, at(5, 15), at(15)},
+		"the kubelet's own pace":                {false, at(60, 130, 220, 283), nil},
+		"the kubelet's shortest pauses":         {false, at(60, 118, 178, 238), nil},
+		"the pod's start":                       {false, at(1, 2, 4, 9), nil},
+		"an event":                              {false, at(70, 85), at(85)},
+		"an event soon after the start":         {false, at(1, 20), at(20)},
+		"an event just before the pace":         {false, at(70, 127), at(127)},
+		"an event as late as the pace":          {false, at(70, 150), nil},
+		"a second event after such a one":       {false, at(70, 150, 153), at(153)},
+		"a second event after one that has had": {false, at(70, 100, 103), at(100, 110)},
+		"after an event, the pace":              {false, at(70, 85, 150, 220), at(85)},
+		"a crash loop":                          {false, at(20, 21, 22, 23, 40, 41, 60), at(20, 30, 40, 50, 60)},
+		"after a restart of the driver":         {true, at(5, 70), nil},
+		"an event after such a restart":         {true, at(5, 15), at(15)},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -64,6 +69,28 @@ func TestTick(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whenever somebody annotates a pod twice, secrets are read after the second time,
+// and at most ten seconds after it.
+func TestSecondOfTwoEventsIsNeverLost(t *testing.T) {
+	t.Parallel()
+	for phase := time.Duration(0); phase < 90*time.Second; phase += time.Second {
+		for apart := time.Second; apart <= 30*time.Second; apart += time.Second {
+			ticks := ticks{opened: start, read: start}
+			resync := start.Add(70 * time.Second)
+			ticks.tick(resync)
+			first := resync.Add(phase)
+			if at := ticks.tick(first); !at.IsZero() {
+				ticks.take(at)
+			}
+			second := first.Add(apart)
+			at := ticks.tick(second)
+			if at.Before(second) || at.After(second.Add(eventRest)) || !ticks.take(at) {
+				t.Fatalf("%s after a resync, and %s after that, secrets are read at %s", phase, apart, at)
+			}
+		}
 	}
 }
 
