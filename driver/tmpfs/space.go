@@ -1,6 +1,7 @@
 package tmpfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -39,6 +40,20 @@ func usageOf(stat unix.Statfs_t) Usage {
 		InodesUsed:      int64(stat.Files - stat.Ffree),
 		InodesAvailable: int64(stat.Ffree),
 	}
+}
+
+// full says what to do where the size or the number of inodes, which goes by the size,
+// ran out. The kernel's own words would name a path that only the driver sees.
+func (d *detached) full(err error, set Set) error {
+	if !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(d.fd, &stat); err != nil {
+		return fmt.Errorf("%w: read the usage of the volume: %w", ErrFull, err)
+	}
+	usage := usageOf(stat)
+	return fmt.Errorf("%w: the new ones take %d bytes in whole pages, and %d of %d are free beside those that are there; raise the attribute size. A container that keeps an old file open, or mounts it by subPath, holds its memory until it restarts", ErrFull, pageBytes(set), usage.BytesAvailable, usage.BytesTotal)
 }
 
 // pageBytes is what the files take: tmpfs gives each a whole number of pages,

@@ -31,11 +31,7 @@ func (d *detached) write(set Set) error {
 		return err
 	}
 	defer root.Close()
-	generation := hidden + rand.Text()
-	if err := writeGeneration(root, generation, set); err != nil {
-		return full(err)
-	}
-	return full(swap(root, generation, set))
+	return d.full(put(root, set), set)
 }
 
 func (d *detached) replace(set Set) (changed bool, err error) {
@@ -51,15 +47,25 @@ func (d *detached) replace(set Set) (changed bool, err error) {
 	if err := sweep(root); err != nil {
 		return false, err
 	}
-	generation := hidden + rand.Text()
-	if err := writeGeneration(root, generation, set); err != nil {
-		return false, errors.Join(full(err), root.RemoveAll(generation))
-	}
-	if err := swap(root, generation, set); err != nil {
-		return false, full(err)
+	if err := put(root, set); err != nil {
+		return false, d.full(err, set)
 	}
 	// The swap is done; what is left of the old set is only in the way.
 	return true, errors.Join(removeStaleLinks(root, set), sweep(root))
+}
+
+// put makes a generation of the set the current one. After an error nothing is left
+// of it.
+func put(root *os.Root, set Set) error {
+	generation := hidden + rand.Text()
+	err := writeGeneration(root, generation, set)
+	if err == nil {
+		err = swap(root, generation, set)
+	}
+	if err != nil {
+		return errors.Join(err, root.RemoveAll(generation))
+	}
+	return nil
 }
 
 func writeGeneration(root *os.Root, generation string, set Set) error {
@@ -164,12 +170,4 @@ func topNames(set Set) map[string]bool {
 		names[name] = true
 	}
 	return names
-}
-
-// full marks what means that the size or the number of inodes ran out.
-func full(err error) error {
-	if errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return err
 }
