@@ -27,8 +27,9 @@ type bench struct {
 	files *writtenFiles
 	saved *memory
 	logs  *logBuffer
-	// sharing is of the next process.
-	sharing Sharing
+	// sharing and observer are of the next process.
+	sharing  Sharing
+	observer Observer
 }
 
 func newBench(t *testing.T) *bench {
@@ -59,7 +60,7 @@ func (b *bench) begin() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = New(Config{
 		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
-		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing,
+		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
 	if err := b.Resume(b.files.has); err != nil {
 		b.t.Fatal(err)

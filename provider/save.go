@@ -20,7 +20,7 @@ func (v *volume) save() {
 	v.provider.keep(volumePrefix+hash([]byte(v.id)), &volumeRecord{
 		Version: stateVersion, VolumeID: v.id, Pod: v.pod, Session: v.session.key, Shared: shared, Endpoint: v.endpoint, Options: v.options,
 		Outputs: v.outputs, Refresh: v.refresh, Answers: encodeAnswers(v.answers),
-		Written: v.written[:], Stale: v.stale, Shown: v.shown, Refreshed: v.refreshed,
+		Written: v.written[:], Stale: v.stale, Shown: v.shown, Refreshed: v.refreshed, Trouble: v.trouble.record(),
 	})
 }
 
@@ -45,6 +45,7 @@ func (s *session) saveLocked() {
 	}
 	s.provider.keep(sessionPrefix+s.key, &sessionRecord{
 		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke, Bearer: s.bearer,
+		Trouble: s.trouble.record(),
 	})
 }
 
@@ -117,7 +118,7 @@ func (p *Provider) resumeSessions() error {
 		}
 		p.timeline.takeOver(&r)
 		s := newSession(p, r.Key)
-		s.means, s.serial, s.grants, s.revoke, s.bearer = r.Means, r.Serial, r.Grants, r.Revoke, r.Bearer
+		s.means, s.serial, s.grants, s.revoke, s.bearer, s.trouble = r.Means, r.Serial, r.Grants, r.Revoke, r.Bearer, r.Trouble.trouble()
 		if s.bearer != "" {
 			s.readings = newReadings()
 		}
@@ -154,6 +155,8 @@ func newResumed(p *Provider, r *volumeRecord) *volume {
 	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
+	v.trouble = r.Trouble.trouble()
+	v.failure = first(v.trouble.err, v.answers.failure())
 	if len(r.Written) == sha256.Size {
 		v.written = [sha256.Size]byte(r.Written)
 	}

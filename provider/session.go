@@ -153,6 +153,7 @@ func (s *session) fail(err error, expiry time.Time) time.Time {
 	if s.trouble.add(err, s.provider.now(), expiry, s.provider.chance) {
 		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, slices.Sorted(maps.Keys(s.volumes)))
 	}
+	s.saveLocked()
 	return s.trouble.retry
 }
 

@@ -41,7 +41,8 @@ type volumeRecord struct {
 	Stale     bool
 	Shown     int
 	Refreshed time.Time
-	Saved     *moment `json:",omitempty"`
+	Trouble   *troubleRecord `json:",omitempty"`
+	Saved     *moment        `json:",omitempty"`
 }
 
 type answerRecord struct {
@@ -53,6 +54,7 @@ type answerRecord struct {
 	Lease     term
 	Token     int
 	Due       time.Time
+	Trouble   *troubleRecord `json:",omitempty"`
 }
 
 type sessionRecord struct {
@@ -62,8 +64,9 @@ type sessionRecord struct {
 	Serial  int
 	Grants  []grant
 	Revoke  bool
-	Bearer  string  `json:",omitempty"` // of a session that pods share
-	Saved   *moment `json:",omitempty"`
+	Bearer  string         `json:",omitempty"` // of a session that pods share
+	Trouble *troubleRecord `json:",omitempty"`
+	Saved   *moment        `json:",omitempty"`
 }
 
 type revocationRecord struct {
@@ -152,7 +155,7 @@ func encode(r any) []byte {
 func encodeAnswers(all answers) []answerRecord {
 	records := make([]answerRecord, 0, len(all))
 	for _, a := range all.inOrder() {
-		r := answerRecord{Verb: a.query.Verb, Path: a.query.Path, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due}
+		r := answerRecord{Verb: a.query.Verb, Path: a.query.Path, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due, Trouble: a.trouble.record()}
 		for key, value := range a.query.Data() {
 			if r.Arguments == nil {
 				r.Arguments = map[string]string{}
@@ -174,7 +177,7 @@ func decodeAnswers(records []answerRecord) answers {
 		case render.Issue:
 			query = render.NewIssue(r.Path, r.Arguments)
 		}
-		all[query] = &answer{query: query, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due}
+		all[query] = &answer{query: query, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due, trouble: r.Trouble.trouble()}
 	}
 	return all
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +39,34 @@ func sampleAnswers() answers {
 	}
 }
 
+func TestTroubleSurvivesTheState(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err    error
+		passes bool
+	}{
+		"none":                      {nil, false},
+		"what somebody has to mend": {fmt.Errorf("read kv/a: %w", ErrNotFound), false},
+		"what passes by itself":     {fmt.Errorf("read kv/a: %w", ErrUnavailable), true},
+		"a node that is busy":       {fmt.Errorf("render: %w", ErrNotRendered), true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var before trouble
+			if test.err != nil {
+				before.add(test.err, start, time.Time{}, rand.Float64)
+				before.add(test.err, start, time.Time{}, rand.Float64)
+			}
+			query := render.Query{Verb: render.Read, Path: "kv/a"}
+			after := decodeAnswers(encodeAnswers(answers{query: {query: query, trouble: before}}))[query].trouble
+			if fmt.Sprint(after.err) != fmt.Sprint(before.err) || after.failures != before.failures || passes(after.err) != test.passes {
+				t.Errorf("%+v is read as %+v", before, after)
+			}
+		})
+	}
+}
+
 func sampleRecords() map[string]record {
 	sum := digest([]Rendered{{Content: []byte("content")}})
 	with := means{
@@ -62,6 +93,13 @@ func sampleRecords() map[string]record {
 	sharing.Shared, shared.Bearer = "s", "csi-1"
 	unused.Serial, unused.Grants = 0, nil
 	records["volume-sharing"], records["session-shared"], records["session-unused"] = &sharing, &shared, &unused
+	// Of what failed when it was saved.
+	failing, refused := *records["volume"].(*volumeRecord), *records["session"].(*sessionRecord)
+	failing.Answers = slices.Clone(failing.Answers)
+	failing.Answers[0].Trouble = &troubleRecord{Text: "no such secret", Failures: 20}
+	failing.Trouble = &troubleRecord{Text: "unavailable for now", Failures: 3, Passes: true}
+	refused.Trouble = failing.Answers[0].Trouble
+	records["volume-failing"], records["session-failing"] = &failing, &refused
 	// Of later programs, which note when they saved a record.
 	l := timeline{clock: clocktesting.NewFakeClock(start), boot: upSince{clocktesting.NewFakeClock(start.Add(time.Hour)), start}}
 	for _, kind := range []string{"volume", "session", "revocation"} {

@@ -32,10 +32,14 @@ func (t *trouble) over() bool {
 // longestFor is the longest wait after an error: what may pass by itself is tried
 // more often than what somebody has to mend.
 func longestFor(err error) time.Duration {
-	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered) {
+	if passes(err) {
 		return awayBackoff
 	}
 	return longestBackoff
+}
+
+func passes(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered)
 }
 
 const (

@@ -1,0 +1,40 @@
+package provider
+
+// troubleRecord is a trouble for the next process: a restart mends nothing, so what
+// fails goes on failing until it was tried once more. When that is, is not kept: what
+// an answer lacks has its own time, and all else is tried at once.
+type troubleRecord struct {
+	// Text is what the log says as well, and holds no secret.
+	Text     string
+	Failures int
+	// Passes is true of what may be otherwise in a moment.
+	Passes bool `json:",omitempty"`
+}
+
+// remembered is the error of an earlier process.
+type remembered struct {
+	text string
+	kind error // ErrUnavailable, or nil
+}
+
+func (r *remembered) Error() string { return r.text }
+func (r *remembered) Unwrap() error { return r.kind }
+
+// record is nil if there is no trouble.
+func (t trouble) record() *troubleRecord {
+	if t.err == nil {
+		return nil
+	}
+	return &troubleRecord{Text: t.err.Error(), Failures: t.failures, Passes: passes(t.err)}
+}
+
+func (r *troubleRecord) trouble() trouble {
+	if r == nil {
+		return trouble{}
+	}
+	err := &remembered{text: r.Text}
+	if r.Passes {
+		err.kind = ErrUnavailable
+	}
+	return trouble{err: err, failures: max(r.Failures, 1)}
+}
