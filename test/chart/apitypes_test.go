@@ -17,10 +17,6 @@ func TestAPITypes(t *testing.T) {
 	for minor := 30; minor <= 37; minor++ {
 		version := fmt.Sprintf("1.%d", minor)
 		t.Run(version, func(t *testing.T) {
-			program, err := parts.APITypes(t.Context(), version, os.Stderr)
-			if err != nil {
-				t.Fatal(err)
-			}
 			kinds := map[string]bool{}
 			for name, set := range valueSets() {
 				if name == "policy" && minor < 36 {
@@ -32,15 +28,11 @@ func TestAPITypes(t *testing.T) {
 						ours = append(ours, document)
 					}
 				}
-				command := exec.CommandContext(t.Context(), program)
-				command.Stdin = strings.NewReader(strings.Join(ours, "---\n"))
-				var stderr bytes.Buffer
-				command.Stderr = &stderr
-				printed, err := command.Output()
+				printed, err := checkAPITypes(t, version, ours)
 				if err != nil {
-					t.Errorf("%s: %v: %s", name, err, stderr.String())
+					t.Errorf("%s: %v", name, err)
 				}
-				for line := range strings.Lines(string(printed)) {
+				for line := range strings.Lines(printed) {
 					_, kind, _ := strings.Cut(strings.TrimSpace(line), "Kind=")
 					kinds[kind] = true
 				}
@@ -59,23 +51,36 @@ func TestAPITypes(t *testing.T) {
 
 // The check itself: it finds a misspelt field and an unknown kind.
 func TestAPITypesFindMistakes(t *testing.T) {
-	program, err := parts.APITypes(t.Context(), oldest, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	rendered := mustTemplate(t, newest, values("policy"))
 	rendered = strings.Replace(rendered, "attachRequired:", "attachrequired:", 1)
-	command := exec.CommandContext(t.Context(), program)
-	command.Stdin = strings.NewReader(strings.Join(documents(rendered), "---\n"))
-	printed, err := command.CombinedOutput()
+	_, err := checkAPITypes(t, oldest, documents(rendered))
 	if err == nil {
 		t.Fatal("it finds nothing")
 	}
 	for _, want := range []string{`unknown field "spec.attachrequired"`, `unknown field "spec.serviceAccountTokenInSecrets"`, `no kind "MutatingAdmissionPolicy" is registered`} {
-		if !strings.Contains(string(printed), want) {
-			t.Errorf("%q is not in\n%s", want, printed)
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
 		}
 	}
+}
+
+// checkAPITypes holds documents against the types of one version of Kubernetes. It
+// returns their kinds, one a line; the error is what does not fit.
+func checkAPITypes(t *testing.T, version string, documents []string) (string, error) {
+	t.Helper()
+	program, err := parts.APITypes(t.Context(), version, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), program)
+	command.Stdin = strings.NewReader(strings.Join(documents, "---\n"))
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	printed, err := command.Output()
+	if err != nil {
+		return string(printed), fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(printed), nil
 }
 
 // What the default is, by version: the newest field and the policy from 1.36 on.
