@@ -58,6 +58,25 @@ pod with annotations that nothing translates would start without its secrets.
 {{- end -}}
 {{- end -}}
 
+{{/*
+The ports of Vault, for a NetworkPolicy. Most network plugins hold a policy against
+the port of the pod, after that of the Service has been translated, and others before.
+The pods behind a Service usually listen at 8200.
+*/}}
+{{- define "vaultmount.vaultPorts" -}}
+{{- $ports := .Values.networkPolicy.vaultPorts -}}
+{{- if not $ports -}}
+{{- range prepend .Values.vault.allowAddresses .Values.vault.address -}}
+{{- $ports = append $ports (include "vaultmount.portOf" . | int) -}}
+{{- $name := regexReplaceAll ":[0-9]+$" (urlParse .).host "" -}}
+{{- if regexMatch "^[^.:]+$|\\.svc(\\.|$)" $name -}}
+{{- $ports = append $ports 8200 -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{ $ports | uniq | toJson }}
+{{- end -}}
+
 {{/* The object that a webhook's pods, or the driver's, are found by. */}}
 {{- define "vaultmount.selector" -}}
 app.kubernetes.io/name: {{ . }}
