@@ -31,7 +31,7 @@ func TestWebhookWithCertificateInFiles(t *testing.T) {
 	t.Cleanup(func() {
 		for _, arguments := range [][]string{
 			{"delete", "-f", manifest, "--ignore-not-found", "--cascade=foreground", "--timeout=90s"},
-			{"delete", "secret", "vaultmount-webhook-tls", webhookNamespace, "--ignore-not-found"},
+			{"delete", "secret", "vaultmount-webhook-cert-manager", webhookNamespace, "--ignore-not-found"},
 		} {
 			if _, err := bed.Kubectl(context.Background(), arguments...); err != nil {
 				t.Errorf("clean up: %v", err)
@@ -81,7 +81,7 @@ func provideCertificate(t *testing.T, serial int64) []byte {
 		}
 		return file
 	}
-	secret := kubectl(t, "create", "secret", "tls", "vaultmount-webhook-tls", webhookNamespace, "--dry-run=client", "-o", "yaml",
+	secret := kubectl(t, "create", "secret", "tls", "vaultmount-webhook-cert-manager", webhookNamespace, "--dry-run=client", "-o", "yaml",
 		"--cert="+write("CERTIFICATE", certificate), "--key="+write("PRIVATE KEY", encoded))
 	if _, err := bed.KubectlWithInput(t.Context(), secret, "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
