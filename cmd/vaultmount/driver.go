@@ -37,6 +37,8 @@ type driverOptions struct {
 	events        bool
 	removeTaint   string
 	verbosity     int
+
+	setSecurityContext bool
 }
 
 func newDriverCommand() *cobra.Command {
@@ -77,6 +79,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", annotation.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
 	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
+	addSecurityContextFlag(flags, &o.setSecurityContext)
 	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
 	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
 	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "which pods of the node share a Vault token and the reads of KV secrets: none, or those of a serviceaccount that log in alike; Vault's audit log does not tell them apart then")
@@ -92,6 +95,7 @@ func (o *driverOptions) config() (driver.Config, error) {
 		Name: o.driverName, Version: version, NodeName: o.nodeName, HostIP: o.hostIP, KubeletRoot: o.kubeletRoot,
 		StaticInterval: o.interval, KeepTokens: !o.revoke, Annotations: o.annotations,
 	}
+	config.Annotations.NoSecurityContext = !o.setSecurityContext
 	if o.nodeName == "" {
 		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
 	}

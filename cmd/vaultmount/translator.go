@@ -18,6 +18,14 @@ type translatorOptions struct {
 	settings annotation.Translator
 	fallback string
 	format   string
+
+	setSecurityContext bool
+}
+
+// addSecurityContextFlag is for the driver as well, which translates volumes that
+// hold annotations.
+func addSecurityContextFlag(flags *pflag.FlagSet, value *bool) {
+	flags.BoolVar(value, "agent-set-security-context", true, "default of the annotation: true for files of 100:1000, false for files of the pod's own user, as the injector has it on OpenShift")
 }
 
 func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
@@ -31,10 +39,12 @@ func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.settings.ForbidToken, "forbid-token-file", false, "refuse agent-inject-token, for a driver with the same flag")
 	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn of agent-enable-quit instead of refusing it")
 	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn of permissions that belong to no file instead of refusing them")
+	addSecurityContextFlag(flags, &o.setSecurityContext)
 }
 
 func (o *translatorOptions) translator() (annotation.Translator, error) {
 	settings := o.settings
+	settings.NoSecurityContext = !o.setSecurityContext
 	settings.Fallback = annotation.Fallback(o.fallback)
 	known := []annotation.Fallback{annotation.FallbackRefuse, annotation.FallbackLeave, annotation.FallbackWarn}
 	if !slices.Contains(known, settings.Fallback) {

@@ -41,6 +41,10 @@ type Translator struct {
 	ForbidToken bool
 	// AllowQuit turns the refusal of agent-enable-quit into a warning.
 	AllowQuit bool
+	// NoSecurityContext turns agent-set-security-context off for pods that do not
+	// name it, so that files belong to the pod's own user. That is how the injector is
+	// set up on OpenShift.
+	NoSecurityContext bool
 	// UncheckedTemplates leaves the text of templates alone. The driver sets it:
 	// the text is a tenant's, and the driver reads it in no process of its own.
 	UncheckedTemplates bool

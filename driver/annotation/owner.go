@@ -18,7 +18,7 @@ func identityRows() []row {
 		{[]string{nameRunAsUser}, inDriverTerms, checked(checkID, silent()), "`100`"},
 		{[]string{nameRunAsGroup}, inDriverTerms, checked(checkID, silent()), "`1000`"},
 		{[]string{nameRunAsSameUser}, inDriverTerms, checked(checkBool, silent()), "`false`; `true` if the container runs as 100"},
-		{[]string{nameSetSecurityContext}, inDriverTerms, checked(checkBool, silent()), "`true`; `false` if the pod runs as 100:1000 or says nothing"},
+		{[]string{nameSetSecurityContext}, inDriverTerms, checked(checkBool, silent()), "the default, `true` unless set otherwise; the other if the pod runs as 100:1000 or says nothing"},
 	}
 }
 
@@ -37,7 +37,7 @@ func (r *reading) owner() map[string]attribute {
 	switch {
 	case r.isOn(nameRunAsSameUser, false):
 		uid = r.containerUser(uid)
-	case !r.isOn(nameSetSecurityContext, true) && !r.choosesUser():
+	case !r.isOn(nameSetSecurityContext, !r.settings.NoSecurityContext) && !r.choosesUser():
 		uid, gid = r.podIdentity(uid, gid)
 	}
 	if !r.isOn(nameSetSecurityContext, true) && r.choosesUser() {

@@ -77,10 +77,12 @@ func quietReasons() map[string]quietReason {
 		"agent-cache-exit-on-err":                isFalse,
 		"agent-enable-quit":                      isFalse,
 
-		nameRunAsUser:          isNumber(100),
-		nameRunAsGroup:         isNumber(1000),
-		nameRunAsSameUser:      isFalse,
-		nameSetSecurityContext: func(r *reading, m match, value string) bool { return isTrue(r, m, value) || saysNothingOfUsers(r.pod) },
+		nameRunAsUser:     isNumber(100),
+		nameRunAsGroup:    isNumber(1000),
+		nameRunAsSameUser: isFalse,
+		nameSetSecurityContext: func(r *reading, m match, value string) bool {
+			return isTrue(r, m, value) != r.settings.NoSecurityContext || saysNothingOfUsers(r.pod)
+		},
 
 		nameExtraSecret:            empty,
 		"agent-copy-volume-mounts": empty,
