@@ -133,3 +133,10 @@ func getsInfo(t *testing.T, endpoint string) bool {
 	_, err := csi.NewNodeClient(dial(t, endpoint)).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
 	return err == nil
 }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -54,10 +55,24 @@ func (t *term) serveOn(group *sync.WaitGroup, path string, serve func(net.Listen
 	}
 	t.sockets = append(t.sockets, socket)
 	group.Go(func() {
-		if err := serve(socket); err != nil {
+		// A socket is closed by this process alone.
+		if err := serve(socket); err != nil && !errors.Is(err, net.ErrClosed) {
 			t.failed <- fmt.Errorf("serve on %s: %w", path, err)
 		}
 	})
+	return nil
+}
+
+// renewAnnouncement puts a registration socket in the place of one that is gone.
+func (t *term) renewAnnouncement() error {
+	path := t.plugin.registrationSocket()
+	gone := slices.IndexFunc(t.sockets, func(each *socket) bool { return each.path == path })
+	if err := t.serveOn(&t.announcing, path, t.announcement.Serve); err != nil {
+		return err
+	}
+	// Who has connected to the one before stays: perhaps the process that takes over.
+	_ = t.sockets[gone].Close() // nobody else finds it
+	t.sockets = slices.Delete(t.sockets, gone, gone+1)
 	return nil
 }
 

@@ -114,20 +114,28 @@ func (p *Plugin) serveTerm(ctx context.Context, begin func(context.Context, *ter
 		return nil, errors.Join(err, t.stop())
 	}
 	p.setStandby(false)
-	sweeping, stopSweeping := context.WithCancel(ctx)
-	defer stopSweeping()
-	driver := p.current().Driver
-	t.serving.Go(func() { driver.sweepUntil(sweeping) })
+	leave := t.tend(ctx)
+	var failure error
 	select {
 	case <-ctx.Done():
-		stopSweeping()
-		return nil, t.stop()
-	case err := <-t.failed:
-		stopSweeping()
-		return nil, errors.Join(err, t.stop())
+	case failure = <-t.failed:
 	case <-t.handover.asked:
-		stopSweeping()
+		leave()
 		p.setStandby(true)
 		return t.handOver(), nil
+	}
+	leave()
+	return nil, errors.Join(failure, t.stop())
+}
+
+// tend does what nobody calls for, until it is left.
+func (t *term) tend(ctx context.Context) (leave func()) {
+	sweeping, stopSweeping := context.WithCancel(ctx)
+	driver := t.plugin.current().Driver
+	t.serving.Go(func() { driver.sweepUntil(sweeping) })
+	guard := startGuard(t)
+	return func() {
+		stopSweeping()
+		guard.stop()
 	}
 }
