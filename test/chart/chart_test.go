@@ -84,7 +84,7 @@ func values(name string) string { return "--values=testdata/values/" + name + ".
 const address = "--set=vault.address=https://vault.vault.svc:8200"
 
 // valueSets are files of values together with the Kubernetes that they are rendered
-// for. The policy's text is in one of them only: on older versions there is none.
+// for. The policy's text is in the newest only: older ones have none.
 func valueSets() map[string][]string {
 	return map[string][]string{
 		"default":              {oldest, values("default")},
@@ -92,6 +92,7 @@ func valueSets() map[string][]string {
 		"webhook-cert-manager": {oldest, values("webhook-cert-manager")},
 		"policy":               {newest, values("policy")},
 		"openshift":            {oldest, "--values=" + directory + "/values-openshift.yaml", values("openshift")},
+		"openshift-policy":     {newest, "--values=" + directory + "/values-openshift.yaml", values("openshift-policy")},
 		"everything":           {newest, values("everything")},
 	}
 }

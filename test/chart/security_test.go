@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,5 +72,42 @@ func TestOpenShiftChoosesTheUser(t *testing.T) {
 	context := object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.SecurityContext
 	if context.RunAsUser != nil || context.RunAsGroup != nil || context.RunAsNonRoot == nil || !*context.RunAsNonRoot {
 		t.Errorf("the webhook's user is %v:%v", context.RunAsUser, context.RunAsGroup)
+	}
+}
+
+// There files belong to the pod's user, as with the injector: all that translate are
+// told, and the policy has the driver told who that is.
+func TestOpenShiftGivesFilesToThePodsUser(t *testing.T) {
+	openShift := "--values=" + directory + "/values-openshift.yaml"
+	for _, test := range []struct {
+		name, version string
+		set           []string
+		want          bool
+	}{
+		{"elsewhere, by webhook", oldest, []string{"--set=webhook.enabled=true"}, false},
+		{"elsewhere, by policy", newest, nil, false},
+		{"elsewhere, if wanted", newest, []string{"--set=agentSetSecurityContext=false"}, true},
+		{"OpenShift, by webhook", oldest, []string{openShift}, true},
+		{"OpenShift, by policy", newest, []string{openShift, "--set=webhook.enabled=false"}, true},
+		{"OpenShift, unless unwanted", newest, []string{openShift, "--set=webhook.enabled=false,agentSetSecurityContext=true"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rendered := mustTemplate(t, test.version, append([]string{address}, test.set...)...)
+			got := map[string]bool{"the driver": slices.Contains(driver(t, rendered).Args, "--agent-set-security-context=false")}
+			if strings.Contains(rendered, "\nkind: Deployment\n") {
+				webhook := object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.Containers[0]
+				got["the webhook"] = slices.Contains(webhook.Args, "--agent-set-security-context=false")
+			} else {
+				got["the policy"] = strings.Contains(rendered, "\n  name: vaultmount-identities\n")
+			}
+			for who, told := range got {
+				if told != test.want {
+					t.Errorf("%s gives files to the pod's user: %t, want %t", who, told, test.want)
+				}
+			}
+			if len(got) != 2 {
+				t.Errorf("only %v", got)
+			}
+		})
 	}
 }

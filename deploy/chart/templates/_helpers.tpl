@@ -39,6 +39,17 @@ pod with annotations that nothing translates would start without its secrets.
 {{- else if $wanted }}true{{ end -}}
 {{- end -}}
 
+{{/*
+Whether files belong to the pod's own user where no annotation says: for the driver,
+for the webhook, and for what the policy has to send.
+*/}}
+{{- define "vaultmount.noSecurityContext" -}}
+{{- $wanted := .Values.agentSetSecurityContext -}}
+{{- if eq (toString $wanted) "auto" -}}
+{{- if .Values.openshift.enabled }}true{{ end -}}
+{{- else if not $wanted }}true{{ end -}}
+{{- end -}}
+
 {{/* The ConfigMap with the authorities of Vault's certificate. */}}
 {{- define "vaultmount.caConfigMap" -}}
 {{- with .Values.vault.ca -}}
