@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -38,7 +37,7 @@ func (p *Provider) enter(v *volume, request Request, key string, readings func()
 	if s.readings != nil {
 		s.bearer = v.id
 	}
-	s.volumes[v.id] = v
+	s.volumes[v] = true
 	s.revoke = s.revoke || !request.Refresh.KeepToken
 	return s
 }
@@ -63,7 +62,7 @@ func (v *volume) sessions() []*session {
 
 func (p *Provider) exit(v *volume, s *session, failed bool) {
 	s.mutex.Lock()
-	delete(s.volumes, v.id)
+	delete(s.volumes, v)
 	left := len(s.volumes)
 	if failed {
 		s.revoke = s.revoke || left == 0 // a token that no volume used
@@ -82,11 +81,11 @@ func (p *Provider) exit(v *volume, s *session, failed bool) {
 
 // partLocked has a shared session go on without a volume.
 func (s *session) partLocked(v *volume) {
-	if s.bearer == v.id {
+	if s.bearer == v.id && s.volumeLocked(v.id) == nil {
 		s.passOnLocked()
 	}
 	var longest time.Duration
-	for _, each := range s.volumes {
+	for each := range s.volumes {
 		longest = max(longest, each.refresh.Interval)
 	}
 	s.readings.sweep(s.provider.now(), longest)
@@ -96,7 +95,7 @@ func (s *session) partLocked(v *volume) {
 // on: a pod that is gone cannot, and another may be able to where one was refused.
 // The mutex of a shared session is taken before that of a pod's own.
 func (s *session) passOnLocked() {
-	ids := slices.Sorted(maps.Keys(s.volumes))
+	ids := s.idsLocked()
 	if len(ids) == 0 {
 		return
 	}
@@ -104,9 +103,28 @@ func (s *session) passOnLocked() {
 	if found {
 		next++
 	}
-	bearer := s.volumes[ids[next%len(ids)]]
+	bearer := s.volumeLocked(ids[next%len(ids)])
 	s.bearer, s.means = bearer.id, bearer.session.currentMeans()
 	s.saveLocked()
+}
+
+// volumeLocked is nil for one that is not in the session.
+func (s *session) volumeLocked(id string) *volume {
+	for each := range s.volumes {
+		if each.id == id {
+			return each
+		}
+	}
+	return nil
+}
+
+func (s *session) idsLocked() []string {
+	ids := make([]string, 0, len(s.volumes))
+	for each := range s.volumes {
+		ids = append(ids, each.id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 func (s *session) currentMeans() means {

@@ -57,7 +57,7 @@ func (s *session) mayLogIn(urgent bool) error {
 }
 
 func (s *session) refreshesLocked() bool {
-	for _, v := range s.volumes {
+	for v := range s.volumes {
 		if !v.refresh.Never {
 			return true
 		}
@@ -102,7 +102,7 @@ func (s *session) take(token vault.Token) (grant, error) {
 
 // wakeLocked has the open volumes look for what they need.
 func (s *session) wakeLocked(now time.Time) {
-	for _, v := range s.volumes {
+	for v := range s.volumes {
 		if v.isOpen.Load() {
 			s.provider.schedule.wake(v.task, now)
 		}

@@ -118,22 +118,24 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 
 // Open logs in and renders the outputs of a volume, in order. After an error
 // nothing is left here; of a pod whose other volumes are open, the token is, and
-// leases that the next Open takes up. A second Open of a volume replaces the first.
+// leases that the next Open takes up. A second Open of a volume replaces the first
+// and goes on with its token and leases; if it fails, the first stays.
 func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
 	// What no secret can make good costs no login.
 	previews, err := p.preview(ctx, request.Outputs)
 	if err != nil {
 		return nil, err
 	}
-	p.Close(request.VolumeID)
-	v := newVolume(p, request)
+	before, v := p.find(request.VolumeID), newVolume(p, request)
 	p.join(v, request)
+	v.inherit(ctx, before)
 	contents, err := v.open(ctx, previews)
 	if err != nil {
-		v.close()
+		v.shut()
 		p.leave(v, true)
 		return nil, err
 	}
+	p.retire(ctx, before)
 	v.save()
 	due, serial := v.answers.next(), v.serial
 	p.start(v, due)
@@ -142,6 +144,13 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 		p.schedule.wake(v.task, p.now())
 	}
 	return contents, nil
+}
+
+// find is nil for a volume that is not open.
+func (p *Provider) find(volumeID string) *volume {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.volumes[volumeID]
 }
 
 // start hands a volume to the schedule.

@@ -14,6 +14,10 @@ const refreshTimeout = time.Minute
 
 // refreshTask attends to what is due and returns when that is next.
 func (v *volume) refreshTask(ctx context.Context) time.Time {
+	if v.takeTurn(ctx) != nil {
+		return v.provider.now().Add(firstBackoff)
+	}
+	defer v.endTurn()
 	own, cancel := context.WithTimeout(vault.Background(ctx), refreshTimeout)
 	defer cancel()
 	asked := v.takeTick()

@@ -24,13 +24,18 @@ func (v *volume) save() {
 	})
 }
 
-// close keeps a fetch that may still run from saving the volume again.
+// close forgets a volume.
 func (v *volume) close() {
+	v.shut()
+	v.provider.forget(volumePrefix + hash([]byte(v.id)))
+}
+
+// shut keeps a fetch that may still run from saving the volume again.
+func (v *volume) shut() {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	v.closed = true
 	v.isOpen.Store(false)
-	v.provider.forget(volumePrefix + hash([]byte(v.id)))
 }
 
 func (s *session) save() {
@@ -100,7 +105,7 @@ func (p *Provider) settle(s *session) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.readings != nil && s.volumes[s.bearer] == nil {
+	if s.readings != nil && s.volumeLocked(s.bearer) == nil {
 		s.passOnLocked()
 	}
 }
@@ -169,7 +174,7 @@ func (p *Provider) resume(v *volume) {
 	now := p.now()
 	for _, s := range v.sessions() {
 		s.mutex.Lock()
-		s.volumes[v.id] = v
+		s.volumes[v] = true
 		s.mutex.Unlock()
 		p.schedule.wake(s.task, now)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,13 +26,15 @@ type session struct {
 	serial int
 	// grants are tokens that may still be good. The last is in use; those before it
 	// hold leases until the volumes have new ones, and applications a while longer.
-	grants  []grant
-	volumes map[string]*volume
+	grants []grant
+	// volumes may be two of an id, while one takes the place of the other.
+	volumes map[*volume]bool
 	// readings are what pods that share the session were told; nil for a pod's own.
 	// bearer is the id of the volume whose means a shared one has.
 	readings *readings
 	bearer   string
-	// leftovers are leased answers of volumes whose Open failed, for its repetition.
+	// leftovers are leased answers of volumes whose Open failed, or that are opened
+	// while they are open, for the next Open.
 	leftovers map[string]answers
 	revoke    bool // when the last volume is gone
 	closed    bool
@@ -56,7 +57,7 @@ var (
 )
 
 func newSession(p *Provider, key string) *session {
-	s := &session{provider: p, key: key, turn: make(chan struct{}, 1), volumes: map[string]*volume{}, leftovers: map[string]answers{}}
+	s := &session{provider: p, key: key, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
 	s.task = newTask(s.maintain)
 	return s
 }
@@ -145,13 +146,23 @@ func (s *session) takeLeftovers(volumeID string) answers {
 	return left
 }
 
+// leaveOver keeps what the next Open of a volume may take up.
+func (s *session) leaveOver(volumeID string, leased answers) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.leftovers[volumeID] == nil {
+		s.leftovers[volumeID] = answers{}
+	}
+	maps.Copy(s.leftovers[volumeID], leased)
+}
+
 // fail notes why there is no token, or why it is not renewed, and returns when
 // to try again.
 func (s *session) fail(err error, expiry time.Time) time.Time {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.trouble.add(err, s.provider.now(), expiry, s.provider.chance) {
-		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, slices.Sorted(maps.Keys(s.volumes)))
+		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, s.idsLocked())
 	}
 	s.saveLocked()
 	return s.trouble.retry
@@ -159,6 +170,6 @@ func (s *session) fail(err error, expiry time.Time) time.Time {
 
 func (s *session) recoverLocked() {
 	if s.trouble.over() {
-		s.provider.logger.Info("Vault token renewed again", logVolumes, slices.Sorted(maps.Keys(s.volumes)))
+		s.provider.logger.Info("Vault token renewed again", logVolumes, s.idsLocked())
 	}
 }

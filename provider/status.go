@@ -101,7 +101,7 @@ func (s *session) status() SessionStatus {
 
 func (s *session) podsLocked() int {
 	pods := map[string]bool{}
-	for _, v := range s.volumes {
+	for v := range s.volumes {
 		pods[v.pod] = true
 	}
 	return len(pods)

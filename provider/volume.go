@@ -24,7 +24,10 @@ type volume struct {
 	// isOpen is false until its files are written first.
 	isOpen atomic.Bool
 
-	// These belong to whoever fetches for the volume: Open, then one task at a time.
+	// turn holds one: the task that fetches for the open volume, or the Open of another
+	// in its place.
+	turn chan struct{}
+	// These belong to whoever fetches for the volume: Open, then who has the turn.
 	answers answers
 	// written is the hash of what the files hold; stale says that the answers have
 	// changed since.
@@ -50,7 +53,7 @@ type volume struct {
 func newVolume(p *Provider, r Request) *volume {
 	v := &volume{
 		provider: p, id: r.VolumeID, pod: r.Pod, outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
-		answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
+		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
 	v.task = newTask(v.refreshTask)
 	return v

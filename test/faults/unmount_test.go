@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestStateCannotBeMountedAgain(t *testing.T) {
 
 // Somebody unmounts a volume of a pod that runs: what would be refreshed is not
 // written to the disk beneath, people are told, and the kubelet's next call makes
-// the volume anew.
+// the volume anew, with the token that the containers' files go by.
 func TestVolumeIsUnmounted(t *testing.T) {
 	t.Parallel()
 	tally.AtEnd(t, "volume unmounted under the driver", 1)
@@ -99,6 +100,7 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	attributes["static-secret-render-interval"] = "10s"
 	request := n.request(t, "app", attributes)
 	n.mustPublish(t, request)
+	tokens := vault.Accessors(t)
 	must(t, unix.Unmount(request.GetTargetPath(), 0))
 	vault.SetPassword(t, password(2))
 	rig.Eventually(t, "it is told", func() bool {
@@ -113,6 +115,9 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	n.mustPublish(t, request)
 	if seen, err := readGeneration(request.GetTargetPath()); err != nil || seen != 2 {
 		t.Errorf("the files hold generation %d, %v", seen, err)
+	}
+	if got := vault.Accessors(t); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(tokens))) {
+		t.Errorf("there were %d tokens, and now there are %d, not all the same", len(tokens), len(got))
 	}
 	n.mustUnpublish(t, request)
 	rig.Eventually(t, "no token is left", func() bool { return vault.PodTokens(t) == 0 })
