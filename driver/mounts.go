@@ -39,9 +39,10 @@ type Mounts struct {
 
 // mounted is a volume. Its mutex keeps a refresh and the removal apart.
 type mounted struct {
-	mutex sync.Mutex
-	gone  bool
-	mount mount
+	mutex  sync.Mutex
+	gone   bool
+	mount  mount
+	missed atomic.Bool // a sweep has found it unmounted
 	// fingerprint is that of the kubelet's last call for it that was of use, 0 for none.
 	fingerprint atomic.Uint64
 }

@@ -31,8 +31,8 @@ func (d *Driver) sweepUntil(ctx context.Context) {
 	}
 }
 
-// sweep gives up volumes that are not mounted any more, and removes those whose
-// pod the kubelet has forgotten.
+// sweep gives up volumes that have not been mounted since the sweep before, and removes
+// those whose pod the kubelet has forgotten.
 func (d *Driver) sweep(logger klog.Logger) {
 	for _, each := range d.mounts.all() {
 		// A call of the kubelet for a volume that is as it should be is not turned away.
@@ -63,6 +63,9 @@ func (d *Driver) sweepOne(logger klog.Logger, each mount) error {
 	if exists && !isForgotten(each.Target) {
 		return nil
 	}
+	if !exists && !isForgotten(each.Target) && d.mounts.putOff(each.VolumeID) {
+		return nil
+	}
 	if err := d.checkTarget(each.Target); err != nil {
 		return err
 	}
@@ -76,6 +79,14 @@ func (d *Driver) sweepOne(logger klog.Logger, each mount) error {
 	}
 	d.provider.Close(each.VolumeID)
 	return nil
+}
+
+// putOff reports whether the next sweep will do for a volume that was unmounted. The
+// kubelet knows it and mounts it anew at its next call, 90 s later at the latest; until
+// then, containers go by the token that would be revoked.
+func (m *Mounts) putOff(volumeID string) bool {
+	volume := m.find(volumeID)
+	return volume != nil && !volume.missed.Swap(true)
 }
 
 // isForgotten tells whether the kubelet has lost a volume. It writes vol_data.json
