@@ -15,7 +15,9 @@ import (
 // answer is what Vault said to one query, and when to attend to it again.
 type answer struct {
 	query render.Query
-	said  render.Answer
+	// hidden says that the query holds the value of a secret.
+	hidden bool
+	said   render.Answer
 	// lease has no end where there is none.
 	lease term
 	// at is when Vault was asked; zero for before this process.

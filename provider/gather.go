@@ -23,7 +23,7 @@ func (v *volume) prefetch(ctx context.Context, a *access, previews []render.Resu
 	for i, preview := range previews {
 		for _, query := range preview.Missing {
 			if err := failed[query]; err != nil {
-				return &FileError{Name: v.outputs[i].Template.Name, err: conceal(err, query, known)}
+				return &FileError{Name: v.outputs[i].Template.Name, err: err}
 			}
 		}
 	}
@@ -41,7 +41,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 			continue
 		}
 		replies[query] = &outcome{}
-		asked = append(asked, &answer{query: query})
+		asked = append(asked, v.newAnswer(query, known))
 	}
 	var group errgroup.Group
 	group.SetLimit(atATime)
@@ -56,7 +56,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 	failed := map[render.Query]error{}
 	for _, fresh := range asked {
 		if got := replies[fresh.query]; got.err != nil {
-			failed[fresh.query] = got.err
+			failed[fresh.query] = fresh.conceal(got.err)
 		} else {
 			v.learn(fresh, got.reply, known)
 		}

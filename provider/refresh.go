@@ -117,7 +117,7 @@ func (v *volume) attend(ctx context.Context, a *access, each *answer) (changed b
 	}
 	said, err := a.ask(ctx, each)
 	if err != nil {
-		return false, conceal(err, each.query, v.answers.forRenderer())
+		return false, each.conceal(err)
 	}
 	return each.says(said, v.refresh, v.provider.now(), v.provider.chance), nil
 }

@@ -80,12 +80,12 @@ func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, pr
 			if _, have := known[query]; have {
 				continue // this round or another file has asked
 			}
-			fresh, said, err := &answer{query: query}, reply{}, failed[query]
+			fresh, said, err := v.newAnswer(query, known), reply{}, failed[query]
 			if err == nil {
 				said, err = a.ask(ctx, fresh)
 			}
 			if err != nil {
-				return Rendered{}, conceal(err, query, known)
+				return Rendered{}, fresh.conceal(err)
 			}
 			v.learn(fresh, said, known)
 		}

@@ -159,6 +159,11 @@ func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
 func newResumed(p *Provider, r *volumeRecord) *volume {
 	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
+	known := v.answers.forRenderer()
+	for query, each := range v.answers {
+		// Older records do not say it.
+		each.hidden = each.hidden || v.holdsSecret(query, known)
+	}
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	v.trouble = r.Trouble.trouble()
 	v.failure = first(v.trouble.err, v.answers.failure())

@@ -48,6 +48,7 @@ type volumeRecord struct {
 type answerRecord struct {
 	Verb      render.Verb
 	Path      string
+	Hidden    bool              `json:",omitempty"` // it holds a secret
 	Arguments map[string]string `json:",omitempty"`
 	Secret    *api.Secret       `json:",omitempty"`
 	Names     []string          `json:",omitempty"`
@@ -155,7 +156,10 @@ func encode(r any) []byte {
 func encodeAnswers(all answers) []answerRecord {
 	records := make([]answerRecord, 0, len(all))
 	for _, a := range all.inOrder() {
-		r := answerRecord{Verb: a.query.Verb, Path: a.query.Path, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due, Trouble: a.trouble.record()}
+		r := answerRecord{
+			Verb: a.query.Verb, Path: a.query.Path, Hidden: a.hidden, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due,
+			Trouble: a.trouble.record(),
+		}
 		for key, value := range a.query.Data() {
 			if r.Arguments == nil {
 				r.Arguments = map[string]string{}
@@ -177,7 +181,10 @@ func decodeAnswers(records []answerRecord) answers {
 		case render.Issue:
 			query = render.NewIssue(r.Path, r.Arguments)
 		}
-		all[query] = &answer{query: query, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due, trouble: r.Trouble.trouble()}
+		all[query] = &answer{
+			query: query, hidden: r.Hidden, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due,
+			trouble: r.Trouble.trouble(),
+		}
 	}
 	return all
 }

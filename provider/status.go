@@ -112,7 +112,7 @@ func (a answers) plan() []Due {
 	all := make([]Due, 0, len(a))
 	for _, each := range a.inOrder() {
 		all = append(all, Due{
-			Path: each.query.Path, Verb: each.query.Verb, At: each.due,
+			Path: each.shownPath(), Verb: each.query.Verb, At: each.due,
 			Expires: each.lease.Expires, Renewable: each.lease.Renewable, Err: each.trouble.err,
 		})
 	}

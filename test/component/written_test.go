@@ -1,6 +1,7 @@
 package component
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -75,7 +76,15 @@ func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
 		},
 		"a path that is a secret value": {
 			map[string]string{"template/a": `{{ with secret "internal/database/config" }}{{ secret .Data.data.password }}{{ end }}`},
-			codes.PermissionDenied, `render file "a": read [value of a secret] in Vault at http://127.0.0.1:`,
+			codes.PermissionDenied, `render file "a": a path made of a secret: refused by Vault: permission denied; `,
+		},
+		"a path with a secret value that is cut off": {
+			map[string]string{"template/a": `{{ with secret "internal/database/config" }}{{ secret (printf "%s#x" .Data.data.password) }}{{ end }}`},
+			codes.PermissionDenied, `a path made of a secret: refused by Vault: permission denied; `,
+		},
+		"a secret value that makes no path": {
+			map[string]string{"template/a": `{{ with secret "internal/database/config" }}{{ secret (printf "%s%%zz" .Data.data.password) }}{{ end }}`},
+			codes.InvalidArgument, `a path made of a secret: invalid request; `,
 		},
 		"an address that is not known": {
 			map[string]string{"template/a": `{{ env "HOST_IP" }}`},
@@ -88,6 +97,9 @@ func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
 			_, err := n.calls.NodePublishVolume(t.Context(), request)
 			if status.Code(err) != test.code || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got  %v\nwant %s: … %s", err, test.code, test.want)
+			}
+			if strings.Contains(fmt.Sprint(err), password) {
+				t.Error("the error holds the password")
 			}
 			requireNothing(t, request.GetTargetPath())
 		})
