@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"reflect"
@@ -40,6 +41,14 @@ func (a answers) inOrder() []*answer {
 	return slices.SortedFunc(maps.Values(a), func(x, y *answer) int {
 		return strings.Compare(x.query.Path+"\x00"+string(x.query.Verb), y.query.Path+"\x00"+string(y.query.Verb))
 	})
+}
+
+// inTurn has those that failed come after the others, the more often the later: what
+// takes its time to fail must not keep the others from being asked.
+func (a answers) inTurn() []*answer {
+	all := a.inOrder()
+	slices.SortStableFunc(all, func(x, y *answer) int { return cmp.Compare(x.trouble.failures, y.trouble.failures) })
+	return all
 }
 
 func (a answers) forRenderer() render.Answers {

@@ -74,6 +74,7 @@ type Provider struct {
 	timeline timeline
 	observer Observer
 	chance   random
+	patience patience
 	sharing  Sharing
 
 	schedule    *schedule
@@ -96,6 +97,7 @@ func New(c Config) *Provider {
 		timeline:    newTimeline(c),
 		observer:    c.Observer,
 		chance:      chance,
+		patience:    usualPatience,
 		sharing:     c.Sharing,
 		schedule:    startSchedule(c.Clock, workers),
 		revocations: startRevocations(c, chance),

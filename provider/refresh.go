@@ -8,17 +8,13 @@ import (
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// refreshTimeout bounds one refresh, so that a Vault which takes requests and
-// does not answer holds no worker for long.
-const refreshTimeout = time.Minute
-
 // refreshTask attends to what is due and returns when that is next.
 func (v *volume) refreshTask(ctx context.Context) time.Time {
 	if v.takeTurn(ctx) != nil {
 		return v.provider.now().Add(firstBackoff)
 	}
 	defer v.endTurn()
-	own, cancel := context.WithTimeout(vault.Background(ctx), refreshTimeout)
+	own, cancel := context.WithTimeout(vault.Background(ctx), v.provider.patience.refresh)
 	defer cancel()
 	asked := v.takeTick()
 	a := v.newAccess(false, v.refresh.Interval)
@@ -38,35 +34,12 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	return v.finish(err)
 }
 
-// update does what is due, each answer by itself: a static secret that is gone
-// must not keep credentials from being renewed. Why one could not be had is noted
-// with the answer; the error is of what concerns the whole volume.
+// update does what is due, and writes what that has changed. The error is of what
+// concerns the whole volume.
 func (v *volume) update(ctx context.Context, a *access, asked bool) error {
-	var changes []change
-	var away, lacking error
-	for _, each := range v.answers.inOrder() {
-		if !v.wants(each, a.grant, asked) {
-			continue
-		}
-		before := *each
-		changed, err := false, away
-		if away == nil {
-			changed, err = v.attend(ctx, a, each)
-		}
-		switch {
-		case errors.Is(err, vault.ErrTokenGone), ctx.Err() != nil:
-			return err
-		case errors.As(err, new(*tokenError)):
-			lacking = err
-		case err != nil:
-			each.postpone(err, v.provider.now(), v.provider.chance)
-		case changed:
-			v.stale = true
-			changes = append(changes, change{each, before})
-		}
-		if errors.Is(err, ErrUnavailable) {
-			away = err // the others need not wait for Vault as well
-		}
+	changes, lacking, err := v.fetch(ctx, a, asked)
+	if err != nil {
+		return err
 	}
 	if v.refresh.Never {
 		return lacking
@@ -78,6 +51,42 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 		return lacking
 	}
 	return first(v.rewrite(ctx, a, changes), lacking)
+}
+
+// fetch attends to what is due, each answer by itself: a static secret that is gone
+// must not keep credentials from being renewed, nor one secrets engine that fails
+// others from being asked. (Where all of Vault is away, the circuit makes attempts
+// cheap.) Why one could not be had is noted with the answer; lacking is why there is
+// no token.
+func (v *volume) fetch(ctx context.Context, a *access, asked bool) (changes []change, lacking, err error) {
+	asking, cancel := context.WithTimeout(ctx, v.provider.patience.fetch)
+	defer cancel()
+	for _, each := range v.answers.inTurn() {
+		if !v.wants(each, a.grant, asked) {
+			continue
+		}
+		if asking.Err() != nil {
+			each.due = v.provider.now() // what was fetched is written first
+			continue
+		}
+		before := *each
+		changed, err := v.attend(asking, a, each)
+		if changed {
+			v.stale = true
+			changes = append(changes, change{each, before})
+		}
+		switch {
+		case errors.Is(err, vault.ErrTokenGone):
+			return nil, nil, err
+		case ctx.Err() != nil:
+			return nil, nil, first(err, ctx.Err())
+		case errors.As(err, new(*tokenError)):
+			lacking = err
+		case err != nil:
+			each.postpone(err, v.provider.now(), v.provider.chance)
+		}
+	}
+	return changes, lacking, nil
 }
 
 func first(a, b error) error {
@@ -101,53 +110,6 @@ func (v *volume) wants(each *answer, g grant, asked bool) bool {
 
 func (v *volume) isForeign(each *answer, g grant) bool {
 	return each.isLeased() && each.token != g.Serial
-}
-
-// attend renews an answer's lease, or asks anew.
-func (v *volume) attend(ctx context.Context, a *access, each *answer) (changed bool, err error) {
-	if each.lease.Renewable && (v.refresh.Never || !v.isForeign(each, a.grant)) {
-		prolonged, err := v.renewLease(ctx, a.client, each)
-		if prolonged || err != nil {
-			return false, err
-		}
-	}
-	if v.refresh.Never {
-		each.due = time.Time{}
-		return false, nil
-	}
-	said, err := a.ask(ctx, each)
-	if err != nil {
-		return false, each.conceal(err)
-	}
-	return each.says(said, v.refresh, v.provider.now(), v.provider.chance), nil
-}
-
-// renewTimeout is for one renewal: a lease may be short.
-const renewTimeout = 10 * time.Second
-
-// renewLease reports false for a lease that Vault does not know any more.
-func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *answer) (prolonged bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
-	defer cancel()
-	renewed, err := client.RenewLease(ctx, each.said.Secret.LeaseID, each.lease.Full)
-	now := v.provider.now()
-	switch {
-	case err == nil:
-		each.lease = each.lease.prolonged(now, time.Duration(renewed.LeaseDuration)*time.Second, renewed.Renewable)
-	case errors.Is(err, vault.ErrTokenGone):
-		return false, err
-	case errors.Is(err, vault.ErrDenied):
-		// A role may withhold the policy "default", which allows renewals.
-		each.lease.Renewable = false
-	case errors.Is(err, ErrRefused):
-		each.lease.Renewable = false
-		return false, nil
-	default:
-		return false, err
-	}
-	each.trouble = trouble{}
-	each.plan(v.refresh, now, v.provider.chance)
-	return true, nil
 }
 
 // finish notes how a refresh went and returns when the next is due.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -39,7 +40,8 @@ func longestFor(err error) time.Duration {
 }
 
 func passes(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered)
+	// The last is of whoever waited for another one to ask.
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered) || errors.Is(err, context.DeadlineExceeded)
 }
 
 const (
