@@ -35,6 +35,9 @@ func (v *volume) attend(ctx context.Context, a *access, each *answer) (changed b
 	}
 	said, err := v.askInTime(ctx, a, each)
 	if err != nil {
+		if v.isForeign(each, a.grant) {
+			v.keepLease(ctx, a.client, each)
+		}
 		return false, each.conceal(err)
 	}
 	return each.says(said, v.refresh, v.provider.now(), v.provider.chance), nil
@@ -51,6 +54,28 @@ const renewTimeout = 10 * time.Second
 
 // renewLease reports false for a lease that Vault does not know any more.
 func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *answer) (prolonged bool, err error) {
+	if known, err := v.prolong(ctx, client, each); !known {
+		return false, err
+	}
+	each.trouble = trouble{}
+	each.plan(v.refresh, v.provider.now(), v.provider.chance)
+	return true, nil
+}
+
+// keepLease has a lease of a token that was replaced go on, where Vault makes nothing
+// in its place: it is good for as long as the old token is, which is up to an hour, and
+// Vault lets any token with the policy renew it. It does so only where there is need,
+// as the next attempt may be soon.
+func (v *volume) keepLease(ctx context.Context, client *vault.Session, each *answer) {
+	left := each.lease.Expires.Sub(v.provider.now())
+	if each.lease.Renewable && left < each.lease.Full*2/3 {
+		// Why not is of less interest than why there is no new one.
+		_, _ = v.prolong(ctx, client, each)
+	}
+}
+
+// prolong reports false for a lease that Vault does not know any more.
+func (v *volume) prolong(ctx context.Context, client *vault.Session, each *answer) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	renewed, err := client.RenewLease(ctx, each.said.Secret.LeaseID, each.lease.Full)
@@ -69,7 +94,5 @@ func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *an
 	default:
 		return false, err
 	}
-	each.trouble = trouble{}
-	each.plan(v.refresh, now, v.provider.chance)
 	return true, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -90,6 +91,50 @@ func TestHangingEnginesStarveNobody(t *testing.T) {
 	b.Republish(r)
 	waitFor(t, func() bool { return strings.Contains(b.files.content("v"), "|second|second|") })
 	if err := b.Volumes()[0].Err; !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the volume's error is %v", err)
+	}
+}
+
+// A token is replaced up to an hour before its end. If nothing can be made under the
+// new one just then, the leases under the old one go on for as long as that does.
+func TestLeasesOfAnOldTokenAreRenewedWhereNothingReplacesThem(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.vault.change(func() {
+		b.vault.tokenTTL, b.vault.tokenMax = 2*time.Hour, 2*time.Hour
+		b.vault.leaseTTL, b.vault.leaseMax = 5*time.Minute, 24*time.Hour
+	})
+	b.open(b.request("v", databaseTemplate))
+	b.pass(time.Hour, func() { b.requireOpens("v") })
+	var attempts atomic.Int32
+	b.vault.engine("database/", func(w http.ResponseWriter, r *http.Request) {
+		attempts.Add(1)
+		breakDown(w, r)
+	})
+	before := 0
+	b.pass(55*time.Minute, func() {
+		b.requireOpens("v")
+		if attempts.Load() == 0 {
+			before = b.vault.count("sys/leases/renew")
+		}
+	})
+	b.requireCount("auth/jwt/login", 2)
+	// A failure counts once, though two things were tried, and waits grow; and a lease
+	// is renewed where there is need, not at each attempt.
+	if renewals := b.vault.count("sys/leases/renew") - before; attempts.Load() > 80 || renewals > int(attempts.Load())/2 {
+		t.Errorf("%d attempts, %d renewals", attempts.Load(), renewals)
+	}
+	status := b.Volumes()[0]
+	if !errors.Is(status.Err, ErrUnavailable) || strings.Contains(status.Err.Error(), "renew") {
+		t.Errorf("the volume's error is %v", status.Err)
+	}
+	if wait := status.Next.Sub(b.time.Now()); wait > awayBackoff*5/4 {
+		t.Errorf("the next attempt is after %s", wait)
+	}
+	b.vault.change(func() { b.vault.instead = nil })
+	b.pass(20*time.Minute, func() { b.requireOpens("v") })
+	b.requireCount("database/creds/app", 2)
+	if err := b.Volumes()[0].Err; err != nil {
 		t.Errorf("the volume's error is %v", err)
 	}
 }
