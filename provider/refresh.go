@@ -28,6 +28,9 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		// to hear of it.
 		return v.provider.now().Add(firstBackoff)
 	}
+	if errors.Is(err, errKept) && len(v.answers.leased()) == 0 {
+		err = nil // it was written once, and there is nothing to keep alive
+	}
 	if asked && err != nil {
 		v.tickAgain() // what was asked for may not have been looked at
 	}

@@ -34,6 +34,44 @@ func TestResumeNeedsNoVault(t *testing.T) {
 	b.requireCount("kv/static", 0)
 }
 
+// Files that are written once do not fail for want of a token that keeps nothing of
+// them alive, also not when a new process looks at them. Credentials in them have ended
+// with it.
+func TestRefreshOffOutlivesItsToken(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		template string
+		want     error
+	}{
+		"a static secret": {staticTemplate, nil},
+		"credentials":     {databaseTemplate, errKept},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.vault.change(func() { b.vault.tokenMax = 2 * time.Hour; b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour })
+			r := b.request("v", test.template)
+			r.Refresh.Never = true
+			b.open(r)
+			require := func(when string) {
+				t.Helper()
+				status := b.Volumes()[0]
+				if !errors.Is(status.Err, test.want) || status.Next.IsZero() != (test.want == nil) {
+					t.Errorf("%s, its error is %v, and it is looked at next at %s", when, status.Err, status.Next)
+				}
+			}
+			b.pass(5*time.Hour, func() {})
+			require("in the process that wrote it")
+			b.end()
+			b.begin()
+			b.pass(time.Hour, func() {})
+			require("after a restart")
+			b.requireCount("auth/jwt/login", 1)
+		})
+	}
+}
+
 // What waits for Vault when the process ends is revoked by the next.
 func TestRevocationsOutliveTheProcess(t *testing.T) {
 	t.Parallel()
