@@ -38,7 +38,12 @@ func (p *Provider) enter(v *volume, request Request, key string, readings func()
 		s.bearer = v.id
 	}
 	s.volumes[v] = true
-	s.revoke = s.revoke || !request.Refresh.KeepToken
+	if !s.revoke && !request.Refresh.KeepToken {
+		s.revoke = true
+		if len(s.grants) > 0 {
+			s.saveLocked() // the token may not be renewed before the process ends
+		}
+	}
 	return s
 }
 

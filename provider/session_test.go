@@ -50,6 +50,30 @@ func TestVolumesOfAPodShareALogin(t *testing.T) {
 	}
 }
 
+// A token is revoked if any volume of its pod wants that, also by a process that has
+// not seen the volume open.
+func TestRevocationIsWantedByAnyVolume(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"in one process": false, "over a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			keep := b.request("keep", staticTemplate)
+			keep.Refresh.KeepToken = true
+			b.open(keep)
+			b.open(b.request("revoke", staticTemplate))
+			if restart {
+				b.end()
+				b.begin()
+				b.settle()
+			}
+			b.Close("revoke")
+			b.Close("keep")
+			b.vault.awaitNoToken(t)
+		})
+	}
+}
+
 func TestNothingElseSharesALogin(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
