@@ -59,11 +59,20 @@ func (s *session) renew(ctx context.Context, g grant) time.Time {
 		// A role may withhold the policy "default", which allows renewals.
 		g.Term.Renewable = false
 	default:
-		return s.fail(err, g.Term.Expires)
+		return s.failed(ctx, err, g.Term.Expires)
 	}
 	g.Due = g.Term.due(now, s.provider.chance)
 	s.update(g)
 	return g.Due
+}
+
+// failed notes a failure, unless the session was ended meanwhile, or the process is:
+// nobody is to hear of that.
+func (s *session) failed(ctx context.Context, err error, expiry time.Time) time.Time {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return s.provider.now().Add(firstBackoff)
+	}
+	return s.fail(err, expiry)
 }
 
 func (s *session) renewToken(ctx context.Context, g grant) (vault.Token, error) {
@@ -108,7 +117,7 @@ func (s *session) succeed(ctx context.Context, old grant) time.Time {
 	}
 	next, err := s.logIn(ctx)
 	if err != nil {
-		return s.fail(err, old.Term.Expires)
+		return s.failed(ctx, err, old.Term.Expires)
 	}
 	return next.Due
 }
