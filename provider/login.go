@@ -67,12 +67,15 @@ func (s *session) refreshesLocked() bool {
 
 // logIn brings a new token. The turn is held.
 func (s *session) logIn(ctx context.Context) (grant, error) {
-	s.mutex.Lock()
-	with := s.means
-	s.mutex.Unlock()
-	token, err := s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
+	var token vault.Token
+	err := s.tryWays(ctx, func(with means) (err error) {
+		token, err = s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
+		if err != nil {
+			s.refused(with)
+		}
+		return err
+	})
 	if err != nil {
-		s.refused(with)
 		return grant{}, err
 	}
 	return s.take(token)

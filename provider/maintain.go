@@ -75,16 +75,17 @@ func (s *session) failed(ctx context.Context, err error, expiry time.Time) time.
 	return s.fail(err, expiry)
 }
 
-func (s *session) renewToken(ctx context.Context, g grant) (vault.Token, error) {
-	s.mutex.Lock()
-	with := s.means
-	s.mutex.Unlock()
-	client, err := s.provider.servers.Resume(with.Endpoint, with.Options, g.Token)
-	if err != nil {
-		return vault.Token{}, err
-	}
-	defer client.Close()
-	return client.RenewToken(ctx)
+func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token, err error) {
+	err = s.tryWays(ctx, func(with means) error {
+		client, err := s.provider.servers.Resume(with.Endpoint, with.Options, g.Token)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		renewed, err = client.RenewToken(ctx)
+		return err
+	})
+	return renewed, err
 }
 
 // update stores what became of a token.
