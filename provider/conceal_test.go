@@ -81,13 +81,13 @@ func TestConcealedErrorsKeepTheirKind(t *testing.T) {
 			if !errors.Is(got, test.kind) || !strings.HasPrefix(got.Error(), test.want) || strings.Contains(got.Error(), "canary") || errors.Unwrap(got) != nil {
 				t.Errorf("got %v", got)
 			}
-			if plain := (&answer{}).conceal(err); plain != err {
+			if plain := (&answer{}).conceal(err); plain.Error() != err.Error() {
 				t.Errorf("of a path that may be seen, it is %v", plain)
 			}
 		})
 	}
-	if lacking := error(&tokenError{ErrRefused}); (&answer{hidden: true}).conceal(lacking) != lacking {
-		t.Error("why there is no token is concealed")
+	if got := (&answer{hidden: true}).conceal(&tokenError{ErrRefused}); !errors.As(got, new(*tokenError)) {
+		t.Errorf("why there is no token is concealed: %v", got)
 	}
 }
 
