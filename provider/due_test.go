@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -160,5 +162,28 @@ func TestBackoff(t *testing.T) {
 		if got := backoff(test.failures, test.longest, start, test.expiry, half); got != test.want {
 			t.Errorf("%s: got %s, want %s", name, got, test.want)
 		}
+	}
+}
+
+// What waited in vain for another pod's question passes by itself as well.
+func TestLongestWaitAfterAnError(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"Vault is away":         {ErrUnavailable, awayBackoff},
+		"not rendered in time":  {ErrNotRendered, awayBackoff},
+		"another pod asks":      {fmt.Errorf("wait: %w", context.DeadlineExceeded), awayBackoff},
+		"denied":                {vault.ErrDenied, longestBackoff},
+		"there is no such path": {ErrNotFound, longestBackoff},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := longestFor(test.err); got != test.want {
+				t.Errorf("the longest wait is %s", got)
+			}
+		})
 	}
 }
