@@ -60,7 +60,7 @@ e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
 
 fuzz: ## Fuzz each parser for FUZZTIME (60s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z]*' cmd driver provider | sort | while IFS=: read -r file target; do \
-		set -- ./$$(dirname $$file) -run NONE -fuzz "^$${target#func }$$" -fuzztime $(or $(FUZZTIME),60s); \
+		set -- ./$$(dirname $$file) -run NONE -fuzz "^$${target#func }$$" -fuzztime $(or $(FUZZTIME),60s) -fuzzminimizetime 20x; \
 		echo "go test $$*"; go test "$$@" </dev/null || exit; \
 	done
 
