@@ -90,7 +90,7 @@ func requestFailure(err error) error {
 		if errors.Is(err, errEmpty) {
 			return fmt.Errorf("%w: %w; check the address, and what stands between", ErrUnavailable, errEmpty)
 		}
-		if asError[*json.SyntaxError](err) || asError[*json.UnmarshalTypeError](err) {
+		if isPage(err) {
 			return fmt.Errorf("%w: the answer is not Vault's (%w); check the address, and what stands between", ErrUnavailable, err)
 		}
 		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
@@ -110,15 +110,24 @@ func requestFailure(err error) error {
 	return fmt.Errorf("%w: HTTP status %d: %s", ErrUnavailable, response.StatusCode, answer(response))
 }
 
-// answer is what Vault said, on one line. A page of some proxy between is cut
-// short.
+// isPage recognises an answer that is not JSON as Vault writes it.
+func isPage(err error) bool {
+	return asError[*json.SyntaxError](err) || asError[*json.UnmarshalTypeError](err)
+}
+
+// answer is what Vault said, on one line.
 func answer(response *api.ResponseError) string {
-	const enough = 400
-	words := strings.NewReplacer("1 error occurred:", "", "*", "").Replace(strings.Join(response.Errors, "; "))
-	words = strings.Join(strings.Fields(words), " ")
+	words := oneLine(strings.NewReplacer("1 error occurred:", "", "*", "").Replace(strings.Join(response.Errors, "; ")))
 	if words == "" {
 		return http.StatusText(response.StatusCode)
 	}
+	return words
+}
+
+// oneLine cuts a page of some proxy between short.
+func oneLine(words string) string {
+	const enough = 400
+	words = strings.Join(strings.Fields(words), " ")
 	if len(words) > enough {
 		words = strings.ToValidUTF8(words[:enough], "") + "…"
 	}

@@ -50,6 +50,14 @@ func (m mount) isKV2() bool { return m.version == "2" }
 // isKV tells a mount whose secrets are stored, not made for whoever reads them.
 func (m mount) isKV() bool { return m.engine == "kv" }
 
+// locate returns where the mount has a path of a template.
+func (m mount) locate(full string, area kvArea) string {
+	if !m.isKV2() {
+		return full
+	}
+	return m.withArea(full, area)
+}
+
 // withArea puts "data/" or "metadata/" where KV version 2 wants it, unless the
 // path already says which area it means. The rules are consul-template's, so
 // that a template means here what it means to the Vault Agent.
@@ -104,21 +112,24 @@ func (m *mounts) remember(found mount) {
 	m.known[place{found.namespace, found.path}] = found
 }
 
-// forget makes the next read ask again: the mount may have been replaced by one
-// of another version since.
+// forget drops a mount that is no more. What was learnt of another at its path in
+// the meantime stays.
 func (m *mounts) forget(old mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	delete(m.known, place{old.namespace, old.path})
+	if at := (place{old.namespace, old.path}); m.known[at] == old {
+		delete(m.known, at)
+	}
 }
 
 // resolve returns the path to ask Vault for, and its mount. A token that may not
-// ask about the mount gets the path as it is, like consul-template does.
-func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount) {
-	// What is wrong, if anything is, shows at the read that follows.
-	found, _ := s.mountOf(ctx, full)
-	if !found.isKV2() {
-		return full, found
+// ask about the mount gets the path as it is, like consul-template does. But a Vault
+// that does not say now must not have the path taken for one of another version:
+// what is asked for at the wrong place is not there.
+func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount, error) {
+	found, err := s.mountOf(ctx, full)
+	if err != nil {
+		return "", mount{}, err
 	}
-	return found.withArea(full, area), found
+	return found.locate(full, area), found, nil
 }

@@ -52,7 +52,7 @@ func TestMountsFind(t *testing.T) {
 			t.Errorf("%s in namespace %q: got %+v", test.path, test.namespace, got)
 		}
 	}
-	known.forget(mount{path: "kv/"})
+	known.forget(mount{path: "kv/", version: "2"})
 	if _, ok := known.find("", "kv/app"); ok {
 		t.Error("a forgotten mount is still known")
 	}

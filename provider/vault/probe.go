@@ -2,13 +2,16 @@ package vault
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 )
 
 // mountOf is the mount of a path, which it asks Vault for unless it is known. The
 // pods of a node that starts all ask at once: one asks Vault, and the others wait.
 // If that one learns nothing, since its token may not ask or Vault does not answer,
-// each asks for itself.
+// each asks for itself. The mount has no path if the token may not ask about it; the
+// error is ErrUnavailable, or ErrTokenGone.
 func (s *Session) mountOf(ctx context.Context, full string) (mount, error) {
 	known := s.server.mounts
 	if found, ok := known.find(s.client.Namespace(), full); ok {
@@ -23,12 +26,25 @@ func (s *Session) mountOf(ctx context.Context, full string) (mount, error) {
 	select {
 	case <-probed:
 	case <-ctx.Done():
-		return mount{}, ctx.Err()
+		return mount{}, fmt.Errorf("wait for another pod to ask for the mount of %s: %w: %w", full, ErrUnavailable, ctx.Err())
 	}
 	if found, ok := known.find(s.client.Namespace(), full); ok {
 		return found, nil
 	}
 	return s.probe(ctx, full)
+}
+
+// learnAnew asks for the mount of a path that is known. It stays as it is known if
+// Vault does not say: a token may not ask whose policy has nothing in the mount.
+func (s *Session) learnAnew(ctx context.Context, full string, known mount) (mount, error) {
+	found, err := s.probe(ctx, full)
+	if err != nil || found.path == "" {
+		return known, err
+	}
+	if found != known {
+		s.server.mounts.forget(known)
+	}
+	return found, nil
 }
 
 // begin returns what to wait for if somebody asks for a mount at a place, and
@@ -54,7 +70,7 @@ func (m *mounts) begin(at place) (probed <-chan struct{}, end func()) {
 func (s *Session) probe(ctx context.Context, full string) (mount, error) {
 	secret, err := s.client.Logical().ReadWithContext(during(ctx, MountProbe), "sys/internal/ui/mounts/"+full)
 	if err != nil {
-		return mount{}, s.failure("ask for the mount of", full, err)
+		return mount{}, s.probeFailure(full, err)
 	}
 	if secret == nil {
 		return mount{}, nil
@@ -70,4 +86,15 @@ func (s *Session) probe(ctx context.Context, full string) (mount, error) {
 	}
 	s.server.mounts.remember(found)
 	return found, nil
+}
+
+// probeFailure leaves out what does not pass: policies often withhold the mount, and
+// gateways that keep sys/ to themselves say so with a page. What is wrong, if anything
+// is, shows at the read that follows.
+func (s *Session) probeFailure(full string, err error) error {
+	failure := s.failure("ask for the mount of", full, err)
+	if isPage(err) || !errors.Is(failure, ErrUnavailable) && !errors.Is(failure, ErrTokenGone) {
+		return nil
+	}
+	return failure
 }

@@ -31,16 +31,20 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 	if err != nil {
 		return nil, err
 	}
-	fullPath, mount := s.resolve(ctx, path, kvData)
-	secret, err := s.client.Logical().ReadWithDataWithContext(during(ctx, Read), fullPath, query)
+	found, err := s.look(ctx, path, kvData, func(fullPath string) (*api.Secret, error) {
+		secret, err := s.client.Logical().ReadWithDataWithContext(during(ctx, Read), fullPath, query)
+		if err != nil {
+			return nil, s.failure("read", fullPath, err)
+		}
+		return secret, nil
+	})
 	if err != nil {
-		return nil, s.failure("read", fullPath, err)
+		return nil, err
 	}
-	if secret == nil || isDeleted(secret, mount) {
-		s.server.mounts.forget(mount)
-		return nil, fmt.Errorf("read %s: %w: %s", fullPath, ErrNotFound, notFoundHint(path, fullPath))
+	if found.isNothing() {
+		return nil, s.absence("read", path, found)
 	}
-	return secret, nil
+	return found.secret, nil
 }
 
 // List returns the names below a path, none if there is nothing.
@@ -49,15 +53,20 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	fullPath, _ := s.resolve(ctx, path, kvMetadata)
-	secret, err := s.client.Logical().ListWithContext(during(ctx, List), fullPath)
-	if err != nil {
-		return nil, s.failure("list", fullPath, err)
+	found, err := s.look(ctx, path, kvMetadata, func(fullPath string) (*api.Secret, error) {
+		secret, err := s.client.Logical().ListWithContext(during(ctx, List), fullPath)
+		if err != nil {
+			return nil, s.failure("list", fullPath, err)
+		}
+		return secret, nil
+	})
+	if err != nil || found.secret == nil {
+		return nil, err
 	}
-	if secret == nil {
-		return nil, nil
+	if found.isNothing() {
+		return nil, s.absence("list", path, found)
 	}
-	return parseKeys(fullPath, secret)
+	return parseKeys(found.path, found.secret)
 }
 
 // Write sends data to a path and returns the answer: how Vault issues
@@ -69,13 +78,20 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 	if err != nil {
 		return nil, err
 	}
-	fullPath, mount := s.resolve(ctx, path, kvData)
+	fullPath, mount, err := s.resolve(ctx, path, kvData)
+	if err != nil {
+		return nil, err
+	}
 	if mount.isKV2() {
 		data = map[string]any{"data": data}
 	}
 	secret, err := s.client.Logical().WriteWithContext(during(ctx, Write), fullPath, data)
 	if err != nil {
-		return nil, s.failure("write", fullPath, err)
+		err = s.failure("write", fullPath, err)
+		if mayBeElsewhere(err) && mount.path != "" {
+			_, _ = s.learnAnew(ctx, path, mount) // for the next write: this one is not repeated
+		}
+		return nil, err
 	}
 	return secret, nil
 }
@@ -99,18 +115,4 @@ func parseKeys(path string, secret *api.Secret) ([]string, error) {
 		names = append(names, name)
 	}
 	return names, nil
-}
-
-func notFoundHint(path, fullPath string) string {
-	if path == fullPath {
-		return "nothing is stored there, or it is deleted"
-	}
-	return fmt.Sprintf("nothing is stored at %s, or it is deleted", path)
-}
-
-// isDeleted recognises a deleted or destroyed version of a KV version 2 secret,
-// which Vault answers with metadata and without data.
-func isDeleted(secret *api.Secret, mount mount) bool {
-	data, isVersion := secret.Data["data"]
-	return mount.isKV2() && isVersion && data == nil && secret.Data["metadata"] != nil
 }
