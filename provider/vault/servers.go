@@ -3,6 +3,7 @@ package vault
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ type Servers struct {
 	gates map[string]*gate // by address
 }
 
-// NewServers returns no servers yet. now is the node's clock: certificates
-// are held against it, and Vault's.
+// NewServers returns no servers yet. now is the node's clock: certificates are held
+// against it, and Vault's, and it tells who is idle.
 func NewServers(logger klog.Logger, now func() time.Time) *Servers {
 	return &Servers{logger: logger, now: now, open: map[Endpoint]*server{}, gates: map[string]*gate{}}
 }
@@ -36,10 +37,12 @@ func NewServers(logger klog.Logger, now func() time.Time) *Servers {
 func (s *Servers) Observe(observer Observer) { s.observer = observer }
 
 // HeldBack reports for the address of each Vault in use whether requests are held
-// back, as the last ones failed.
+// back, as the last ones failed. One that nobody uses any more is left out: its
+// circuit would stay open, as only a request closes it.
 func (s *Servers) HeldBack() map[string]bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	s.evictLocked()
 	held := map[string]bool{}
 	for endpoint, each := range s.open {
 		held[endpoint.Address] = held[endpoint.Address] || each.circuit.isOpen()
@@ -56,7 +59,9 @@ type server struct {
 	offset    *offset
 	mounts    *mounts
 	tastes    *tastes
-	sessions  int // under Servers.mutex
+	// Under Servers.mutex.
+	sessions  int
+	idleSince time.Time // if there are none
 }
 
 // acquire returns the server of an endpoint, made if need be. Each acquire is
@@ -77,19 +82,42 @@ func (s *Servers) acquire(endpoint Endpoint) (*server, error) {
 	return created, nil
 }
 
-// keptIdle is how many servers without sessions are kept with their connections:
-// the next pod comes soon.
-const keptIdle = 8
+const (
+	// idleFor is how long a server without sessions is kept with its circuit, what it
+	// has learnt of mounts, and its connections. Sessions last for one go, and a volume's
+	// next is DefaultInterval of the provider away, 5 minutes. A certificate that was
+	// rotated leaves a server that nobody asks for again.
+	idleFor = 10 * time.Minute
+	// mostIdle bounds them for pods that bring certificates of their own, as many as a
+	// node takes by default, and some.
+	mostIdle = 128
+)
 
 func (s *Servers) release(used *server) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	used.sessions--
-	if used.sessions > 0 || len(s.open) <= keptIdle {
-		return
+	used.idleSince = s.now()
+	s.evictLocked()
+}
+
+// evictLocked drops the servers that were idle for long, and of too many those that
+// were for longest. The mutex is held.
+func (s *Servers) evictLocked() {
+	var idle []*server
+	for _, each := range s.open {
+		if each.sessions == 0 {
+			idle = append(idle, each)
+		}
 	}
-	delete(s.open, used.endpoint)
-	used.transport.CloseIdleConnections()
+	slices.SortFunc(idle, func(a, b *server) int { return a.idleSince.Compare(b.idleSince) })
+	for i, each := range idle {
+		if len(idle)-i <= mostIdle && s.now().Sub(each.idleSince) < idleFor {
+			return
+		}
+		delete(s.open, each.endpoint)
+		each.transport.CloseIdleConnections()
+	}
 }
 
 // Close drops all idle connections.

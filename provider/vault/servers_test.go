@@ -2,37 +2,143 @@ package vault
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"k8s.io/klog/v2"
 )
 
+// idleServers are servers whose time is the test's.
+func idleServers() (servers *Servers, pass func(time.Duration)) {
+	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
+	return NewServers(klog.Background(), func() time.Time { return now }), func(d time.Duration) { now = now.Add(d) }
+}
+
+func endpointOf(i int) Endpoint {
+	return Endpoint{Address: "https://vault:8200", ServerName: fmt.Sprint(i)}
+}
+
+func (s *Servers) mustAcquire(t *testing.T, endpoint Endpoint) *server {
+	t.Helper()
+	used, err := s.acquire(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return used
+}
+
 // A cluster whose pods bring certificates of their own must not make the driver
 // keep a transport for each pod that ever was.
 func TestServersAreForgotten(t *testing.T) {
 	t.Parallel()
-	servers := NewServers(klog.Background(), time.Now)
+	servers, pass := idleServers()
 	var used []*server
-	for i := range 3 * keptIdle {
-		s, err := servers.acquire(Endpoint{Address: "https://vault:8200", ServerName: fmt.Sprint(i)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		used = append(used, s)
+	for i := range 2 * mostIdle {
+		used = append(used, servers.mustAcquire(t, endpointOf(i)))
 	}
-	again, err := servers.acquire(used[0].endpoint)
-	if err != nil || again != used[0] {
-		t.Errorf("an endpoint in use was opened twice, %v", err)
+	if again := servers.mustAcquire(t, endpointOf(0)); again != used[0] {
+		t.Error("an endpoint in use was opened twice")
 	}
-	for _, s := range used {
-		servers.release(s)
+	for _, each := range used {
+		pass(time.Millisecond)
+		servers.release(each)
 	}
-	if got := len(servers.open); got != keptIdle {
-		t.Errorf("%d servers are kept, want %d", got, keptIdle)
+	if got, want := len(servers.open), mostIdle+1; got != want {
+		t.Errorf("%d servers are kept, want %d", got, want)
+	}
+	if servers.open[endpointOf(0)] != used[0] || servers.open[endpointOf(mostIdle-1)] != nil || servers.open[endpointOf(mostIdle)] == nil {
+		t.Error("those that were idle for longest are not the ones that are gone")
+	}
+	pass(idleFor)
+	servers.release(used[0])
+	if got := len(servers.open); got != 1 {
+		t.Errorf("after %s, %d servers are kept, want the one that was just used", idleFor, got)
 	}
 	if len(servers.gates) != 1 {
 		t.Errorf("one address has %d gates", len(servers.gates))
 	}
-	servers.release(again)
+}
+
+// Certificates that were rotated away leave servers behind, which must not cost the
+// one in use what it has learnt: sessions last for one go, so it is idle in between.
+func TestServerInUseOutlastsThoseThatAreNot(t *testing.T) {
+	t.Parallel()
+	var probes, reads atomic.Int32
+	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+			probes.Add(1)
+			_, _ = io.WriteString(w, ofVersion1)
+			return
+		}
+		reads.Add(1)
+		_, _ = io.WriteString(w, `{"data":{"v":"one"}}`)
+	}))
+	defer vault.Close()
+	servers, pass := idleServers()
+	read := func(generation int) error {
+		session, err := servers.Resume(Endpoint{Address: vault.URL, ServerName: fmt.Sprint(generation)}, Options{MaxRetries: 0}, Token{Secret: "token"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		_, err = session.Read(t.Context(), "kv/app")
+		return err
+	}
+	const generations, refreshes = 2 * mostIdle, 10
+	for i := range generations {
+		if err := read(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range refreshes {
+		pass(5 * time.Minute)
+		if err := read(generations); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := probes.Load(), int32(generations+1); got != want || reads.Load() != generations+refreshes {
+		t.Errorf("%d probes for %d reads, want %d", got, reads.Load(), want)
+	}
+
+	vault.Close()
+	for range failuresToOpen {
+		pass(30 * time.Second)
+		_ = read(generations)
+	}
+	if err := read(generations); err == nil || !strings.Contains(err.Error(), errCircuitOpen.Error()) {
+		t.Errorf("in an outage, a read says %v", err)
+	}
+}
+
+// Only a request closes a circuit, so the one of an endpoint that nobody uses any
+// more stays open.
+func TestHeldBackLeavesOutWhatNobodyUses(t *testing.T) {
+	t.Parallel()
+	for name, inUse := range map[string]bool{"in use": true, "idle": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const address = "http://127.0.0.1:1"
+			servers, pass := idleServers()
+			used := servers.mustAcquire(t, Endpoint{Address: address})
+			for range failuresToOpen {
+				_, _ = servers.Login(t.Context(), Endpoint{Address: address}, Options{MaxRetries: 0}, Login{Mount: "auth/jwt"})
+			}
+			if !inUse {
+				servers.release(used)
+			}
+			pass(idleFor - time.Second)
+			if !servers.HeldBack()[address] {
+				t.Error("nothing is held back after an outage")
+			}
+			pass(time.Second)
+			if held, told := servers.HeldBack()[address]; held != inUse || told != inUse {
+				t.Errorf("later, held back is %t, and told %t", held, told)
+			}
+		})
+	}
 }
