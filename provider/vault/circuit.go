@@ -1,11 +1,11 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -15,7 +15,8 @@ import (
 const (
 	// failuresToOpen in a row, by whomever, mean that Vault is away.
 	failuresToOpen = 5
-	// circuitPause is how long nobody asks then; after it, one request tries.
+	// circuitPause is how long nobody asks then; after it, one request tries, and
+	// another each time this long after one that has no answer yet.
 	circuitPause = 5 * time.Second
 )
 
@@ -26,6 +27,8 @@ var errCircuitOpen = errors.New("requests to Vault are held back")
 // those of others.
 type circuit struct {
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	// answers counts what Vault has answered.
+	answers atomic.Uint64
 
 	mutex sync.Mutex
 	last  error // why requests fail
@@ -44,17 +47,18 @@ func newCircuit(logger klog.Logger, address string) *circuit {
 	})}
 }
 
-// allow returns what to call with the outcome of a request, or why none may be
-// sent now.
-func (c *circuit) allow() (done func(error), err error) {
+// allow returns an attempt to ask, which ends with a call of end, or why nobody may
+// ask now.
+func (c *circuit) allow() (*attempt, error) {
 	report, err := c.breaker.Allow()
 	if err != nil {
 		return nil, fmt.Errorf("%w and tried again within %s, after: %w", errCircuitOpen, circuitPause, c.lastFailure())
 	}
-	return func(outcome error) {
-		c.note(outcome)
-		report(outcome)
-	}, nil
+	a := &attempt{circuit: c, report: report}
+	if c.breaker.State() == gobreaker.StateHalfOpen {
+		a.patience = time.AfterFunc(circuitPause, func() { report(errHangs) })
+	}
+	return a, nil
 }
 
 // isOpen tells whether requests are held back, or let through one at a time.
@@ -87,10 +91,4 @@ func outage(response *http.Response, err error) error {
 		return fmt.Errorf("HTTP status %d", response.StatusCode)
 	}
 	return nil
-}
-
-// saysNothing excludes failures that are not Vault's: the caller gave up, or the
-// certificates do not fit.
-func saysNothing(err error) bool {
-	return err != nil && (errors.Is(err, context.Canceled) || isDistrust(err) || errors.Is(err, errNoTurn))
 }

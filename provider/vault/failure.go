@@ -83,17 +83,7 @@ func refusal(err error) (string, bool) {
 func requestFailure(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {
-		err = lengthOf(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%w: no answer in time (%w); Vault is overloaded, or the network on the way to it drops packets", ErrUnavailable, err)
-		}
-		if errors.Is(err, errEmpty) {
-			return fmt.Errorf("%w: %w; check the address, and what stands between", ErrUnavailable, errEmpty)
-		}
-		if isPage(err) {
-			return fmt.Errorf("%w: the answer is not Vault's (%w); check the address, and what stands between", ErrUnavailable, err)
-		}
-		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
+		return unanswered(lengthOf(err))
 	}
 	switch response.StatusCode {
 	case http.StatusForbidden:
@@ -108,6 +98,21 @@ func requestFailure(err error) error {
 		return fmt.Errorf("%w: %s", ErrNotFound, answer(response))
 	}
 	return fmt.Errorf("%w: HTTP status %d: %s", ErrUnavailable, response.StatusCode, answer(response))
+}
+
+// unanswered is a failure for want of Vault's answer.
+func unanswered(err error) error {
+	switch {
+	case errors.Is(err, errCircuitOpen): // first, as it wraps what befell others; this one was not sent
+		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: no answer in time (%w); Vault is overloaded, or the network on the way to it drops packets", ErrUnavailable, err)
+	case errors.Is(err, errEmpty):
+		return fmt.Errorf("%w: %w; check the address, and what stands between", ErrUnavailable, errEmpty)
+	case isPage(err):
+		return fmt.Errorf("%w: the answer is not Vault's (%w); check the address, and what stands between", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
 }
 
 // isPage recognises an answer that is not JSON as Vault writes it.

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"k8s.io/klog/v2"
 )
 
 func answered(status int, words ...string) error {
@@ -53,6 +55,24 @@ func TestRequestFailure(t *testing.T) {
 		if got := requestFailure(answered(status, "words")); !errors.Is(got, kind) || !strings.Contains(got.Error(), "words") {
 			t.Errorf("%d: got %v, want %v", status, got, kind)
 		}
+	}
+}
+
+// A request that was held back was not sent, whatever befell those before it.
+func TestHeldBackIsNoRequestWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCircuit(klog.Background(), "http://vault")
+	for range failuresToOpen {
+		attempt, err := c.allow()
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt.end(context.DeadlineExceeded)
+	}
+	_, err := c.allow()
+	got := requestFailure(err)
+	if !errors.Is(got, ErrUnavailable) || got.Error() != "unavailable for now: requests to Vault are held back and tried again within 5s, after: context deadline exceeded" {
+		t.Errorf("got %v", got)
 	}
 }
 

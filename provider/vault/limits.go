@@ -23,20 +23,21 @@ type limitedTransport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *limitedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
-	done, err := t.circuit.allow()
+	attempt, err := t.circuit.allow()
 	if err != nil {
 		t.observe(request, HeldBack, 0)
 		return nil, err
 	}
 	if err := t.gate.enter(request.Context(), isBackground(request.Context())); err != nil {
-		done(err)
+		attempt.end(err)
 		t.observe(request, outcomeOf(nil, err), 0)
 		return nil, err
 	}
 	defer t.gate.leave()
+	attempt.send()
 	start := time.Now()
 	response, err := t.next.RoundTrip(request)
-	done(outage(response, err))
+	attempt.end(outage(response, err))
 	t.observe(request, outcomeOf(response, err), time.Since(start))
 	if t.offset != nil {
 		t.offset.hear(response, t.now())
