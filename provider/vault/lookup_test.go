@@ -251,6 +251,35 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 	}
 }
 
+// A proxy that has lost its way to Vault may say 404 and nothing else. A list would
+// have no names then, and a write no answer.
+func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
+		for verb, run := range map[string]func(*Session) error{
+			"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/app"); return err },
+			"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/app"); return err },
+			"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/app", nil); return err },
+		} {
+			t.Run(fmt.Sprint(verb, " with status ", status), func(t *testing.T) {
+				t.Parallel()
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+						_, _ = io.WriteString(w, ofVersion1)
+						return
+					}
+					w.WriteHeader(status)
+				}))
+				defer server.Close()
+				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+				if err := run(session); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), errEmpty.Error()) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
+
 // A write finds the mount that became another the next time: nobody repeats it here.
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
