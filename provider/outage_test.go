@@ -2,6 +2,7 @@ package provider
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +114,33 @@ func TestRotationBeforeTheMount(t *testing.T) {
 	b.requireContent("v", "second")
 	if strings.Contains(b.logs.String(), "not refreshed") {
 		t.Error("it is reported as a failure")
+	}
+}
+
+// Another program answers in Vault's place, with JSON that Vault's client takes for a
+// secret of any path.
+func TestFilesOutlastTheAnswersOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	for name, restarted := range map[string]bool{"the mount is known": false, "the driver is another": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.vault.change(func() { b.vault.instead = upgradedKV(false) })
+			b.open(b.request("v", shownKV))
+			b.vault.change(func() {
+				b.vault.instead = func(w http.ResponseWriter, _ *http.Request) bool {
+					_, _ = w.Write([]byte(`{"status":"ok"}`)) // the client is gone
+					return true
+				}
+			})
+			if restarted {
+				b.end()
+				b.begin()
+			}
+			b.pass(20*time.Minute, func() { b.requireContent("v", ofVersion2) })
+			if err := b.Volumes()[0].Err; !errors.Is(err, ErrUnavailable) {
+				t.Errorf("the volume's error is %v", err)
+			}
+		})
 	}
 }

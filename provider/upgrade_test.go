@@ -26,12 +26,12 @@ func upgradedKV(denied bool) func(http.ResponseWriter, *http.Request) bool {
 		case path == "kv/data/static" && denied:
 			respondErrors(w, http.StatusForbidden, "permission denied")
 		case path == "kv/data/static":
-			respond(w, map[string]any{"request_id": "1", "data": map[string]any{
+			respond(w, map[string]any{"data": map[string]any{
 				"data": map[string]any{"value": "first"}, "metadata": map[string]any{"version": 1},
 			}})
 		case strings.HasPrefix(path, "kv/"):
 			w.WriteHeader(http.StatusNotFound)
-			respond(w, map[string]any{"request_id": "1", "data": nil, "warnings": []string{"Invalid path for a versioned K/V secrets engine."}})
+			respond(w, map[string]any{"data": nil, "warnings": []string{"Invalid path for a versioned K/V secrets engine."}})
 		default:
 			return false
 		}

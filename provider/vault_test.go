@@ -188,6 +188,7 @@ func (v *playedVault) answerToken(w http.ResponseWriter, token string) {
 }
 
 func respond(w http.ResponseWriter, content map[string]any) {
+	content["request_id"] = "1"
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(content) // the client is gone
 }

@@ -30,7 +30,7 @@ func TestSessionsShareNothing(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen = r.Header
 		w.Header().Set("X-Vault-Index", base64.StdEncoding.EncodeToString([]byte("v1:cluster:1:0:00")))
-		fmt.Fprint(w, `{"data":{"keys":["key"]}}`)
+		fmt.Fprint(w, `{"request_id":"1","data":{"keys":["key"]}}`)
 	}))
 	t.Cleanup(server.Close)
 	servers := NewServers(klog.Background(), time.Now)
@@ -85,12 +85,12 @@ func TestMountsOfNamespaces(t *testing.T) {
 		switch {
 		case isProbe && namespace == "second":
 			probes.Add(1)
-			fmt.Fprint(w, `{"data":{"path":"kv/","options":{"version":"2"}}}`)
+			fmt.Fprint(w, `{"request_id":"1","data":{"path":"kv/","options":{"version":"2"}}}`)
 		case isProbe:
 			probes.Add(1)
-			fmt.Fprint(w, `{"data":{"path":"kv/","options":{"version":"1"}}}`)
+			fmt.Fprint(w, `{"request_id":"1","data":{"path":"kv/","options":{"version":"1"}}}`)
 		default:
-			fmt.Fprintf(w, `{"data":{"path":%q}}`, r.URL.Path)
+			fmt.Fprintf(w, `{"request_id":"1","data":{"path":%q}}`, r.URL.Path)
 		}
 	}))
 	t.Cleanup(server.Close)

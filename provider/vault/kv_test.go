@@ -22,12 +22,13 @@ func TestIsKV(t *testing.T) {
 		known  bool
 		err    error
 	}{
-		"version 2":         {http.StatusOK, `{"data":{"path":"team/","type":"kv","options":{"version":"2"}}}`, true, true, nil},
-		"version 1":         {http.StatusOK, `{"data":{"path":"team/","type":"kv","options":null}}`, true, true, nil},
-		"a database":        {http.StatusOK, `{"data":{"path":"team/","type":"database","options":null}}`, false, true, nil},
-		"another mount":     {http.StatusOK, `{"data":{"path":"other/","type":"kv"}}`, false, false, nil},
-		"nothing":           {http.StatusOK, `{"data":{}}`, false, false, nil},
+		"version 2":         {http.StatusOK, `{"request_id":"1","data":{"path":"team/","type":"kv","options":{"version":"2"}}}`, true, true, nil},
+		"version 1":         {http.StatusOK, `{"request_id":"1","data":{"path":"team/","type":"kv","options":null}}`, true, true, nil},
+		"a database":        {http.StatusOK, `{"request_id":"1","data":{"path":"team/","type":"database","options":null}}`, false, true, nil},
+		"another mount":     {http.StatusOK, `{"request_id":"1","data":{"path":"other/","type":"kv"}}`, false, false, nil},
+		"nothing":           {http.StatusOK, `{"request_id":"1","data":{}}`, false, false, nil},
 		"an empty answer":   {http.StatusOK, ``, false, false, ErrUnavailable},
+		"another program":   {http.StatusOK, `{"status":"ok"}`, false, false, ErrUnavailable},
 		"not to be asked":   {http.StatusForbidden, `{"errors":["preflight capability check returned 403"]}`, false, false, nil},
 		"a token that went": {http.StatusForbidden, `{"errors":["permission denied","invalid token"]}`, false, false, ErrTokenGone},
 		"away":              {http.StatusServiceUnavailable, `{"errors":["Vault is sealed"]}`, false, false, ErrUnavailable},

@@ -3,8 +3,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -25,6 +23,9 @@ func (s *Session) look(ctx context.Context, path string, area kvArea, ask func(f
 		return finding{}, err
 	}
 	secret, err := ask(fullPath)
+	if secret != nil && mount.isKV() && isUnnumbered(secret) {
+		return finding{}, s.unnumbered("ask for", fullPath)
+	}
 	first := finding{fullPath, secret}
 	settled := err == nil && !first.isNothing() || err != nil && !mayBeElsewhere(err)
 	if settled || mount.path == "" {
@@ -45,49 +46,4 @@ func (s *Session) look(ctx context.Context, path string, area kvArea, ask func(f
 // would explain: its policies are for other paths, and it serves others.
 func mayBeElsewhere(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) && !errors.Is(err, ErrTokenGone)
-}
-
-// isNothing tells an answer that holds no secret. Taken for one, it would overwrite
-// the files with nothing. The client returns a secret even for status 404 if that
-// comes with a warning, as of a KV mount of version 2 for a path without "data/".
-func (f finding) isNothing() bool {
-	return f.secret == nil || isDeleted(f.secret) || isEmpty(f.secret)
-}
-
-func isEmpty(secret *api.Secret) bool {
-	return secret.Data == nil && secret.Auth == nil && secret.WrapInfo == nil && secret.LeaseID == ""
-}
-
-// isDeleted recognises a deleted or destroyed version of a KV version 2 secret,
-// which Vault answers with metadata and without data. The mount does not matter: the
-// token may not be allowed to ask about it.
-func isDeleted(secret *api.Secret) bool {
-	data, isVersion := secret.Data["data"]
-	metadata, _ := secret.Data["metadata"].(map[string]any)
-	return isVersion && data == nil && metadata["version"] != nil
-}
-
-// absence says that nothing was found, in Vault's own words if it has some.
-func (s *Session) absence(verb, path string, found finding) error {
-	hint := notFoundHint(path, found.path)
-	if found.secret != nil && len(found.secret.Warnings) > 0 {
-		hint = warningHint(oneLine(strings.Join(found.secret.Warnings, "; ")))
-	}
-	return fmt.Errorf("%s %s: %w", verb, found.path, redact(fmt.Errorf("%w: %s", ErrNotFound, hint), s.client.Token()))
-}
-
-// warningHint adds what to do about a path that Vault would not take, where the
-// token may not ask about the mount.
-func warningHint(words string) string {
-	if strings.Contains(words, "versioned K/V") {
-		return words + "; write data/ after the mount's path, or metadata/ to list"
-	}
-	return words
-}
-
-func notFoundHint(path, fullPath string) string {
-	if path == fullPath {
-		return "nothing is stored there, or it is deleted"
-	}
-	return fmt.Sprintf("nothing is stored at %s, or it is deleted", path)
 }

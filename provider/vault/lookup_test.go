@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	ofVersion2 = `{"data":{"path":"kv/","type":"kv","options":{"version":"2"}}}`
-	ofVersion1 = `{"data":{"path":"kv/","type":"kv","options":null}}`
+	ofVersion2 = `{"request_id":"1","data":{"path":"kv/","type":"kv","options":{"version":"2"}}}`
+	ofVersion1 = `{"request_id":"1","data":{"path":"kv/","type":"kv","options":null}}`
 	// invalidPath is what a KV mount of version 2 says of a path without "data/".
 	invalidPath = `{"request_id":"1","lease_id":"","renewable":false,"lease_duration":0,"data":null,"wrap_info":null,"warnings":["Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use."],"auth":null}`
 )
@@ -153,133 +153,6 @@ func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	}
 }
 
-// While Vault does not say of which version a mount is, no path of it is tried: at
-// the wrong one, there is nothing.
-func TestMountThatIsNotToldIsNoVersion1(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		status int
-		body   string
-		kind   error // nil for a path that is tried as it is
-	}{
-		"an error":                     {http.StatusInternalServerError, `{"errors":["internal error"]}`, ErrUnavailable},
-		"a rate limit":                 {http.StatusTooManyRequests, `{"errors":["rate limit quota exceeded"]}`, ErrUnavailable},
-		"a seal":                       {http.StatusServiceUnavailable, `{"errors":["Vault is sealed"]}`, ErrUnavailable},
-		"an empty answer":              {http.StatusOK, ``, ErrUnavailable},
-		"a token that Vault forgot":    {http.StatusForbidden, `{"errors":["permission denied","invalid token"]}`, ErrTokenGone},
-		"a policy without the mount":   {http.StatusForbidden, `{"errors":["preflight capability check returned 403"]}`, nil},
-		"a Vault that has no such API": {http.StatusNotFound, `{"errors":[]}`, nil},
-		"a gateway that keeps sys/":    {http.StatusNotFound, `<html>Not found</html>`, nil},
-	}
-	verbs := map[string]func(*Session) error{
-		"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/data/app"); return err },
-		"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/data/app"); return err },
-		"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/data/app", nil); return err },
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for verb, run := range verbs {
-				tried := 0
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if r.URL.Path == "/v1/kv/data/app" {
-						tried++
-						_, _ = io.WriteString(w, `{"data":{"keys":[]}}`)
-						return
-					}
-					w.WriteHeader(test.status)
-					_, _ = io.WriteString(w, test.body)
-				}))
-				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
-				if err := run(session); !errors.Is(err, test.kind) {
-					t.Errorf("%s: got %v, want %v", verb, err, test.kind)
-				}
-				if want := test.kind == nil; want != (tried == 1) {
-					t.Errorf("%s: the path was tried %d times", verb, tried)
-				}
-			}
-		})
-	}
-}
-
-// An answer without data is no secret: files that show it would be written with
-// nothing in them.
-func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		status int
-		body   string
-		kind   error // nil for a secret
-		words  string
-	}{
-		"a warning with status 404":        {http.StatusNotFound, invalidPath, ErrNotFound, "no such secret: Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use.; write data/"},
-		"a warning that repeats the token": {http.StatusNotFound, `{"request_id":"1","warnings":["no\n  canary-token"]}`, ErrNotFound, "no such secret: no [redacted]"},
-		"a warning alone":                  {http.StatusOK, `{"request_id":"1","data":null,"warnings":["gone"]}`, ErrNotFound, "no such secret: gone"},
-		"Vault's envelope alone":           {http.StatusOK, `{"request_id":"1","data":null}`, ErrNotFound, "nothing is stored there"},
-		"nothing with status 204":          {http.StatusNoContent, ``, ErrNotFound, "nothing is stored there"},
-		"a deleted version":                {http.StatusNotFound, `{"request_id":"1","data":{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-02T03:04:05Z"}}}`, ErrNotFound, "or it is deleted"},
-		"data":                             {http.StatusOK, `{"request_id":"1","data":{"v":"one"}}`, nil, ""},
-		"data without an entry":            {http.StatusOK, `{"request_id":"1","data":{}}`, nil, ""},
-		"data with a warning":              {http.StatusOK, `{"request_id":"1","data":{"v":"one"},"warnings":["old"]}`, nil, ""},
-		"data that looks like a version":   {http.StatusOK, `{"request_id":"1","data":{"data":null,"metadata":"x"}}`, nil, ""},
-		"a token":                          {http.StatusOK, `{"request_id":"1","auth":{"client_token":"x"}}`, nil, ""},
-		"a wrapping token":                 {http.StatusOK, `{"request_id":"1","wrap_info":{"token":"x"}}`, nil, ""},
-		"a lease":                          {http.StatusOK, `{"request_id":"1","lease_id":"x"}`, nil, ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-					w.WriteHeader(http.StatusForbidden) // the answer must do
-					return
-				}
-				w.WriteHeader(test.status)
-				_, _ = io.WriteString(w, test.body)
-			}))
-			defer server.Close()
-			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "canary-token")
-			secret, err := session.Read(t.Context(), "kv/app")
-			if test.kind == nil && (err != nil || secret == nil) {
-				t.Errorf("got %v, %v", secret, err)
-			}
-			if test.kind != nil && (!errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.words)) {
-				t.Errorf("got %v, want %v … %s", err, test.kind, test.words)
-			}
-		})
-	}
-}
-
-// A proxy that has lost its way to Vault may say 404 and nothing else. A list would
-// have no names then, and a write no answer.
-func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
-	t.Parallel()
-	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
-		for verb, run := range map[string]func(*Session) error{
-			"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/app"); return err },
-			"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/app"); return err },
-			"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/app", nil); return err },
-		} {
-			t.Run(fmt.Sprint(verb, " with status ", status), func(t *testing.T) {
-				t.Parallel()
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-						_, _ = io.WriteString(w, ofVersion1)
-						return
-					}
-					w.WriteHeader(status)
-				}))
-				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
-				if err := run(session); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), errEmpty.Error()) {
-					t.Errorf("got %v", err)
-				}
-			})
-		}
-	}
-}
-
 // A write finds the mount that became another the next time: nobody repeats it here.
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
@@ -303,11 +176,11 @@ func TestMountGivesWayToOneWithALongerPath(t *testing.T) {
 		probed := strings.HasPrefix(r.URL.Path, "/v1/sys/internal/ui/mounts/")
 		switch {
 		case probed && moved:
-			_, _ = io.WriteString(w, `{"data":{"path":"kv/team/","type":"kv","options":{"version":"2"}}}`)
+			_, _ = io.WriteString(w, `{"request_id":"1","data":{"path":"kv/team/","type":"kv","options":{"version":"2"}}}`)
 		case probed:
 			_, _ = io.WriteString(w, ofVersion1)
 		case moved == (r.URL.Path == "/v1/kv/team/data/app"):
-			_, _ = io.WriteString(w, `{"data":{"v":"x"}}`)
+			_, _ = io.WriteString(w, `{"request_id":"1","data":{"v":"x"}}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, `{"errors":[]}`)

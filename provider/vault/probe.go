@@ -75,6 +75,9 @@ func (s *Session) probe(ctx context.Context, full string) (mount, error) {
 	if secret == nil {
 		return mount{}, nil
 	}
+	if isUnnumbered(secret) {
+		return mount{}, s.unnumbered("ask for the mount of", full)
+	}
 	found := mount{namespace: s.client.Namespace()}
 	found.path, _ = secret.Data["path"].(string)
 	found.engine, _ = secret.Data["type"].(string)

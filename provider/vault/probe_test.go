@@ -34,7 +34,7 @@ func TestManySessionsProbeOnce(t *testing.T) {
 			var waiting, probes atomic.Int32
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if !strings.Contains(r.URL.Path, "internal/ui/mounts") {
-					_, _ = io.WriteString(w, `{"data":{"data":{}}}`)
+					_, _ = io.WriteString(w, `{"request_id":"1","data":{"data":{}}}`)
 					return
 				}
 				for waiting.Load() < sessions { // all are there before the first has its answer
@@ -44,7 +44,7 @@ func TestManySessionsProbeOnce(t *testing.T) {
 					w.WriteHeader(http.StatusForbidden)
 					return
 				}
-				_, _ = io.WriteString(w, `{"data":{"path":"team/kv/","type":"kv","options":{"version":"2"}}}`)
+				_, _ = io.WriteString(w, `{"request_id":"1","data":{"path":"team/kv/","type":"kv","options":{"version":"2"}}}`)
 			}))
 			t.Cleanup(server.Close)
 			servers := NewServers(klog.Background(), time.Now)
@@ -85,4 +85,55 @@ func TestMountOfHonoursItsContext(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// While Vault does not say of which version a mount is, no path of it is tried: at
+// the wrong one, there is nothing.
+func TestMountThatIsNotToldIsNoVersion1(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		status int
+		body   string
+		kind   error // nil for a path that is tried as it is
+	}{
+		"an error":                     {http.StatusInternalServerError, `{"errors":["internal error"]}`, ErrUnavailable},
+		"a rate limit":                 {http.StatusTooManyRequests, `{"errors":["rate limit quota exceeded"]}`, ErrUnavailable},
+		"a seal":                       {http.StatusServiceUnavailable, `{"errors":["Vault is sealed"]}`, ErrUnavailable},
+		"an empty answer":              {http.StatusOK, ``, ErrUnavailable},
+		"another program":              {http.StatusOK, `{"status":"ok"}`, ErrUnavailable},
+		"a token that Vault forgot":    {http.StatusForbidden, `{"errors":["permission denied","invalid token"]}`, ErrTokenGone},
+		"a policy without the mount":   {http.StatusForbidden, `{"errors":["preflight capability check returned 403"]}`, nil},
+		"a Vault that has no such API": {http.StatusNotFound, `{"errors":[]}`, nil},
+		"a gateway that keeps sys/":    {http.StatusNotFound, `<html>Not found</html>`, nil},
+	}
+	verbs := map[string]func(*Session) error{
+		"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/data/app"); return err },
+		"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/data/app"); return err },
+		"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/data/app", nil); return err },
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for verb, run := range verbs {
+				tried := 0
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/v1/kv/data/app" {
+						tried++
+						_, _ = io.WriteString(w, `{"request_id":"1","data":{"keys":[]}}`)
+						return
+					}
+					w.WriteHeader(test.status)
+					_, _ = io.WriteString(w, test.body)
+				}))
+				defer server.Close()
+				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+				if err := run(session); !errors.Is(err, test.kind) {
+					t.Errorf("%s: got %v, want %v", verb, err, test.kind)
+				}
+				if want := test.kind == nil; want != (tried == 1) {
+					t.Errorf("%s: the path was tried %d times", verb, tried)
+				}
+			}
+		})
+	}
 }

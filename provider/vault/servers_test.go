@@ -76,7 +76,7 @@ func TestServerInUseOutlastsThoseThatAreNot(t *testing.T) {
 			return
 		}
 		reads.Add(1)
-		_, _ = io.WriteString(w, `{"data":{"v":"one"}}`)
+		_, _ = io.WriteString(w, `{"request_id":"1","data":{"v":"one"}}`)
 	}))
 	defer vault.Close()
 	servers, pass := idleServers()
