@@ -96,7 +96,9 @@ func TestFailureOutlivesTheProcess(t *testing.T) {
 					b.pass(pause, func() {})
 				}
 				now := b.Volumes()[0]
-				if now.Err == nil || now.Err.Error() != before.Err.Error() || !now.Refreshed.Equal(before.Refreshed) {
+				// The next attempt may fail sooner: the new process has to ask for mounts first.
+				isToldAlike := pause > 0 || now.Err != nil && now.Err.Error() == before.Err.Error()
+				if now.Err == nil || !isToldAlike || !now.Refreshed.Equal(before.Refreshed) {
 					t.Errorf("%s after a restart, it was refreshed at %s and its error is %v; before, %s and %v", pause, now.Refreshed, now.Err, before.Refreshed, before.Err)
 				}
 				if n := b.Numbers(); n.Failing != 1 || n.Unrefreshed < 30*time.Minute {
