@@ -92,8 +92,8 @@ func TestFullVolumeIsWrittenLater(t *testing.T) {
 	b.requireContent("v", "first")
 	b.requireCount("kv/static", 2)
 	b.end()
-	b.begin() // and it is not forgotten
-	b.files.fail(nil)
+	b.files.fail(nil) // before the next process looks, which is at once
+	b.begin()         // and it is not forgotten
 	b.pass(10*time.Second, func() {})
 	b.requireContent("v", "second")
 	b.requireCount("kv/static", 2)
