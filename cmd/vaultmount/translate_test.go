@@ -91,14 +91,25 @@ func TestTranslateCheckPrintsNoManifest(t *testing.T) {
 }
 
 // The driver would refuse it when the pod starts.
-func TestTranslateRefusesTheTokenFileWhereItIsForbidden(t *testing.T) {
-	withToken := strings.Replace(askingPod, "secret-db: kv/db", `token: "true"`, 1)
-	if _, stderr, err := runTranslate(t, withToken, "-f", "-", "--check"); err != nil || stderr != "" {
-		t.Errorf("without the flag: %v, %q", err, stderr)
-	}
-	_, stderr, err := runTranslate(t, withToken, "-f", "-", "--check", "--forbid-token-file")
-	if err == nil || !strings.Contains(stderr, "refused: Pod/app: vault.hashicorp.com/agent-inject-token: is forbidden in this cluster") {
-		t.Errorf("with it: %v, %q", err, stderr)
+func TestTranslateRefusesWhatIsForbidden(t *testing.T) {
+	for flag, test := range map[string]struct{ pod, refusal string }{
+		"--forbid-token-file": {
+			strings.Replace(askingPod, "secret-db: kv/db", `token: "true"`, 1),
+			"refused: Pod/app: vault.hashicorp.com/agent-inject-token: is forbidden in this cluster",
+		},
+		"--forbid-tls-skip-verify": {
+			strings.Replace(askingPod, "vault.hashicorp.com/role", `vault.hashicorp.com/tls-skip-verify: "true", vault.hashicorp.com/role`, 1),
+			"refused: Pod/app: vault.hashicorp.com/tls-skip-verify: is forbidden in this cluster",
+		},
+	} {
+		t.Run(flag, func(t *testing.T) {
+			if _, stderr, err := runTranslate(t, test.pod, "-f", "-", "--check"); err != nil || strings.Contains(stderr, "refused") {
+				t.Errorf("without it: %v, %q", err, stderr)
+			}
+			if _, stderr, err := runTranslate(t, test.pod, "-f", "-", "--check", flag); err == nil || !strings.Contains(stderr, test.refusal) {
+				t.Errorf("with it: %v, %q", err, stderr)
+			}
+		})
 	}
 }
 

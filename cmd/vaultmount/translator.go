@@ -36,6 +36,7 @@ func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path of pods that name none; by default auth/kubernetes")
 	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template of pods that name none: map or json")
 	flags.StringArrayVar(&o.settings.Audiences, "audience", nil, "audience of the CSIDriver's tokenRequests, empty for the API server's; repeatable; a pod that wants another is refused; by default the driver decides when the pod starts")
+	flags.BoolVar(&o.settings.ForbidSkipVerify, "forbid-tls-skip-verify", false, "refuse tls-skip-verify, for a driver with the same flag")
 	flags.BoolVar(&o.settings.ForbidToken, "forbid-token-file", false, "refuse agent-inject-token, for a driver with the same flag")
 	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn of agent-enable-quit instead of refusing it")
 	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn of permissions that belong to no file instead of refusing them")

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
 )
 
 func TestWebhookRefusesBadFlags(t *testing.T) {
@@ -55,16 +57,17 @@ func TestWebhookRefusesBadFlags(t *testing.T) {
 	}
 }
 
-func TestWebhookForbidsTheTokenFile(t *testing.T) {
-	for _, forbidden := range []bool{false, true} {
-		var options webhookOptions
-		flags := pflag.NewFlagSet("webhook", pflag.ContinueOnError)
-		options.addFlags(flags)
-		if err := flags.Parse([]string{fmt.Sprint("--forbid-token-file=", forbidden)}); err != nil {
-			t.Fatal(err)
-		}
-		if translator, err := options.translator(); err != nil || translator.ForbidToken != forbidden {
-			t.Errorf("%v: %v, %v", forbidden, translator.ForbidToken, err)
+func TestWebhookForbidsWhatTheDriverForbids(t *testing.T) {
+	for flag, forbids := range map[string]func(annotation.Translator) bool{
+		"--forbid-token-file":      func(t annotation.Translator) bool { return t.ForbidToken },
+		"--forbid-tls-skip-verify": func(t annotation.Translator) bool { return t.ForbidSkipVerify },
+	} {
+		for _, forbidden := range []bool{false, true} {
+			var options webhookOptions
+			parse(t, options.addFlags, fmt.Sprintf("%s=%v", flag, forbidden))
+			if translator, err := options.translator(); err != nil || forbids(translator) != forbidden {
+				t.Errorf("%s=%v: %v, %v", flag, forbidden, forbids(translator), err)
+			}
 		}
 	}
 }

@@ -36,9 +36,10 @@ type Translator struct {
 	// AllowUnknownPerms turns the refusal of permissions that belong to no file
 	// into a warning.
 	AllowUnknownPerms bool
-	// ForbidToken refuses agent-inject-token. It is for a driver that refuses such
-	// volumes (--forbid-token-file), which a pod would meet only when it starts.
-	ForbidToken bool
+	// ForbidToken refuses agent-inject-token, and ForbidSkipVerify tls-skip-verify.
+	// They are for a driver that refuses such volumes (--forbid-token-file,
+	// --forbid-tls-skip-verify), which a pod would meet only when it starts.
+	ForbidToken, ForbidSkipVerify bool
 	// AllowQuit turns the refusal of agent-enable-quit into a warning.
 	AllowQuit bool
 	// NoSecurityContext turns agent-set-security-context off for pods that do not

@@ -57,6 +57,10 @@ func checkAddress(r *reading, name, value string) {
 }
 
 func emitSkipVerify(r *reading, name, _ string) {
+	if r.settings.ForbidSkipVerify {
+		r.refuse(name, "is forbidden in this cluster; remove it, and name Vault's authority with ca-cert")
+		return
+	}
 	emit(name)(r, name, "true")
 	r.warn(name, "any server may take itself for Vault and receive the pod's token; remove it, and name Vault's authority with ca-cert")
 }

@@ -69,7 +69,7 @@ func TestEverythingIsAnArgument(t *testing.T) {
 		}},
 		{"webhook", object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.Containers[0].Args, []string{
 			"--vault-address=https://vault.example.com", "--fallback=leave-to-injector", "--prefix=openbao.openbao.org/", "--driver-name=csi.example.com", "--auth-path=auth/cluster",
-			"--default-template=json", "--forbid-token-file", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--listen=:443", "--listen-health=:9809", "--tls-cert-file=/etc/vaultmount/tls/tls.crt",
+			"--default-template=json", "--forbid-tls-skip-verify", "--forbid-token-file", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--listen=:443", "--listen-health=:9809", "--tls-cert-file=/etc/vaultmount/tls/tls.crt",
 			"--tls-key-file=/etc/vaultmount/tls/tls.key", "--verbosity=4", "--audience=",
 		}},
 	} {
