@@ -25,7 +25,9 @@ func quietReasons() map[string]quietReason {
 		nameRequestNamespace: func(r *reading, _ match, value string) bool { return value == r.namespace },
 		nameConfigMap:        empty,
 
-		familySecret + "X": func(r *reading, m match, _ string) bool { return r.values[familyTemplate+m.suffix] != "" },
+		familySecret + "X": func(r *reading, m match, _ string) bool {
+			return r.values[familyTemplate+m.suffix] != "" || r.values[familyTemplateFile+m.suffix] != ""
+		},
 		familyFile + "X": func(_ *reading, m match, value string) bool {
 			return slices.Contains([]string{m.suffix, strings.ToLower(m.suffix)}, path.Clean("/" + value)[1:])
 		},

@@ -49,7 +49,7 @@ func podRows() []row {
 
 func fileRows() []row {
 	return []row{
-		{[]string{familySecret + "X"}, honoured, nil, "any, beside agent-inject-template-X"},
+		{[]string{familySecret + "X"}, honoured, nil, "any, beside agent-inject-template-X or agent-inject-template-file-X"},
 		{[]string{familyTemplate + "X"}, honoured, nil, ""},
 		{[]string{familyTemplateFile + "X"}, inDriverTerms, nil, ""},
 		{[]string{familyFile + "X"}, honoured, nil, "the name that the file has without it"},
