@@ -3,8 +3,9 @@ package driver
 import (
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
+
+	"github.com/vaultmount/vaultmount/driver/rounds"
 )
 
 // lookInterval is the time between two looks for a registration that somebody has
@@ -17,37 +18,20 @@ const lookInterval = 5 * time.Second
 // next process. Nobody tells the driver of it.
 type guard struct {
 	term   *term
-	ending chan struct{}
-	ended  sync.WaitGroup
+	rounds *rounds.Rounds
 
 	lost bool // it cannot be made anew; one look is made at a time
 }
 
 func startGuard(t *term) *guard {
-	g := &guard{term: t, ending: make(chan struct{})}
-	g.ended.Go(g.watch)
+	g := &guard{term: t}
+	g.rounds = rounds.Start(lookInterval, g.look)
 	return g
-}
-
-func (g *guard) watch() {
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-g.ending:
-			return
-		case <-tick.C:
-			g.look()
-		}
-	}
 }
 
 // stop returns when nothing is made anew any more: the link is about to be withdrawn,
 // or to be another process's.
-func (g *guard) stop() {
-	close(g.ending)
-	g.ended.Wait()
-}
+func (g *guard) stop() { g.rounds.Stop() }
 
 // look says once what is wrong, and once that it is over.
 func (g *guard) look() {

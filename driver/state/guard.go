@@ -1,10 +1,11 @@
 package state
 
 import (
-	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/driver/rounds"
 )
 
 // lookInterval is the time between two looks for an unmount that nobody announces.
@@ -17,35 +18,20 @@ const lookInterval = 5 * time.Second
 type guard struct {
 	logger klog.Logger
 	tmpfs  Tmpfs
-	ending chan struct{}
-	ended  sync.WaitGroup
+	rounds *rounds.Rounds
 
 	lost bool // it cannot be brought back; one look is made at a time
 }
 
 func startGuard(logger klog.Logger, tmpfs Tmpfs) *guard {
-	g := &guard{logger: logger, tmpfs: tmpfs, ending: make(chan struct{})}
-	g.ended.Go(g.watch)
+	g := &guard{logger: logger, tmpfs: tmpfs}
+	g.rounds = rounds.Start(lookInterval, g.look)
 	return g
-}
-
-func (g *guard) watch() {
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-g.ending:
-			return
-		case <-tick.C:
-			g.look()
-		}
-	}
 }
 
 // stop looks once more, for the next process.
 func (g *guard) stop() {
-	close(g.ending)
-	g.ended.Wait()
+	g.rounds.Stop()
 	g.look()
 }
 
