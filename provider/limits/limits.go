@@ -1,0 +1,177 @@
+// Package limits is the one table of how much vaultmount takes from those it does
+// not trust: the author of a pod, a Vault server, and a record on disk. The first
+// function that sees an input checks it against this table. The package holds
+// numbers and the error that names them. It never looks at an input itself.
+package limits
+
+import "fmt"
+
+// Limit is one row of the table.
+type Limit int
+
+// The limits. String returns the name that errors and the reference use, and Max
+// the value.
+const (
+	// AttributeKeyBytes: a key holds a verb and a file path.
+	AttributeKeyBytes Limit = iota
+	// Attributes is how many attributes a volume has.
+	Attributes
+	// NameBytes is for a role, an auth path, a Vault namespace, an audience.
+	NameBytes
+	// HostBytes is for a host name (RFC 1035, section 2.3.4).
+	HostBytes
+	// SecretKeyBytes is for a key of a Kubernetes Secret.
+	SecretKeyBytes
+	// AddressBytes is for the URL of a Vault server or a proxy.
+	AddressBytes
+	// CABundleBytes is for CA certificates, client certificates and keys.
+	CABundleBytes
+	// FilePathBytes is for the path of a file in its volume.
+	FilePathBytes
+	// FileNameBytes is for one part of that path (NAME_MAX of Linux).
+	FileNameBytes
+	// Files is how many files a volume has, those of writeToFile among them.
+	Files
+	// Directories is how many directories these files need.
+	Directories
+	// DirectoryDepth is how deep they may be nested.
+	DirectoryDepth
+	// TemplateBytes is for one template.
+	TemplateBytes
+	// VolumeTemplateBytes is for all templates of a volume.
+	VolumeTemplateBytes
+	// VaultPathBytes is for a path in Vault: it is repeated in errors.
+	VaultPathBytes
+	// Dependencies is how many reads, writes and lists a volume asks of Vault.
+	Dependencies
+	// ResponseBytes is for one response of Vault.
+	ResponseBytes
+	// VolumeResponseBytes is for all responses that a volume keeps.
+	VolumeResponseBytes
+	// VolumeResponseValues is how many JSON values these hold: a value of two bytes
+	// takes some hundred bytes of memory.
+	VolumeResponseValues
+	// NodeResponseBytes is for the responses that a node reads at one time.
+	NodeResponseBytes
+	// Diagnostics is how many warnings and errors a pod gets.
+	Diagnostics
+	// SuggestionBytes is the longest word that a suggestion is computed for: the
+	// edit distance takes quadratic time.
+	SuggestionBytes
+	// ErrorBytes is for an error that a call returns.
+	ErrorBytes
+	// LogLineBytes is for a log line.
+	LogLineBytes
+	end
+)
+
+type row struct {
+	name, unit string
+	max        int
+}
+
+func (l Limit) row() row {
+	switch l {
+	case AttributeKeyBytes:
+		return row{"attribute-key-bytes", "bytes", 1100}
+	case Attributes:
+		return row{"attributes", "attributes", 4096}
+	case NameBytes:
+		return row{"name-bytes", "bytes", 256}
+	case HostBytes:
+		return row{"host-bytes", "bytes", 253}
+	case SecretKeyBytes:
+		return row{"secret-key-bytes", "bytes", 253}
+	case AddressBytes:
+		return row{"address-bytes", "bytes", 2 << 10}
+	case CABundleBytes:
+		return row{"ca-bundle-bytes", "bytes", 256 << 10}
+	case FilePathBytes:
+		return row{"file-path-bytes", "bytes", 1024}
+	case FileNameBytes:
+		return row{"file-name-bytes", "bytes", 255}
+	case Files:
+		return row{"files", "files", 500}
+	case Directories:
+		return row{"directories", "directories", 500}
+	case DirectoryDepth:
+		return row{"directory-depth", "levels", 16}
+	case TemplateBytes:
+		return row{"template-bytes", "bytes", 256 << 10}
+	case VolumeTemplateBytes:
+		return row{"volume-template-bytes", "bytes", 512 << 10}
+	case VaultPathBytes:
+		return row{"vault-path-bytes", "bytes", 2 << 10}
+	case Dependencies:
+		return row{"dependencies", "dependencies", 1000}
+	case ResponseBytes:
+		return row{"response-bytes", "bytes", 4 << 20}
+	case VolumeResponseBytes:
+		return row{"volume-response-bytes", "bytes", 8 << 20}
+	case VolumeResponseValues:
+		return row{"volume-response-values", "JSON values", 500_000}
+	case NodeResponseBytes:
+		return row{"node-response-bytes", "bytes", 64 << 20}
+	case Diagnostics:
+		return row{"diagnostics", "diagnostics", 20}
+	case SuggestionBytes:
+		return row{"suggestion-bytes", "bytes", 64}
+	case ErrorBytes:
+		return row{"error-bytes", "bytes", 400}
+	case LogLineBytes:
+		return row{"log-line-bytes", "bytes", 2 << 10}
+	}
+	panic(fmt.Sprintf("limit %d has no row", int(l)))
+}
+
+// All returns the limits in the order of the reference.
+func All() []Limit {
+	all := make([]Limit, end)
+	for i := range all {
+		all[i] = Limit(i)
+	}
+	return all
+}
+
+// String implements fmt.Stringer.
+func (l Limit) String() string { return l.row().name }
+
+// Max is the largest amount that is allowed, in the unit of the limit.
+func (l Limit) Max() int { return l.row().max }
+
+// Unit is what Max counts.
+func (l Limit) Unit() string { return l.row().unit }
+
+// Check returns an *ExceededError if n is over the limit.
+func (l Limit) Check(n int) error {
+	if n <= l.Max() {
+		return nil
+	}
+	return &ExceededError{Limit: l, Got: n}
+}
+
+// ExceededError is an input that is over its limit. The caller says in front of it
+// which input that is.
+type ExceededError struct {
+	Limit Limit
+	Got   int
+}
+
+// Error implements error.
+func (e *ExceededError) Error() string {
+	return fmt.Sprintf("%d %s exceed the limit of %d (%s)", e.Got, e.Limit.Unit(), e.Limit.Max(), e.Limit)
+}
+
+// Truncate shortens text to at most max bytes, with "..." in place of what it cuts
+// off. It cuts between two runes.
+func Truncate(text string, max int) string {
+	const ellipsis = "..."
+	if len(text) <= max {
+		return text
+	}
+	cut := max - len(ellipsis)
+	for cut > 0 && text[cut]&0xC0 == 0x80 {
+		cut--
+	}
+	return text[:cut] + ellipsis
+}
