@@ -1,0 +1,182 @@
+// Package fairqueue shares a limited resource between tenants: places for requests,
+// refreshes or template runs, or bytes of memory. Tenants take turns, so one that
+// asks a thousand times waits for itself and not in front of the others, and no
+// tenant holds more than its share. The package does not know what the resource is,
+// and starts no goroutine.
+package fairqueue
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrTooLarge is a request for more than one tenant may ever hold.
+var ErrTooLarge = errors.New("more than the share of one tenant")
+
+// Class orders requests: a pod that waits to start passes before a refresh, whoever
+// asks for them.
+type Class int
+
+// The classes, the first one passes first.
+const (
+	Foreground Class = iota
+	Background
+	classes
+)
+
+// Limiter hands out amounts of a resource. It may be used concurrently.
+type Limiter struct {
+	mutex  sync.Mutex
+	free   int64
+	share  int64
+	held   map[string]int64 // by tenant, without zeros
+	queues [classes]queue
+}
+
+// New returns a limiter over size units, of which one tenant holds at most half,
+// rounded up.
+func New(size int64) *Limiter { return NewWithShare(size, (size+1)/2) }
+
+// NewWithShare returns a limiter over size units, of which one tenant holds at most
+// share.
+func NewWithShare(size, share int64) *Limiter {
+	return &Limiter{free: size, share: share, held: map[string]int64{}, queues: [classes]queue{newQueue(), newQueue()}}
+}
+
+// Acquire waits for n units, or for the end of ctx, whose error it returns then. Each
+// Acquire without an error is followed by one Release of the same tenant and amount.
+func (l *Limiter) Acquire(ctx context.Context, tenant string, class Class, n int64) error {
+	if n > l.share {
+		return fmt.Errorf("acquire %d units of %d: %w", n, l.share, ErrTooLarge)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mutex.Lock()
+	w := &waiter{tenant: tenant, n: n, ready: make(chan struct{})}
+	l.queues[class].push(w)
+	l.grant()
+	l.mutex.Unlock()
+
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	select {
+	case <-w.ready: // granted while ctx ended
+		l.release(tenant, n)
+	default:
+		l.queues[class].remove(w)
+	}
+	l.grant() // a large request that gave up was in front of smaller ones
+	return ctx.Err()
+}
+
+// Release gives n units of a tenant back.
+func (l *Limiter) Release(tenant string, n int64) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.release(tenant, n)
+	l.grant()
+}
+
+// Waiting returns how many requests wait.
+func (l *Limiter) Waiting() int {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	total := 0
+	for i := range l.queues {
+		total += l.queues[i].waiting
+	}
+	return total
+}
+
+func (l *Limiter) release(tenant string, n int64) {
+	l.free += n
+	if l.held[tenant] -= n; l.held[tenant] == 0 {
+		delete(l.held, tenant)
+	}
+}
+
+// grant lets through all that fit. The mutex is held.
+func (l *Limiter) grant() {
+	for class := range l.queues {
+		for l.grantNext(&l.queues[class]) {
+		}
+	}
+}
+
+// grantNext lets the next tenant of a class have its first request. A tenant that
+// has its share is passed over. A request that only lacks free units ends the
+// round: smaller ones of other tenants would keep it waiting for ever.
+func (l *Limiter) grantNext(q *queue) bool {
+	for e := q.turns.Front(); e != nil; e = e.Next() {
+		w := e.Value.(*tenantQueue).front()
+		if l.held[w.tenant]+w.n > l.share {
+			continue
+		}
+		if w.n > l.free {
+			return false
+		}
+		q.remove(w)
+		l.free -= w.n
+		l.held[w.tenant] += w.n
+		close(w.ready)
+		return true
+	}
+	return false
+}
+
+type waiter struct {
+	tenant  string
+	n       int64
+	ready   chan struct{} // closed when granted
+	element *list.Element // in the tenant's queue
+}
+
+// queue holds the waiting requests of one class, by tenant. Tenants stand in the
+// order of their turns.
+type queue struct {
+	waiting int
+	turns   *list.List // of *tenantQueue
+	tenants map[string]*list.Element
+}
+
+type tenantQueue struct{ waiters list.List }
+
+func (t *tenantQueue) front() *waiter { return t.waiters.Front().Value.(*waiter) }
+
+func newQueue() queue { return queue{turns: list.New(), tenants: map[string]*list.Element{}} }
+
+func (q *queue) push(w *waiter) {
+	turn := q.tenants[w.tenant]
+	if turn == nil {
+		turn = q.turns.PushBack(&tenantQueue{})
+		q.tenants[w.tenant] = turn
+	}
+	w.element = turn.Value.(*tenantQueue).waiters.PushBack(w)
+	q.waiting++
+}
+
+// remove takes a request out. If it was the tenant's first one, others have their
+// turn before the tenant's next one.
+func (q *queue) remove(w *waiter) {
+	turn := q.tenants[w.tenant]
+	t := turn.Value.(*tenantQueue)
+	first := t.front() == w
+	t.waiters.Remove(w.element)
+	q.waiting--
+	switch {
+	case t.waiters.Len() == 0:
+		q.turns.Remove(turn)
+		delete(q.tenants, w.tenant)
+	case first:
+		q.turns.MoveToBack(turn)
+	}
+}
