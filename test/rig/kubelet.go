@@ -88,11 +88,28 @@ func (k *Kubelet) Mounts(t testing.TB) []string {
 	return targets
 }
 
-// Request is what the kubelet sends for a volume of a pod of that name, with tokens
-// of an issuer. It makes the parent of the target path, as the kubelet does.
+// Pod is a pod and one volume of it. Its UID follows from its name, which no two pods
+// of a kubelet share.
+type Pod struct {
+	Namespace, Name, ServiceAccount, Volume string
+}
+
+func (p Pod) uid() string { return p.Name + "-uid" }
+
+// Request is RequestFor with a pod of that name in the namespace "default", whose
+// service account is Role.
 func (k *Kubelet) Request(t testing.TB, issuer *Vault, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
 	t.Helper()
-	parent := filepath.Join(k.Root, "pods", pod+"-uid", "volumes", "kubernetes.io~csi", "vault-secrets")
+	request := k.RequestFor(t, issuer, Pod{Namespace: "default", Name: pod, ServiceAccount: Role, Volume: "vault-secrets"}, attributes)
+	request.VolumeId = "csi-" + pod
+	return request
+}
+
+// RequestFor is what the kubelet sends for a volume of a pod, with tokens of an
+// issuer. It makes the parent of the target path, as the kubelet does.
+func (k *Kubelet) RequestFor(t testing.TB, issuer *Vault, pod Pod, attributes map[string]string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	parent := filepath.Join(k.Root, "pods", pod.uid(), "volumes", "kubernetes.io~csi", pod.Volume)
 	if err := os.MkdirAll(parent, 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -107,21 +124,21 @@ func (k *Kubelet) Request(t testing.TB, issuer *Vault, pod string, attributes ma
 		}
 	})
 	return &csi.NodePublishVolumeRequest{
-		VolumeId:         "csi-" + pod,
+		VolumeId:         "csi-" + pod.Name + "-" + pod.Volume,
 		TargetPath:       target,
 		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
 		VolumeContext:    volumeContext(pod, attributes),
-		Secrets:          map[string]string{TokensKey: issuer.Tokens(t, pod, Role)},
+		Secrets:          map[string]string{TokensKey: issuer.TokensFor(t, pod)},
 	}
 }
 
-func volumeContext(pod string, attributes map[string]string) map[string]string {
+func volumeContext(pod Pod, attributes map[string]string) map[string]string {
 	all := map[string]string{
 		KubeletPrefix + "ephemeral":           "true",
-		KubeletPrefix + "pod.name":            pod,
-		KubeletPrefix + "pod.namespace":       "default",
-		KubeletPrefix + "pod.uid":             pod + "-uid",
-		KubeletPrefix + "serviceAccount.name": Role,
+		KubeletPrefix + "pod.name":            pod.Name,
+		KubeletPrefix + "pod.namespace":       pod.Namespace,
+		KubeletPrefix + "pod.uid":             pod.uid(),
+		KubeletPrefix + "serviceAccount.name": pod.ServiceAccount,
 		"role":                                Role,
 		"auth-type":                           "jwt",
 	}

@@ -40,7 +40,11 @@ func StartProcess(t testing.TB, kubelet *Kubelet, address string, arguments ...s
 // StartProgram is StartProcess for another build of the program.
 func StartProgram(t testing.TB, program string, kubelet *Kubelet, address string, arguments ...string) *Process {
 	t.Helper()
-	return run(t, newLog(t, "driver"), append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...))
+	return run(t, newLog(t, "driver"), driverCommand(program, kubelet, address, arguments))
+}
+
+func driverCommand(program string, kubelet *Kubelet, address string, arguments []string) []string {
+	return append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...)
 }
 
 // newLog holds no secret at the end of the test, and is shown when the test fails.

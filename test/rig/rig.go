@@ -56,10 +56,17 @@ var build = sync.OnceValues(func() (string, error) {
 	return parts.Vaultmount(context.Background(), directory, os.Stderr)
 })
 
+// binaryVariable names a program to test in place of the one that the checkout
+// builds, such as an earlier version.
+const binaryVariable = "VAULTMOUNT_BINARY"
+
 // Program returns the path of the real program, built from the checkout. It is for
 // packages whose TestMain calls Main.
 func Program(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv(binaryVariable); path != "" {
+		return path
+	}
 	if directory == "" {
 		t.Fatal("a TestMain that calls rig.Main is missing")
 	}

@@ -124,20 +124,26 @@ func newSigner(t testing.TB, key *ecdsa.PrivateKey) jose.Signer {
 	return signer
 }
 
-// Tokens is what the kubelet sends under serviceAccount.tokens for a pod.
+// Tokens is TokensFor with a pod in the namespace "default".
 func (v *Vault) Tokens(t testing.TB, pod, serviceAccount string) string {
+	t.Helper()
+	return v.TokensFor(t, Pod{Namespace: "default", Name: pod, ServiceAccount: serviceAccount})
+}
+
+// TokensFor is what the kubelet sends under serviceAccount.tokens for a pod.
+func (v *Vault) TokensFor(t testing.TB, pod Pod) string {
 	t.Helper()
 	expiry := time.Now().Add(time.Hour)
 	audiences := map[string]map[string]string{}
 	for _, audience := range []string{"", "vault"} {
 		token, err := jwt.Signed(v.signer).Claims(jwt.Claims{
-			Subject:  "system:serviceaccount:default:" + serviceAccount,
+			Subject:  "system:serviceaccount:" + pod.Namespace + ":" + pod.ServiceAccount,
 			Expiry:   jwt.NewNumericDate(expiry),
 			IssuedAt: jwt.NewNumericDate(time.Now()),
 		}).Claims(map[string]any{"aud": []string{cmp.Or(audience, APIServerAudience)}, "kubernetes.io": map[string]any{
-			"namespace":      "default",
-			"pod":            map[string]string{"name": pod, "uid": pod + "-uid"},
-			"serviceaccount": map[string]string{"name": serviceAccount, "uid": serviceAccount + "-uid"},
+			"namespace":      pod.Namespace,
+			"pod":            map[string]string{"name": pod.Name, "uid": pod.uid()},
+			"serviceaccount": map[string]string{"name": pod.ServiceAccount, "uid": pod.ServiceAccount + "-uid"},
 		}}).Serialize()
 		if err != nil {
 			t.Fatal(err)

@@ -24,9 +24,15 @@ type Webhook struct {
 // StartWebhook runs it and waits until it listens.
 func StartWebhook(t testing.TB, arguments ...string) *Webhook {
 	t.Helper()
+	return startWebhook(t, func(command []string) []string { return command }, arguments)
+}
+
+// startWebhook runs what wrap makes of the command.
+func startWebhook(t testing.TB, wrap func(command []string) []string, arguments []string) *Webhook {
+	t.Helper()
 	certificate, key, client := servingCertificate(t)
-	p := run(t, newLog(t, "webhook"), append([]string{Program(t), "webhook", "--tls-cert-file=" + certificate, "--tls-key-file=" + key,
-		"--listen=127.0.0.1:0", "--listen-health=127.0.0.1:0", "--verbosity=10"}, arguments...))
+	p := run(t, newLog(t, "webhook"), wrap(append([]string{Program(t), "webhook", "--tls-cert-file=" + certificate, "--tls-key-file=" + key,
+		"--listen=127.0.0.1:0", "--listen-health=127.0.0.1:0", "--verbosity=10"}, arguments...)))
 	w := &Webhook{Process: p, Client: client}
 	w.Reviews = "https://" + p.Address(t, "Serving reviews")
 	w.Health = "http://" + p.Address(t, "Serving health and metrics")

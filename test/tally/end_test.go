@@ -19,7 +19,7 @@ func TestAtEnd(t *testing.T) {
 	command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAtEnd$", "-test.v")
 	command.Env = append(os.Environ(), endVariable+"=1")
 	printed, err := command.CombinedOutput()
-	if err == nil || !strings.Contains(string(printed), `tally {"Item":"an item","Tried":7,"Lost":1}`) {
+	if err == nil || !strings.Contains(string(printed), `tally {"Item":"an item","Tried":7,"Lost":1,"Measured":""}`) {
 		t.Errorf("%v: %s", err, printed)
 	}
 }

@@ -2,6 +2,7 @@ package tally
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -49,27 +50,34 @@ func add(sums map[string]*Line, text []byte) error {
 	}
 	sums[line.Item].Tried += line.Tried
 	sums[line.Item].Lost += line.Lost
+	sums[line.Item].Measured = cmp.Or(line.Measured, sums[line.Item].Measured)
 	return nil
 }
 
-// Markdown is the table.
+// Markdown is the table. It has a column for what was measured if a line has that.
 func Markdown(lines []Line) string {
 	var table strings.Builder
-	table.WriteString("| what | tried | survived | lost |\n|---|---:|---:|---:|\n")
-	for _, line := range lines {
-		fmt.Fprintf(&table, "| %s | %d | %d | %d |\n", line.Item, line.Tried, line.Tried-line.Lost, line.Lost)
+	measured := slices.ContainsFunc(lines, func(l Line) bool { return l.Measured != "" })
+	table.WriteString("| what | tried | survived | lost |")
+	if measured {
+		table.WriteString(" measured |")
 	}
-	return table.String()
+	table.WriteString("\n|---|---:|---:|---:|")
+	if measured {
+		table.WriteString("---|")
+	}
+	for _, line := range lines {
+		fmt.Fprintf(&table, "\n| %s | %d | %d | %d |", line.Item, line.Tried, line.Tried-line.Lost, line.Lost)
+		if measured {
+			fmt.Fprintf(&table, " %s |", line.Measured)
+		}
+	}
+	return table.String() + "\n"
 }
 
-// The marks of the section of a document that the table is copied into.
-const (
-	begin = "<!-- conformance -->\n"
-	end   = "<!-- /conformance -->\n"
-)
-
-// Insert puts a table between the marks of a document.
-func Insert(document, table string) (string, error) {
+// Insert puts a table between the marks of a document, which are comments of a name.
+func Insert(document, name, table string) (string, error) {
+	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
 	before, rest, found := strings.Cut(document, begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {

@@ -1,4 +1,4 @@
-// Package tally keeps what tests counted, for the table of make conformance: how
+// Package tally keeps what tests counted, for the tables of make conformance and make attacks: how
 // often something was tried, and how often it went wrong. A count travels as an
 // attribute of its test in go test's own output, so that the table shows what ran
 // and nothing else.
@@ -19,17 +19,25 @@ type Line struct {
 	Item string
 	// Tried is how often; Lost is how often not everything was as it must be.
 	Tried, Lost int
+	// Measured is what a test tells besides; empty for nothing.
+	Measured string
 }
 
 // Record notes a count with its test.
 func Record(t testing.TB, item string, tried, lost int) {
 	t.Helper()
-	text, err := json.Marshal(Line{Item: item, Tried: tried, Lost: lost})
+	Line{Item: item, Tried: tried, Lost: lost}.Record(t)
+}
+
+// Record notes the line with its test.
+func (l Line) Record(t testing.TB) {
+	t.Helper()
+	text, err := json.Marshal(l)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Attr(key, string(text))
-	t.Logf("%s: %d tried, %d lost", item, tried, lost)
+	t.Logf("%s: %d tried, %d lost; %s", l.Item, l.Tried, l.Lost, l.Measured)
 }
 
 // AtEnd notes a count when its test ends, however that is. Of a test that has failed,

@@ -17,7 +17,7 @@ not of go test
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- /conformance -->\nmore\n", Markdown(lines))
+	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- /conformance -->\nmore\n", "conformance", Markdown(lines))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,15 @@ more
 	if got != want {
 		t.Errorf("got\n%s", got)
 	}
-	if _, err := Insert("# Title\n", ""); err == nil {
+	if _, err := Insert("# Title\n", "conformance", ""); err == nil {
 		t.Error("a document without marks is accepted")
+	}
+}
+
+func TestTableShowsWhatWasMeasured(t *testing.T) {
+	t.Parallel()
+	const want = "| what | tried | survived | lost | measured |\n|---|---:|---:|---:|---|\n| a | 2 | 2 | 0 | 5 ms |\n| b | 1 | 0 | 1 |  |\n"
+	if got := Markdown([]Line{{Item: "a", Tried: 2, Measured: "5 ms"}, {Item: "b", Tried: 1, Lost: 1}}); got != want {
+		t.Errorf("got\n%s", got)
 	}
 }

@@ -14,14 +14,15 @@ import (
 
 func main() {
 	into := flag.String("into", "", "Markdown file to copy the table into, between its marks")
+	name := flag.String("name", "conformance", "name of these marks")
 	flag.Parse()
-	if err := run(*into, flag.Args(), os.Stdout); err != nil {
+	if err := run(*into, *name, flag.Args(), os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "table: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(into string, outputs []string, out io.Writer) error {
+func run(into, name string, outputs []string, out io.Writer) error {
 	var readers []io.Reader
 	for _, path := range outputs {
 		file, err := os.Open(path)
@@ -39,10 +40,10 @@ func run(into string, outputs []string, out io.Writer) error {
 	if _, err := io.WriteString(out, table); err != nil {
 		return err
 	}
-	return errors.Join(copyInto(into, table), check(lines))
+	return errors.Join(copyInto(into, name, table), check(lines))
 }
 
-func copyInto(path, table string) error {
+func copyInto(path, name, table string) error {
 	if path == "" {
 		return nil
 	}
@@ -50,7 +51,7 @@ func copyInto(path, table string) error {
 	if err != nil {
 		return err
 	}
-	text, err := tally.Insert(string(document), table)
+	text, err := tally.Insert(string(document), name, table)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
