@@ -22,6 +22,9 @@ type description struct {
 }
 
 func (d *Driver) describe(pod volumeContext) (description, error) {
+	if err := volume.CheckSize(pod.attributes); err != nil {
+		return description{}, err
+	}
 	if !d.config.Annotations.IsVerbatim(pod.attributes) {
 		spec, err := volume.Parse(pod.attributes)
 		return description{spec: spec}, err
@@ -35,7 +38,7 @@ func (d *Driver) describe(pod volumeContext) (description, error) {
 func (v description) blame(err error) error {
 	var attribute *volume.AttributeError
 	if errors.As(err, &attribute) && v.origins[attribute.Key] != "" {
-		return &volume.AttributeError{Key: v.origins[attribute.Key], Problem: attribute.Problem}
+		return &volume.AttributeError{Key: v.origins[attribute.Key], Problem: attribute.Problem, Err: attribute.Err}
 	}
 	var file *provider.FileError
 	if !errors.As(err, &file) || !errors.Is(err, provider.ErrTemplate) {

@@ -107,8 +107,8 @@ func (r *reading) reportOrphans(files []*file) {
 
 func (r *reading) reportOrphan(name, family, suffix string, suffixes []string) {
 	way := "remove it"
-	if len(suffixes) > 0 {
-		way = "did you mean " + family + volume.Nearest(suffix, suffixes) + "?"
+	if nearest, ok := volume.Nearest(suffix, suffixes); ok {
+		way = "did you mean " + family + nearest + "?"
 	}
 	if family == familyPerms && !r.settings.AllowUnknownPerms {
 		r.refuse(name, "no annotation asks for a file %s, so another file may be readable by all; %s", quote(suffix), way)

@@ -24,11 +24,8 @@ func parseSecretKey(value string) (string, error) {
 	valid := func(r rune) bool {
 		return r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
 	}
-	if value == "" || len(value) > maxSecretKeyBytes || strings.ContainsFunc(value, func(r rune) bool { return !valid(r) }) {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !valid(r) }) {
 		return "", fmt.Errorf("%s is not the name of a key in a Secret; name a key of the nodePublishSecretRef's Secret, for example \"ca.crt\"", quote(value))
 	}
 	return value, nil
 }
-
-// maxSecretKeyBytes is Kubernetes' own limit.
-const maxSecretKeyBytes = 253

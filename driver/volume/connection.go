@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // connectionKeys are the attributes that say which Vault and how to enter it.
@@ -106,7 +108,7 @@ func parseHostName(value string) (string, error) {
 	isLetter := func(r rune) bool {
 		return r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
 	}
-	valid := len(value) <= maxHostNameBytes
+	valid := true
 	for label := range strings.SplitSeq(strings.TrimSuffix(value, "."), ".") {
 		valid = valid && label != "" && len(label) <= maxLabelBytes && !strings.ContainsFunc(label, func(r rune) bool { return !isLetter(r) })
 	}
@@ -116,11 +118,8 @@ func parseHostName(value string) (string, error) {
 	return value, nil
 }
 
-// The limits of DNS.
-const (
-	maxHostNameBytes = 253
-	maxLabelBytes    = 63
-)
+// maxLabelBytes is the length of a part of a host name (RFC 1035, section 2.3.4).
+const maxLabelBytes = 63
 
 func parseAudience(value string) (Audience, error) {
 	return Audience{Name: value, Chosen: true}, nil
@@ -166,6 +165,9 @@ func parseURL(value string) (string, error) {
 	}
 	if address.User != nil || strings.Trim(address.Path, "/") != "" || address.RawQuery != "" || address.Fragment != "" {
 		return "", errors.New("holds more than scheme, host and port; write it like \"https://vault.example.com:8200\"")
+	}
+	if err := limits.HostBytes.Check(len(address.Hostname())); err != nil {
+		return "", fmt.Errorf("the host: %w", err)
 	}
 	return address.Scheme + "://" + strings.ToLower(address.Host), nil
 }

@@ -2,7 +2,10 @@ package volume
 
 import (
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // FuzzRoundTrip holds Parse(Encode(spec)) == spec for every spec that Parse can
@@ -54,7 +57,9 @@ func FuzzLifecycleRoundTrip(f *testing.F) {
 // requireRoundTrip accepts attributes that Parse refuses.
 func requireRoundTrip(t *testing.T, attributes map[string]string) {
 	t.Helper()
-	spec, err := Parse(attributes)
+	var spec Spec
+	var err error
+	cost.Assert(t, sizeOf(attributes), func() { spec, err = Parse(attributes) })
 	if err != nil {
 		return
 	}
@@ -69,11 +74,13 @@ func requireRoundTrip(t *testing.T, attributes map[string]string) {
 
 // FuzzParse looks for a key or value that Parse cannot take without a panic,
 // and for one that it drops: a known spec plus one more attribute is either
-// refused or different.
+// refused or different. No key and no value costs more than its length.
 func FuzzParse(f *testing.F) {
 	f.Add("perms/db", "0600")
 	f.Add("templat/x", "")
 	f.Add("template/db/x", "y")
+	f.Add("perms/"+strings.Repeat("-x", 2<<10), "0600")
+	f.Add("size", "1e999999999")
 	f.Fuzz(func(t *testing.T, key, value string) {
 		base := map[string]string{"role": "app", "template/db": "{{ 1 }}"}
 		if _, taken := base[key]; taken {
@@ -84,7 +91,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		base[key] = value
-		after, err := Parse(base)
+		var after Spec
+		cost.Assert(t, sizeOf(base), func() { after, err = Parse(base) })
 		if err != nil || !reflect.DeepEqual(before, after) {
 			return
 		}

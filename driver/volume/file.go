@@ -6,11 +6,8 @@ import (
 	"path"
 	"strings"
 	"unicode"
-)
 
-const (
-	maxPathBytes = 1024
-	maxNameBytes = 255
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // contentKey is the attribute that the file's content comes from, empty as long
@@ -34,7 +31,7 @@ func parseContent(file *File, key, value string) (err error) {
 		return errors.New("is empty; leave the attribute out if the file is not wanted")
 	}
 	if other := file.contentKey(); other != "" {
-		return fmt.Errorf("the file has %s as well; keep one of the two", other)
+		return fmt.Errorf("the file has %s as well; keep one of the two", cut(other))
 	}
 	verb, _, _ := strings.Cut(key, "/")
 	switch verb {
@@ -71,23 +68,27 @@ func parseFileOption(file *File, verb, value string) (err error) {
 // CheckFilePath keeps a file inside the volume and clear of the names that the
 // atomic swap uses: all that start with "..", as in the kubelet's own volumes.
 func CheckFilePath(name string) error {
+	if err := limits.FilePathBytes.Check(len(name)); err != nil {
+		return fmt.Errorf("the path of the file: %w", err)
+	}
 	switch {
 	case name == "":
 		return errors.New("the file name is missing")
-	case len(name) > maxPathBytes:
-		return fmt.Errorf("the file name is %d bytes long; %d are allowed", len(name), maxPathBytes)
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return errors.New("the file name holds a control character")
 	case strings.HasPrefix(name, "/"):
-		return fmt.Errorf("the file name must be relative to the volume; write %q", strings.TrimLeft(name, "/"))
+		return fmt.Errorf("the file name must be relative to the volume; write %s", quote(strings.TrimLeft(name, "/")))
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, "..") {
 			return errors.New(`no part of a file name may start with ".."`)
 		}
-		if len(part) > maxNameBytes {
-			return fmt.Errorf("a part of the file name is %d bytes long; %d are allowed", len(part), maxNameBytes)
+		if err := limits.FileNameBytes.Check(len(part)); err != nil {
+			return fmt.Errorf("a part of the path of the file: %w", err)
 		}
+	}
+	if err := limits.DirectoryDepth.Check(strings.Count(name, "/")); err != nil {
+		return fmt.Errorf("the path of the file: %w", err)
 	}
 	if clean := path.Clean(name); clean != name || clean == "." {
 		return errors.New(`the file name has an empty or "." part; write the path in its shortest form`)
@@ -97,7 +98,7 @@ func CheckFilePath(name string) error {
 
 func parseDelim(file *File, value string) (string, error) {
 	if file.Secret != "" {
-		return "", fmt.Errorf("secret/%s is written with a built-in template, which has its own delimiters; leave this out or write template/%s", file.Path, file.Path)
+		return "", errors.New("the file has a secret/ attribute, and its built-in template has delimiters of its own; leave this out or write a template/ instead")
 	}
 	if value == "" || strings.ContainsFunc(value, isSpaceOrControl) {
 		return "", errors.New("a delimiter is not empty and holds no white space; leave it out for {{ or }}")

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Parse checks a volume's attributes and returns what they ask for. The error,
@@ -12,11 +14,12 @@ import (
 // first.
 func Parse(attributes map[string]string) (Spec, error) {
 	p := parser{
-		attributes: attributes,
-		spec:       newSpec(),
-		files:      map[string]*File{},
+		attributes:  attributes,
+		spec:        newSpec(),
+		files:       map[string]*File{},
+		directories: map[string]bool{},
 	}
-	for _, parse := range []func() error{p.parseFiles, p.parseRest, p.checkComplete} {
+	for _, parse := range []func() error{p.checkSize, p.parseFiles, p.parseRest, p.checkComplete} {
 		if err := parse(); err != nil {
 			return Spec{}, err
 		}
@@ -35,9 +38,10 @@ func newSpec() Spec {
 }
 
 type parser struct {
-	attributes map[string]string
-	spec       Spec
-	files      map[string]*File
+	attributes  map[string]string
+	spec        Spec
+	files       map[string]*File
+	directories map[string]bool
 }
 
 func (p *parser) keys() []string {
@@ -55,10 +59,16 @@ func (p *parser) parseFiles() error {
 		if err := blame(key, CheckFilePath(path)); err != nil {
 			return err
 		}
+		if err := p.countDirectories(path); err != nil {
+			return blame(key, err)
+		}
 		file := p.files[path]
 		if file == nil {
 			file = &File{Path: path, Perms: DefaultPerms}
 			p.files[path] = file
+			if err := limits.Files.Check(len(p.files)); err != nil {
+				return blame(key, err)
+			}
 		}
 		if err := blame(key, parseContent(file, key, p.attributes[key])); err != nil {
 			return err
@@ -140,7 +150,7 @@ func (p *parser) checkComplete() error {
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.files)) {
 		if above := p.fileAbove(path); above != nil {
-			return wrong(p.files[path].contentKey(), "needs %q to be a directory, but %q makes it a file; rename one of them", above.Path, above.contentKey())
+			return wrong(p.files[path].contentKey(), "needs %s to be a directory, but %s makes it a file; rename one of them", quote(above.Path), quote(above.contentKey()))
 		}
 		p.spec.Files = append(p.spec.Files, *p.files[path])
 	}

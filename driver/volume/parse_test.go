@@ -115,7 +115,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("x", 300)
+	long := strings.Repeat("x", 200)
 	tests := []struct{ key, value, want string }{
 		{"rol", "app", `volume attribute "rol": is unknown; did you mean "role"?`},
 		{"templat/a", "x", `volume attribute "templat/a": is unknown; did you mean "template/a"?`},
@@ -142,7 +142,7 @@ func TestParseRefuses(t *testing.T) {
 		{"tls-server-name", "vault:8200", `volume attribute "tls-server-name": "vault:8200" is neither the name of a host nor an IP address; write a name of Vault's certificate, for example "vault.example.com"`},
 		{"tls-server-name", "*.example.com", `volume attribute "tls-server-name": "*.example.com" is neither the name of a host nor an IP address; write a name of Vault's certificate, for example "vault.example.com"`},
 		{"tls-server-name", "vault..example", `volume attribute "tls-server-name": "vault..example" is neither the name of a host nor an IP address; write a name of Vault's certificate, for example "vault.example.com"`},
-		{"tls-server-name", long, `volume attribute "tls-server-name": "` + long[:48] + `"… is neither the name of a host nor an IP address; write a name of Vault's certificate, for example "vault.example.com"`},
+		{"tls-server-name", long, `volume attribute "tls-server-name": "` + long[:45] + `..." is neither the name of a host nor an IP address; write a name of Vault's certificate, for example "vault.example.com"`},
 		{"tls-skip-verify", "yes", `volume attribute "tls-skip-verify": "yes" is neither "true" nor "false"`},
 		{"ca-cert", "/vault/tls/ca.crt", `volume attribute "ca-cert": "/vault/tls/ca.crt" is not the name of a key in a Secret; name a key of the nodePublishSecretRef's Secret, for example "ca.crt"`},
 		{"client-cert", "tls.crt", `volume attribute "client-key": is missing; a client-cert needs its key`},
@@ -183,8 +183,10 @@ func TestParseRefuses(t *testing.T) {
 		{"template/a//b", "x", `volume attribute "template/a//b": the file name has an empty or "." part; write the path in its shortest form`},
 		{"template/.", "x", `volume attribute "template/.": the file name has an empty or "." part; write the path in its shortest form`},
 		{"template/a/", "x", `volume attribute "template/a/": the file name has an empty or "." part; write the path in its shortest form`},
-		{"template/" + strings.Repeat("n", 256), "x", `volume attribute "template/` + strings.Repeat("n", 256) + `": a part of the file name is 256 bytes long; 255 are allowed`},
-		{"template/" + strings.Repeat("d/", 2048) + "f", "x", `volume attribute "` + ("template/" + strings.Repeat("d/", 2048))[:300] + `"…: the file name is 4097 bytes long; 1024 are allowed`},
+		{"template/" + strings.Repeat("n", 256), "x", `volume attribute "template/` + strings.Repeat("n", 84) + `...": a part of the path of the file: 256 bytes exceed the limit of 255 (file-name-bytes)`},
+		{"perms/" + long, "0600", `volume attribute "perms/` + long[:87] + `...": no secret/` + long[:45] + `... or template/` + long[:45] + `... makes this file`},
+		{"templat/" + long, "x", `volume attribute "templat/` + long[:85] + `...": is unknown; did you mean "template/` + long[:36] + `..."?`},
+		{long, "x", `volume attribute "` + long[:93] + `...": is unknown`},
 		{"template/a\nb", "x", `volume attribute "template/a\nb": the file name holds a control character`},
 		{"template/db/x", "x", `volume attribute "template/db/x": needs "db" to be a directory, but "template/db" makes it a file; rename one of them`},
 		{"mount-path", "secrets", `volume attribute "mount-path": "secrets" is not a directory to mount at; write the mountPath of the volume, for example "/vault/secrets"`},
@@ -194,8 +196,8 @@ func TestParseRefuses(t *testing.T) {
 		{"perms/bd", "0600", `volume attribute "perms/bd": no secret/bd or template/bd makes this file; did you mean "db"?`},
 		{"error-on-missing-key/db", "yes", `volume attribute "error-on-missing-key/db": "yes" is neither "true" nor "false"`},
 		{"left-delim/db", "", `volume attribute "left-delim/db": a delimiter is not empty and holds no white space; leave it out for {{ or }}`},
-		{"right-delim/kv", "}", `volume attribute "right-delim/kv": secret/kv is written with a built-in template, which has its own delimiters; leave this out or write template/kv`},
-		{"uid", long, `volume attribute "uid": "` + long[:48] + `"… is not a numeric id from 0 to 4294967294`},
+		{"right-delim/kv", "}", `volume attribute "right-delim/kv": the file has a secret/ attribute, and its built-in template has delimiters of its own; leave this out or write a template/ instead`},
+		{"uid", long, `volume attribute "uid": "` + long[:45] + `..." is not a numeric id from 0 to 4294967294`},
 	}
 	for _, test := range tests {
 		t.Run(test.key+"="+test.value[:min(len(test.value), 20)], func(t *testing.T) {

@@ -16,7 +16,8 @@ const (
 	AttributeKeyBytes Limit = iota
 	// Attributes is how many attributes a volume has.
 	Attributes
-	// NameBytes is for a role, an auth path, a Vault namespace, an audience.
+	// NameBytes is for a role, an auth path, a Vault namespace, an audience, and each
+	// value that has no other limit.
 	NameBytes
 	// HostBytes is for a host name (RFC 1035, section 2.3.4).
 	HostBytes
@@ -58,6 +59,8 @@ const (
 	// SuggestionBytes is the longest word that a suggestion is computed for: the
 	// edit distance takes quadratic time.
 	SuggestionBytes
+	// SuggestionCandidates is how many words a suggestion is chosen from.
+	SuggestionCandidates
 	// ErrorBytes is for an error that a call returns.
 	ErrorBytes
 	// LogLineBytes is for a log line.
@@ -116,6 +119,8 @@ func (l Limit) row() row {
 		return row{"diagnostics", "diagnostics", 20}
 	case SuggestionBytes:
 		return row{"suggestion-bytes", "bytes", 64}
+	case SuggestionCandidates:
+		return row{"suggestion-candidates", "words", 100}
 	case ErrorBytes:
 		return row{"error-bytes", "bytes", 400}
 	case LogLineBytes:

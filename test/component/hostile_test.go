@@ -134,7 +134,8 @@ func requireCorpus(t *testing.T, templates, outcomes map[string]string) {
 	}
 }
 
-// nestedTemplates are too long for a file that someone reads.
+// nestedTemplates are too long for a file that someone reads, and just short enough for
+// a volume.
 func nestedTemplates() map[string]string {
 	var definitions strings.Builder
 	for i := range 10_000 {
@@ -142,11 +143,11 @@ func nestedTemplates() map[string]string {
 	}
 	return map[string]string{
 		"nested-parentheses": "{{ " + strings.Repeat("(", 200_000) + " }}",
-		"nested-blocks":      strings.Repeat("{{ if 1 }}", 50_000) + "{{ nope }}" + strings.Repeat("{{ end }}", 50_000),
-		"nested-pipes":       "{{ 1" + strings.Repeat(" | print", 100_000) + " | nope }}",
-		"long-chain":         "{{ $x := 1 }}{{ $x" + strings.Repeat(".x", 200_000) + " | nope }}",
+		"nested-blocks":      strings.Repeat("{{ if 1 }}", 13_000) + "{{ nope }}" + strings.Repeat("{{ end }}", 13_000),
+		"nested-pipes":       "{{ 1" + strings.Repeat(" | print", 32_000) + " | nope }}",
+		"long-chain":         "{{ $x := 1 }}{{ $x" + strings.Repeat(".x", 130_000) + " | nope }}",
 		"many-definitions":   definitions.String() + `{{ range sprig_until 10000000 }}{{ template "7" }}{{ end }}`,
-		"long-text":          strings.Repeat("x", 1<<20) + "{{ nope }}",
+		"long-text":          strings.Repeat("x", 255<<10) + "{{ nope }}",
 	}
 }
 

@@ -19,6 +19,7 @@ const connection = "postgresql://db-readonly-username:db-secret-password@postgre
 func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 	fixture := startVault(t)
 	n := startNode(t, fixture.server.Address, fixture)
+	longest := strings.Repeat(strings.Repeat("d", 250)+"/", 4) + strings.Repeat("f", 20)
 	tests := map[string]struct {
 		attributes map[string]string
 		want       map[string]string
@@ -56,8 +57,8 @@ func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 			map[string]string{"db": "{{ value }}"},
 		},
 		"the longest names": {
-			map[string]string{"template/" + strings.Repeat("n", 255): "n", "template/" + strings.Repeat("d/", 511) + "ff": "f", "size": "16Ki"},
-			map[string]string{strings.Repeat("n", 255): "n", strings.Repeat("d/", 511) + "ff": "f"},
+			map[string]string{"template/" + strings.Repeat("n", 255): "n", "template/" + longest: "f", "size": "16Ki"},
+			map[string]string{strings.Repeat("n", 255): "n", longest: "f"},
 		},
 		"a path read from a secret": {
 			map[string]string{"template/db": `{{ with secret "old/app" }}{{ with secret (printf "internal/data/database/%s" (.Data.name | replaceAll "value" "config")) }}{{ .Data.data.username }}{{ end }}{{ end }}`},
