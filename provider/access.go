@@ -24,6 +24,12 @@ type access struct {
 	// may never be for a volume that shares another.
 	client *vault.Session
 	grant  grant
+
+	// firstPass are the queries of the templates when they had no secret. knowsSecret is
+	// true from when they have one. literals is nil until it is needed.
+	firstPass   map[render.Query]bool
+	knowsSecret bool
+	literals    map[string]bool
 }
 
 // reply is what Vault said, when, and the serial number of the token that a lease
@@ -38,7 +44,7 @@ type reply struct {
 }
 
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
-	return &access{volume: v, urgent: urgent, since: v.provider.now(), age: age}
+	return &access{volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{}}
 }
 
 // run calls do with the pod's token, if that is needed from the start, and once

@@ -59,6 +59,16 @@ func (a answers) forRenderer() render.Answers {
 	return known
 }
 
+// holdSecret reports whether one of them is a secret, and not a list of names.
+func (a answers) holdSecret() bool {
+	for _, each := range a {
+		if each.said.Secret != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // keep forgets all answers but those to the queries in use. Their leases end by
 // themselves.
 func (a answers) keep(used map[render.Query]bool) {

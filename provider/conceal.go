@@ -1,11 +1,9 @@
 package provider
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -32,7 +30,7 @@ func (a *answer) conceal(err error) error {
 		return err
 	}
 	return &concealed{err, "a path made of a secret: " + kindOf(err) +
-		"; the template asks Vault for the value of a secret, which is not shown: mend the template if it should not, and see Vault's audit log for the request if it should"}
+		"; the template computes the path or an argument, so it may hold the value of a secret and is not shown: see Vault's audit log for the request"}
 }
 
 // kindOf is what may be said about an error that holds a secret.
@@ -56,90 +54,53 @@ func (a *answer) shownPath() string {
 	return a.query.Path
 }
 
-// newAnswer is one that is to be asked for, when others are known.
-func (v *volume) newAnswer(query render.Query, known render.Answers) *answer {
-	return &answer{query: query, hidden: v.holdsSecret(query, known)}
+// newAnswer returns the answer to a query that is to be asked now.
+func (a *access) newAnswer(query render.Query) *answer {
+	return &answer{query: query, hidden: a.isHidden(query)}
 }
 
-// holdsSecret tells whether the value of a secret is in what is asked. What stands in
-// a template as it is comes from its author, whatever secrets have the same value.
-func (v *volume) holdsSecret(query render.Query, known render.Answers) bool {
-	asked := []string{query.Path}
-	for key, value := range query.Data() {
-		asked = append(asked, key, value.(string))
-	}
-	asked = slices.DeleteFunc(asked, v.isWritten)
-	return slices.ContainsFunc(asked, func(text string) bool {
-		in := newHaystack(text)
-		for other, answer := range known {
-			// What a secret says about itself was not known when it was asked for.
-			if other != query && in.holds(answer) {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-func (v *volume) isWritten(text string) bool {
-	return slices.ContainsFunc(v.outputs, func(o Output) bool { return strings.Contains(o.Template.Text, text) })
-}
-
-// haystack is where values are looked for: as they are, and by letters and digits
-// alone, since trimming or cleaning a path changes the rest.
-type haystack struct{ raw, folded string }
-
-func newHaystack(text string) haystack { return haystack{text, fold(text)} }
-
-func fold(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsLetter(r) || unicode.IsDigit(r) {
-			return unicode.ToLower(r)
-		}
-		return -1
-	}, text)
-}
-
-// holds tells whether a value of an answer is there, or a token that came with it.
-func (h haystack) holds(answer render.Answer) bool {
-	secret := answer.Secret
+// isHidden reports whether the value of a secret may be in a query: a template has
+// computed it, and knew a value. The value itself is not searched for, since a template
+// can encode it in any way, and the search took time for each query and each value.
+func (a *access) isHidden(query render.Query) bool {
 	switch {
-	case secret == nil:
+	case a.volume.hasSecretKeys(): // which the first pass knows as well
+	case !a.knowsSecret, a.firstPass[query]:
 		return false
-	case secret.Auth != nil && h.holdsValue(secret.Auth.ClientToken):
-		return true
-	case secret.WrapInfo != nil && h.holdsValue(secret.WrapInfo.Token):
+	}
+	if a.literals == nil {
+		a.literals = literalsOf(a.volume.outputs)
+	}
+	if !a.literals[query.Path] {
 		return true
 	}
-	return h.holdsValue(secret.Data)
-}
-
-// shortest is how long a value must be to be taken for one: a single letter or
-// digit is in every path.
-const shortest = 4
-
-func (h haystack) holdsValue(data any) bool {
-	switch d := data.(type) {
-	case map[string]any:
-		for _, element := range d {
-			if h.holdsValue(element) {
-				return true
-			}
+	for key, value := range query.Data() {
+		if text := value.(string); !a.literals[key] || text != "" && !a.literals[text] {
+			return true
 		}
-	case []any:
-		return slices.ContainsFunc(d, h.holdsValue)
-	case json.Number:
-		return h.holdsValue(d.String())
-	case string:
-		return h.holdsText(d)
 	}
 	return false
 }
 
-func (h haystack) holdsText(value string) bool {
-	if trimmed := strings.Trim(strings.TrimSpace(value), "/"); len(trimmed) >= shortest && strings.Contains(h.raw, trimmed) {
-		return true
-	}
-	folded := fold(value)
-	return len(folded) >= shortest && strings.Contains(h.folded, folded)
+func (v *volume) hasSecretKeys() bool {
+	return slices.ContainsFunc(v.outputs, func(o Output) bool { return len(o.Template.Pod.SecretKeys) > 0 })
 }
+
+// literalsOf returns the paths, keys and values that the author of the templates has
+// written between quotation marks. What is between two of these but in no string is
+// among them, and is the author's as well. A string that needs an escape is not.
+func literalsOf(outputs []Output) map[string]bool {
+	literals := map[string]bool{}
+	for _, output := range outputs {
+		for text := range strings.FieldsFuncSeq(output.Template.Text, isQuotationMark) {
+			literals[strings.Trim(strings.TrimSpace(text), "/")] = true // as the function secret does
+			if key, value, ok := strings.Cut(text, "="); ok {
+				literals[strings.TrimSpace(key)] = true
+				literals[strings.TrimSpace(value)] = true
+			}
+		}
+	}
+	return literals
+}
+
+func isQuotationMark(r rune) bool { return r == '"' || r == '`' }

@@ -1,59 +1,109 @@
 package provider
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vaultmount/vaultmount/provider/cost"
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-func TestPathsMadeOfSecretsAreHidden(t *testing.T) {
+// Who may read an error or the status sees the paths of the templates' authors alone.
+func TestPathsThatATemplateComputesAreHidden(t *testing.T) {
 	t.Parallel()
-	known := render.Answers{
-		{Verb: render.Read, Path: "kv/app"}: {Secret: &api.Secret{Data: map[string]any{
-			"data": map[string]any{
-				"password": "/hunter2/", "short": "kv", "list": []any{"other-value"}, "absent": nil, "pin": json.Number("471147"),
-				"spelt": "Correct Horse", "name": "orders", "self": "app",
-			},
-		}}},
-		{Verb: render.Write, Path: "auth/x/login"}: {Secret: &api.Secret{Auth: &api.SecretAuth{ClientToken: "hvs.of-a-login"}}},
-		{Verb: render.Write, Path: "sys/wrap"}:     {Secret: &api.Secret{WrapInfo: &api.SecretWrapInfo{Token: "hvs.of-a-wrap"}}},
-		{Verb: render.List, Path: "kv"}:            {Names: []string{"names"}},
-	}
-	v := newVolume(newBench(t).Provider, Request{Outputs: []Output{{Template: Template{Text: `{{ secret "kv/orders" }}{{ secret "pki/issue/x" "cn=orders.example" }}`}}}})
+	const text = `{{ secret "kv/orders" }}{{ secret "/kv/trimmed/ " }}{{ secret "pki/issue/x" "cn=orders.example" "ttl = 1h " "empty=" }}{{ secret ` + "`kv/raw`" + ` }}`
+	first := render.Query{Verb: render.Read, Path: "kv/of-default"}
 	tests := map[string]struct {
-		query render.Query
-		want  bool
+		query       render.Query
+		knowsSecret bool
+		keys        map[string]string
+		want        bool
 	}{
-		"a value":                         {render.Query{Path: "hunter2"}, true},
-		"a value between":                 {render.Query{Path: "kv/hunter2/x"}, true},
-		"a value in a list":               {render.NewWrite("kv/x", map[string]string{"a": "other-value"}), true},
-		"a value as the name of another":  {render.NewIssue("kv/x", map[string]string{"hunter2": ""}), true},
-		"a number":                        {render.Query{Path: "kv/471147"}, true},
-		"a value in another spelling":     {render.Query{Path: "kv/correct/horse"}, true},
-		"the token of a login":            {render.Query{Path: "hvs.of-a-login"}, true},
-		"the token of a wrapped answer":   {render.Query{Path: "kv/hvs.of-a-wrap"}, true},
-		"the author's own":                {render.Query{Path: "kv/app"}, false},
-		"the author's, as a value is":     {render.Query{Path: "kv/orders"}, false},
-		"an argument of the author's":     {render.NewWrite("pki/issue/x", map[string]string{"cn": "orders.example"}), false},
-		"out of a list":                   {render.Query{Path: "kv/names"}, false},
-		"a value that is short":           {render.Query{Path: "kv/y"}, false},
-		"what a secret says about itself": {render.Query{Verb: render.Read, Path: "kv/app"}, false},
+		"before a secret is known":                 {query: queryOf("kv/default"), want: false},
+		"the author's":                             {query: queryOf("kv/orders"), knowsSecret: true, want: false},
+		"the author's without its slashes":         {query: queryOf("kv/trimmed"), knowsSecret: true, want: false},
+		"the author's between backquotes":          {query: queryOf("kv/raw"), knowsSecret: true, want: false},
+		"the author's arguments":                   {query: render.NewWrite("pki/issue/x", map[string]string{"cn": "orders.example", "ttl": "1h", "empty": ""}), knowsSecret: true, want: false},
+		"asked without a secret":                   {query: first, knowsSecret: true, want: false},
+		"asked with a secret":                      {query: queryOf("kv/default"), knowsSecret: true, want: true},
+		"a part of the author's":                   {query: queryOf("kv/ord"), knowsSecret: true, want: true},
+		"a short value":                            {query: queryOf("kv/y"), knowsSecret: true, want: true},
+		"a single character of the template":       {query: queryOf("k"), knowsSecret: true, want: true},
+		"a value of an argument":                   {query: render.NewIssue("pki/issue/x", map[string]string{"cn": "hunter2"}), knowsSecret: true, want: true},
+		"a key of an argument":                     {query: render.NewIssue("pki/issue/x", map[string]string{"hunter2": "orders.example"}), knowsSecret: true, want: true},
+		"asked first, of keys of a Secret":         {query: first, keys: map[string]string{"a": "b"}, want: true},
+		"the author's, beside keys of a Secret":    {query: queryOf("kv/orders"), keys: map[string]string{"a": "b"}, want: false},
+		"with a secret, beside keys of a Secret":   {query: queryOf("kv/default"), knowsSecret: true, keys: map[string]string{"a": "b"}, want: true},
+		"between two strings, but in none of them": {query: queryOf("}}{{ secret"), knowsSecret: true, want: false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := v.newAnswer(test.query, known).hidden; got != test.want {
+			v := &volume{outputs: []Output{{Template: Template{Text: text, Pod: Pod{SecretKeys: test.keys}}}}}
+			a := &access{volume: v, firstPass: map[render.Query]bool{first: true}, knowsSecret: test.knowsSecret}
+			if got := a.newAnswer(test.query).hidden; got != test.want {
 				t.Errorf("hidden is %t", got)
 			}
 		})
+	}
+}
+
+// Whatever a template makes of a secret, and wherever the secret is from, an error does
+// not show it.
+func TestNoErrorHoldsWhatATemplateMakesOfASecret(t *testing.T) {
+	t.Parallel()
+	for name, template := range map[string]string{
+		"a key of the volume's Secret": `{{ with secret (printf "kv/%s" (file "/vault/custom/key")) }}{{ end }}`,
+		"the same after a secret":      `{{ with secret "kv/static" }}{{ with secret (printf "kv/%s" (file "/vault/custom/key")) }}{{ end }}{{ end }}`,
+		"encoded":                      `{{ with secret "kv/static" }}{{ with secret (printf "kv/%s" (base64Encode .Data.value)) }}{{ end }}{{ end }}`,
+		"backwards":                    `{{ with secret "kv/static" }}{{ with secret (printf "kv/%s" (sprig_substr 1 3 .Data.value)) }}{{ end }}{{ end }}`,
+		"a short value":                `{{ with secret "kv/static" }}{{ with secret (printf "kv/%s" (sprig_trunc 2 .Data.value)) }}{{ end }}{{ end }}`,
+		"an argument":                  `{{ with secret "kv/static" }}{{ with secret "nowhere/x" (printf "name=%s" (toUpper .Data.value)) }}{{ end }}{{ end }}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.vault.change(func() { b.vault.static = "canary" })
+			r := b.request("v", template)
+			r.Outputs[0].Template.Pod = Pod{SecretKeys: map[string]string{"key": "canary"}}
+			_, err := b.Open(t.Context(), r)
+			if err == nil || !strings.Contains(err.Error(), "a path made of a secret: ") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Each query costs the same, however much is known: 1,000 queries took more than a
+// minute of CPU time when 8 MiB of secrets were searched for each.
+func TestConcealmentIsLinear(t *testing.T) {
+	t.Parallel()
+	const queries = 1000
+	v := &volume{answers: answers{}, outputs: []Output{{Template: Template{Text: strings.Repeat(`{{ "a" }}`, limits.VolumeTemplateBytes.Max()/9)}}}}
+	big := strings.Repeat("0123456789abcdef", 1<<16)
+	for i := range 8 {
+		query := queryOf(fmt.Sprint("kv/", i))
+		v.answers[query] = &answer{query: query, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"v": big}}}}
+	}
+	a := &access{volume: v, knowsSecret: v.answers.holdSecret()}
+	took := cost.Measure(func() {
+		for i := range queries {
+			if !a.newAnswer(queryOf(fmt.Sprint("kv/computed/", i))).hidden {
+				t.Error("a path that was computed is shown")
+			}
+		}
+	}).CPU
+	t.Logf("%d queries took %s", queries, took)
+	if took > time.Second {
+		t.Errorf("%d queries took %s of CPU time", queries, took)
 	}
 }
 

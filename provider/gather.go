@@ -19,6 +19,9 @@ func (v *volume) prefetch(ctx context.Context, a *access, previews []render.Resu
 	for _, preview := range previews {
 		asked = append(asked, preview.Missing...)
 	}
+	for _, query := range asked {
+		a.firstPass[query] = true
+	}
 	failed := v.gather(ctx, a, asked, known)
 	for i, preview := range previews {
 		for _, query := range preview.Missing {
@@ -41,7 +44,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 			continue
 		}
 		replies[query] = &outcome{}
-		asked = append(asked, v.newAnswer(query, known))
+		asked = append(asked, a.newAnswer(query))
 	}
 	var group errgroup.Group
 	group.SetLimit(atATime)
@@ -58,7 +61,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 		if got := replies[fresh.query]; got.err != nil {
 			failed[fresh.query] = fresh.conceal(got.err)
 		} else {
-			v.learn(fresh, got.reply, known)
+			a.learn(fresh, got.reply, known)
 		}
 	}
 	return failed
@@ -70,7 +73,9 @@ type outcome struct {
 }
 
 // learn takes an answer that the volume had not.
-func (v *volume) learn(fresh *answer, said reply, known render.Answers) {
+func (a *access) learn(fresh *answer, said reply, known render.Answers) {
+	v := a.volume
+	a.knowsSecret = a.knowsSecret || said.Secret != nil
 	fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
 	v.answers[fresh.query], known[fresh.query] = fresh, said.Answer
 }

@@ -57,14 +57,19 @@ func newBenchAt(t *testing.T, now time.Time) *bench {
 // begin starts a process, and end stops it; the files and the state stay.
 func (b *bench) begin() {
 	b.t.Helper()
+	b.start()
+	if err := b.Resume(b.t.Context(), b.files.has); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// start is begin without the records.
+func (b *bench) start() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = New(Config{
 		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
-	if err := b.Resume(b.files.has); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 func (b *bench) end() {

@@ -14,12 +14,16 @@ import (
 // output came to without an answer.
 func (v *volume) render(ctx context.Context, a *access, previews []render.Result) ([]Rendered, error) {
 	known := v.answers.forRenderer()
+	a.knowsSecret = v.answers.holdSecret()
 	if err := v.prefetch(ctx, a, previews, known); err != nil {
 		return nil, err
 	}
 	used := map[render.Query]bool{}
 	contents := make([]Rendered, len(v.outputs))
 	for i, output := range v.outputs {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("render the files: %w", ctx.Err())
+		}
 		if output.Token {
 			contents[i], v.shown = Rendered{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
 			continue
@@ -80,14 +84,14 @@ func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, pr
 			if _, have := known[query]; have {
 				continue // this round or another file has asked
 			}
-			fresh, said, err := v.newAnswer(query, known), reply{}, failed[query]
+			fresh, said, err := a.newAnswer(query), reply{}, failed[query]
 			if err == nil {
 				said, err = a.ask(ctx, fresh)
 			}
 			if err != nil {
 				return Rendered{}, fresh.conceal(err)
 			}
-			v.learn(fresh, said, known)
+			a.learn(fresh, said, known)
 		}
 	}
 	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)

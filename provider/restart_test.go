@@ -1,10 +1,14 @@
 package provider
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // A new process goes on with Vault away: no login, no read, and the files stay.
@@ -203,4 +207,56 @@ func TestAdoptionDuringAnOutage(t *testing.T) {
 	b.vault.change(func() { b.vault.down = false; b.vault.static = "second" })
 	b.pass(time.Minute, func() {})
 	b.requireContent("v", "second")
+}
+
+// A tenant's volume with large secrets and many computed paths took half a minute of
+// CPU time at each start.
+func TestResumeIsLinear(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	big := strings.Repeat("v-é-", 256<<10)
+	b.vault.change(func() {
+		b.vault.instead = func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/v1/kv/big") {
+				respond(w, map[string]any{"data": map[string]any{"value": big}})
+				return true
+			}
+			return false
+		}
+	})
+	b.open(b.request("v", `{{ with secret "kv/big-1" }}{{ with secret "kv/big-2" }}{{ range $i := loop 900 }}{{ with secret (printf "kv/static?x=%d" $i) }}.{{ end }}{{ end }}{{ end }}{{ end }}`))
+	b.end()
+	b.start()
+	took := cost.Measure(func() {
+		if err := b.Resume(t.Context(), b.files.has); err != nil {
+			t.Error(err)
+		}
+	}).CPU
+	t.Logf("took %s", took)
+	if took > 2*time.Second {
+		t.Errorf("the records of one volume took %s of CPU time", took)
+	}
+	if got := len(b.Volumes()); got != 1 || len(b.Volumes()[0].Plan) != 902 {
+		t.Errorf("%d volumes are resumed", got)
+	}
+}
+
+// A process that is told to stop while it starts leaves the records to the next one.
+func TestResumeEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.request("v", staticTemplate))
+	b.end()
+	b.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Resume(ctx, b.files.has); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	b.end()
+	b.begin()
+	if got := len(b.Volumes()); got != 1 {
+		t.Errorf("%d volumes are resumed", got)
+	}
+	b.requireCount("auth/jwt/login", 1)
 }

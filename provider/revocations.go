@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -46,12 +47,15 @@ func startRevocations(c Config, chance random) *revocations {
 func (r *revocations) stop(ctx context.Context) { r.schedule.drain(ctx) }
 
 // resume takes over what an earlier process left.
-func (r *revocations) resume(store Store) error {
+func (r *revocations) resume(ctx context.Context, store Store) error {
 	records, err := store.Load(revocationPrefix)
 	if err != nil {
 		return err
 	}
 	for key, text := range records {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("take over the tokens to revoke: %w", err)
+		}
 		var left revocationRecord
 		if err := decode(text, &left); err != nil {
 			r.logger.Error(err, "Vault token not revoked, its record is not readable; it ends with its TTL", "record", key)

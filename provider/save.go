@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"context"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 )
 
@@ -75,19 +77,28 @@ func (p *Provider) forget(key string) {
 }
 
 // Resume takes over what an earlier process has saved, without asking Vault for
-// anything. What belongs to no volume that isThere reports is given up. It is
-// called once, before anything else.
-func (p *Provider) Resume(isThere func(volumeID string) bool) error {
+// anything. What belongs to no volume that isThere reports is given up. It is called
+// once, before a volume is opened, republished or closed; Volumes and Numbers may be
+// called meanwhile, and know nothing of these volumes before it returns. The time is
+// linear in the size of the records; if ctx ends before, its error is returned, and the
+// records are there for another process.
+func (p *Provider) Resume(ctx context.Context, isThere func(volumeID string) bool) error {
+	sessions, err := p.resumeSessions(ctx)
+	if err != nil {
+		return err
+	}
+	volumes, err := p.resumeVolumes(ctx, sessions, isThere)
+	if err != nil {
+		return err
+	}
+	if err := p.revocations.resume(ctx, p.store); err != nil {
+		return err
+	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	if err := p.revocations.resume(p.store); err != nil {
-		return err
-	}
-	if err := p.resumeSessions(); err != nil {
-		return err
-	}
-	if err := p.resumeVolumes(isThere); err != nil {
-		return err
+	p.sessions = sessions
+	for _, v := range volumes {
+		p.resume(v)
 	}
 	for _, s := range p.sessions {
 		p.settle(s)
@@ -110,16 +121,13 @@ func (p *Provider) settle(s *session) {
 	}
 }
 
-func (p *Provider) resumeSessions() error {
-	records, err := p.store.Load(sessionPrefix)
-	if err != nil {
-		return err
-	}
-	for key, text := range records {
+func (p *Provider) resumeSessions(ctx context.Context) (map[string]*session, error) {
+	sessions := map[string]*session{}
+	err := p.loadEach(ctx, sessionPrefix, func(key string, text []byte) {
 		var r sessionRecord
 		if err := decode(text, &r); err != nil {
 			p.unreadable(key, err)
-			continue
+			return
 		}
 		p.timeline.takeOver(&r)
 		s := newSession(p, r.Key)
@@ -127,31 +135,44 @@ func (p *Provider) resumeSessions() error {
 		if s.bearer != "" {
 			s.readings = newReadings()
 		}
-		p.sessions[s.key] = s
-	}
-	return nil
+		sessions[s.key] = s
+	})
+	return sessions, err
 }
 
-func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
-	records, err := p.store.Load(volumePrefix)
-	if err != nil {
-		return err
-	}
-	for key, text := range records {
+func (p *Provider) resumeVolumes(ctx context.Context, sessions map[string]*session, isThere func(volumeID string) bool) ([]*volume, error) {
+	var volumes []*volume
+	err := p.loadEach(ctx, volumePrefix, func(key string, text []byte) {
 		var r volumeRecord
 		if err := decode(text, &r); err != nil {
 			p.unreadable(key, err)
-			continue
+			return
 		}
-		s, shared := p.sessions[r.Session], p.sharedOf(&r)
+		s, shared := sessions[r.Session], p.sharedOf(sessions[r.Shared])
 		if s == nil || !isThere(r.VolumeID) || shared == nil && r.Shared != "" && p.sharing == ShareServiceAccount {
 			p.forget(key)
-			continue
+			return
 		}
 		p.timeline.takeOver(&r)
 		v := newResumed(p, &r)
 		v.session, v.shared = s, shared
-		p.resume(v)
+		volumes = append(volumes, v)
+	})
+	return volumes, err
+}
+
+// loadEach calls do with each record of a kind, until ctx ends.
+func (p *Provider) loadEach(ctx context.Context, prefix string, do func(key string, text []byte)) error {
+	records, err := p.store.Load(prefix)
+	if err != nil {
+		return err
+	}
+	for key, text := range records {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("take over the state of the volumes: %w", err)
+		}
+		do(key, text)
+		delete(records, key) // what it holds is needed once
 	}
 	return nil
 }
@@ -159,11 +180,6 @@ func (p *Provider) resumeVolumes(isThere func(volumeID string) bool) error {
 func newResumed(p *Provider, r *volumeRecord) *volume {
 	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
-	known := v.answers.forRenderer()
-	for query, each := range v.answers {
-		// Older records do not say it.
-		each.hidden = each.hidden || v.holdsSecret(query, known)
-	}
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	v.trouble = r.Trouble.trouble()
 	v.failure = first(v.trouble.err, v.answers.failure())
@@ -190,8 +206,7 @@ func (p *Provider) resume(v *volume) {
 
 // sharedOf is the session that a volume shared with other pods, nil for none; and
 // none any more if pods are not to share.
-func (p *Provider) sharedOf(r *volumeRecord) *session {
-	s := p.sessions[r.Shared]
+func (p *Provider) sharedOf(s *session) *session {
 	if s == nil || s.readings == nil || p.sharing != ShareServiceAccount {
 		return nil
 	}

@@ -125,7 +125,7 @@ func (n *node) charge(store *state.Store) (charge *driver.Charge, stop func(cont
 	}
 	volumes, err := driver.New(n.config, mounts, secrets)
 	if err == nil {
-		err = secrets.Resume(mounts.IsMounted)
+		err = secrets.Resume(context.Background(), mounts.IsMounted)
 	}
 	if err != nil {
 		stop(context.Background())

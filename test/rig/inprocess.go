@@ -124,7 +124,7 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 	if err != nil {
 		return nil, err
 	}
-	if err := secrets.Resume(mounts.IsMounted); err != nil {
+	if err := secrets.Resume(context.Background(), mounts.IsMounted); err != nil {
 		return nil, err
 	}
 	d.Provider = secrets
