@@ -39,6 +39,12 @@ const (
 	DirectoryDepth
 	// TemplateBytes is for one template.
 	TemplateBytes
+	// TemplateTokens is how many actions, and words and characters in them, one
+	// template has: the parser makes a node of each.
+	TemplateTokens
+	// TemplateDepth is how deep blocks and parentheses of a template are nested: the
+	// parser calls itself for each level.
+	TemplateDepth
 	// VolumeTemplateBytes is for all templates of a volume.
 	VolumeTemplateBytes
 	// VaultPathBytes is for a path in Vault: it is repeated in errors.
@@ -101,6 +107,10 @@ func (l Limit) row() row {
 		return row{"directory-depth", "levels", 16}
 	case TemplateBytes:
 		return row{"template-bytes", "bytes", 256 << 10}
+	case TemplateTokens:
+		return row{"template-tokens", "tokens", 32 << 10}
+	case TemplateDepth:
+		return row{"template-depth", "levels", 200}
 	case VolumeTemplateBytes:
 		return row{"volume-template-bytes", "bytes", 512 << 10}
 	case VaultPathBytes:

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,10 @@ import (
 // it, or need a server that the driver does not talk to, and those that do not
 // exist. It looks at the parse tree, so that a call in a branch that never runs is
 // found as well; arguments that stand there in quotes are checked with it.
+//
+// It may run on a hostile template in a process that is not confined: it takes at
+// most 16 MiB of memory and 100 ms of CPU time, since it checks the limits of a
+// template (template-bytes, template-tokens, template-depth) before it parses.
 func Check(t Template) error {
 	_, err := checkTrees(t)
 	return err
@@ -19,11 +24,14 @@ func Check(t Template) error {
 // checkTrees is Check, and returns what it has looked at.
 func checkTrees(t Template) (map[string]*parse.Tree, error) {
 	trees, err := parseTrees(t)
+	if errors.Is(err, ErrInvalid) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, syntaxFailure(t, err)
 	}
+	c := checker{template: t, usable: map[string]bool{}}
 	for _, name := range slices.Sorted(maps.Keys(trees)) {
-		c := checker{template: t, tree: trees[name]}
 		if err := c.check(trees[name].Root); err != nil {
 			return nil, err
 		}
@@ -32,8 +40,12 @@ func checkTrees(t Template) (map[string]*parse.Tree, error) {
 }
 
 // parseTrees gives a tree for the template and for each definition in it, by name.
-// Functions are not looked up, so that this can be done with better words.
+// Functions are not looked up, so that this can be done with better words. The error is
+// ErrInvalid for a template over a limit, else one of the parser.
 func parseTrees(t Template) (map[string]*parse.Tree, error) {
+	if err := checkBounds(t); err != nil {
+		return nil, err
+	}
 	tree := parse.New("")
 	tree.Mode = parse.SkipFuncCheck
 	trees := map[string]*parse.Tree{}
@@ -41,10 +53,11 @@ func parseTrees(t Template) (map[string]*parse.Tree, error) {
 	return trees, err
 }
 
-// checker goes through one tree: that of the template or of a definition in it.
+// checker goes through the trees of a template.
 type checker struct {
 	template Template
-	tree     *parse.Tree
+	// usable are the functions that it has looked up: a lookup goes through lists.
+	usable map[string]bool
 }
 
 func (c checker) check(node parse.Node) error {
@@ -70,17 +83,21 @@ func (c checker) check(node parse.Node) error {
 }
 
 func (c checker) checkFunction(n *parse.IdentifierNode) error {
+	if c.usable[n.Ident] {
+		return nil
+	}
 	switch t, why := treat(n.Ident); t {
 	case refused:
 		return c.wrong(n, "the function %s is not available: %s", n.Ident, why)
 	case unknown:
-		return c.wrong(n, "function %q is not defined%s", n.Ident, suggestion(n.Ident))
+		return c.wrong(n, "function %s is not defined%s", quote(n.Ident), suggestion(n.Ident))
 	}
+	c.usable[n.Ident] = true
 	return nil
 }
 
 func (c checker) wrong(node parse.Node, format string, arguments ...any) error {
-	return fmt.Errorf("%w: %s: %s", ErrInvalid, c.place(node), fmt.Sprintf(format, arguments...))
+	return newError(ErrInvalid, "%s: %s", c.place(node), fmt.Sprintf(format, arguments...))
 }
 
 // place counts lines and columns from 1, where text/template has columns from 0.

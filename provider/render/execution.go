@@ -90,7 +90,7 @@ type problem struct {
 
 func (p *problem) text(isAuthors func(string) bool) string {
 	if p.value != "" && isAuthors(p.value) {
-		return fmt.Sprintf("%q %s", p.value, p.what)
+		return fmt.Sprintf("%s %s", quote(p.value), p.what)
 	}
 	return "the argument " + p.what
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // executionFailure says where a template went wrong, and why. Of what
@@ -19,9 +21,9 @@ func executionFailure(t Template, err error, own *ownFailure) error {
 	}
 	f := takeApart(message)
 	if own != nil {
-		return fmt.Errorf("%w: %s%s", own.kind, f.place(t), own.reason)
+		return newError(own.kind, "%s%s", f.place(t), own.reason)
 	}
-	return fmt.Errorf("%w: %s%s", ErrData, f.place(t), f.safeReason(t))
+	return newError(ErrData, "%s%s", f.place(t), f.safeReason(t))
 }
 
 // failure is an error of text/template, taken apart.
@@ -55,7 +57,7 @@ func (f failure) place(t Template) string {
 	if lines := strings.Split(t.Text, "\n"); f.line <= len(lines) && f.offset <= len(lines[f.line-1]) {
 		column = utf8.RuneCountInString(lines[f.line-1][:f.offset]) + 1
 	}
-	return fmt.Sprintf("line %d, column %d, at <%s>: ", f.line, column, f.code)
+	return fmt.Sprintf("line %d, column %d, at <%s>: ", f.line, column, limits.Truncate(f.code, quotedBytes))
 }
 
 // withheld stands for a reason that may quote a secret.
@@ -72,7 +74,7 @@ func (f failure) safeReason(t Template) string {
 		if reason.quotes && !strings.Contains(t.Text, f.reason[groups[2]:groups[3]]) {
 			break
 		}
-		return string(pattern.ExpandString(nil, reason.shown, f.reason, groups)) + f.hint()
+		return limits.Truncate(string(pattern.ExpandString(nil, reason.shown, f.reason, groups)), reasonBytes) + f.hint()
 	}
 	if function := regexp.MustCompile(`^error calling (\w+): `).FindStringSubmatch(f.reason); function != nil {
 		return "error calling " + function[1] + ": " + withheld

@@ -5,12 +5,17 @@ import (
 	"slices"
 
 	"github.com/agnivade/levenshtein"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // suggestion names the function that was most likely meant, if there is one.
 func suggestion(name string) string {
 	if slices.Contains(sprigFunctions(), name) {
 		return fmt.Sprintf("; sprig's is %s%s", sprigPrefix, name)
+	}
+	if limits.SuggestionBytes.Check(len(name)) != nil {
+		return "" // the edit distance takes quadratic time
 	}
 	var near string
 	// A third of the letters may differ; with more, a hint would mislead.

@@ -3,6 +3,8 @@ package render
 import (
 	"fmt"
 	"regexp"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // syntaxFailure says where a template does not parse, and how to put it right.
@@ -10,16 +12,16 @@ import (
 func syntaxFailure(t Template, err error) error {
 	parts := regexp.MustCompile(`(?s)^(?:parse: )?template: :(\d+): (?:template: )?(.*)$`).FindStringSubmatch(err.Error())
 	if parts == nil {
-		return fmt.Errorf("%w: %s", ErrInvalid, err)
+		return newError(ErrInvalid, "%s", err)
 	}
 	left, right := t.LeftDelim, t.RightDelim
 	if left == "" {
-		left = "{{"
+		left = defaultLeft
 	}
 	if right == "" {
-		right = "}}"
+		right = defaultRight
 	}
-	return fmt.Errorf("%w: line %s: %s%s", ErrInvalid, parts[1], parts[2], syntaxHint(parts[2], left, right))
+	return newError(ErrInvalid, "line %s: %s%s", parts[1], limits.Truncate(parts[2], reasonBytes), syntaxHint(parts[2], left, right))
 }
 
 // syntaxHint tells the way out of what the parser's words do not explain.

@@ -69,8 +69,6 @@ func (e *execution) write(file WrittenFile, appends bool) {
 const (
 	maxPathBytes = 1024
 	maxNameBytes = 255
-	// quotedBytes of a name that is too long are enough to find it.
-	quotedBytes = 48
 )
 
 // relativePath finds a path of the container in the volume. One that is relative
@@ -89,11 +87,11 @@ func (p Pod) relativePath(name string) (string, *problem) {
 		return "", &problem{name, "is not a file below " + mount + ", where the volume is; files can be written there alone"}
 	}
 	if len(relative) > maxPathBytes {
-		return "", &problem{name[:quotedBytes] + "…", fmt.Sprintf("is %d bytes long below the volume; %d are allowed", len(relative), maxPathBytes)}
+		return "", &problem{name, fmt.Sprintf("is %d bytes long below the volume; %d are allowed", len(relative), maxPathBytes)}
 	}
 	for part := range strings.SplitSeq(relative, "/") {
 		if len(part) > maxNameBytes {
-			return "", &problem{name[:quotedBytes] + "…", fmt.Sprintf("has a part of %d bytes; %d are allowed", len(part), maxNameBytes)}
+			return "", &problem{name, fmt.Sprintf("has a part of %d bytes; %d are allowed", len(part), maxNameBytes)}
 		}
 		if strings.HasPrefix(part, "..") || strings.ContainsFunc(part, unicode.IsControl) {
 			return "", &problem{name, `has a part that starts with ".." or holds a control character; choose another name`}

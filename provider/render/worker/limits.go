@@ -22,9 +22,6 @@ const (
 	// stackLimit bounds recursion, in bytes.
 	stackLimit = 16 << 20
 
-	// textLimit is the length of a template in bytes. Kubernetes stores no object
-	// of more than 1.5 MiB.
-	textLimit = 1 << 20
 	// outputLimit is for all files that one template makes, in bytes.
 	outputLimit = 4 << 20
 	// queriesLimit is how many secrets a template may ask for, and pathLimit how

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -21,9 +22,9 @@ const endless = `{{ define "x" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "
 // notices nothing.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	limits := generous()
-	limits.CPU = 300 * time.Millisecond
-	pool := startPool(t, limits)
+	time300 := generous()
+	time300.CPU = 300 * time.Millisecond
+	pool := startPool(t, time300)
 	tests := map[string]struct{ text, want string }{
 		"processor time":        {endless, "invalid template: rendering takes more than 300ms of processor time"},
 		"memory at once":        {`{{ sprig_repeat 200000000 "x" }}`, "invalid template: it needs more than 64 MiB of memory"},
@@ -35,7 +36,7 @@ func TestLimits(t *testing.T) {
 		"queries":               {`{{ range $i, $c := sprig_repeat 1001 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`, "invalid template: it asks for more than 1000 secrets"},
 		"path":                  {`{{ secret (sprig_repeat 3000 "x") }}`, "invalid template: it asks for a secret whose path has more than 2 KiB"},
 		"arguments":             {`{{ secret "x" (sprig_repeat 4000000 "x" | printf "k=%s") }}`, "invalid template: what it writes and asks for is more than 8 MiB"},
-		"text":                  {strings.Repeat("x", textLimit+1), "invalid template: it is longer than 1 MiB"},
+		"text":                  {strings.Repeat("x", limits.TemplateBytes.Max()+1), "invalid template: 262145 bytes exceed the limit of 262144 (template-bytes); split it into several files"},
 		"text and secrets":      {strings.Repeat("x", requestLimit), "invalid template: it is longer than 8 MiB together with its secrets"},
 	}
 	for name, test := range tests {
@@ -57,7 +58,7 @@ func TestWithinLimits(t *testing.T) {
 		"output":  `{{ sprig_repeat 4194304 "x" }}`,
 		"bytes":   `{{ "/////w==" | base64Decode | sprig_repeat 1000000 }}`,
 		"memory":  `{{ sprig_repeat 30000000 "x" | len }}`,
-		"text":    strings.Repeat("x", textLimit),
+		"text":    strings.Repeat("x", limits.TemplateBytes.Max()),
 		"queries": `{{ range $i, $c := sprig_repeat 999 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`,
 	} {
 		want, err := render.Render(file(text), nil)

@@ -90,9 +90,6 @@ func handle(r request) (answer reply) {
 			answer = newReply(render.Result{}, fmt.Errorf("%w: it makes the renderer panic", render.ErrInvalid))
 		}
 	}()
-	if len(r.Template.Text) > textLimit {
-		return newReply(render.Result{}, fmt.Errorf("%w: it is longer than %d MiB", render.ErrInvalid, textLimit>>20))
-	}
 	result, err := render.Render(r.Template, r.Answers)
 	if err == nil {
 		err = checkSize(result)
