@@ -22,9 +22,6 @@ type description struct {
 }
 
 func (d *Driver) describe(pod volumeContext) (description, error) {
-	if err := volume.CheckSize(pod.attributes); err != nil {
-		return description{}, err
-	}
 	if !d.config.Annotations.IsVerbatim(pod.attributes) {
 		spec, err := volume.Parse(pod.attributes)
 		return description{spec: spec}, err

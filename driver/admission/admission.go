@@ -109,7 +109,7 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	outcome.judge(translation)
 	outcome.Response = allow()
 	if translation.Decision == annotation.Refuse {
-		outcome.Response = deny(denial(translation.Refusals))
+		outcome.Response = deny(denial(translation))
 	}
 	outcome.Response.Warnings = podWarnings(translation)
 	if translation.Decision == annotation.Translate {

@@ -3,9 +3,9 @@ package admission
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The API server passes warnings on up to a total, and cuts each at a length when
@@ -17,15 +17,19 @@ const (
 
 // denial is the message of a pod that does not start. For a single annotation it
 // is one line: most people read it in an event of a ReplicaSet or a Job.
-func denial(refusals []annotation.Notice) string {
-	lines := make([]string, 0, len(refusals))
-	for _, refusal := range refusals {
+func denial(translation annotation.Translation) string {
+	lines := make([]string, 0, len(translation.Refusals))
+	for _, refusal := range translation.Refusals {
 		lines = append(lines, refusal.String())
 	}
-	if len(lines) == 1 {
+	if len(lines) == 1 && translation.More == 0 {
 		return lines[0]
 	}
-	return fmt.Sprintf("%d annotations cannot be honoured:\n- %s", len(lines), strings.Join(fit(lines), "\n- "))
+	atLeast := ""
+	if translation.More > 0 {
+		atLeast = "at least "
+	}
+	return fmt.Sprintf("%s%d annotations cannot be honoured:\n- %s", atLeast, len(lines), strings.Join(fit(lines, translation.More), "\n- "))
 }
 
 // podWarnings are shown to whoever makes the pod.
@@ -37,7 +41,10 @@ func podWarnings(translation annotation.Translation) []string {
 	for _, warning := range translation.Warnings {
 		lines = append(lines, warning.String())
 	}
-	return fit(lines)
+	if len(translation.Refusals) > 0 {
+		return fit(lines, 0) // the denial tells of more
+	}
+	return fit(lines, translation.More)
 }
 
 // workloadWarnings are shown to whoever makes the workload: also what its pods
@@ -48,38 +55,27 @@ func workloadWarnings(translation annotation.Translation) []string {
 		lines = append(lines, "its pods are left to the injector, for what follows")
 	}
 	for _, refusal := range translation.Refusals {
-		lines = append(lines, shorten("its pods will be refused: "+refusal.String()))
+		lines = append(lines, limits.Truncate("its pods will be refused: "+refusal.String(), maxWarning))
 	}
 	for _, warning := range translation.Warnings {
 		lines = append(lines, warning.String())
 	}
-	return fit(lines)
+	return fit(lines, translation.More)
 }
 
-// fit drops the tail of what is too much, and says so in its place.
-func fit(lines []string) []string {
-	total, room := 0, 0
+// fit drops the tail of what is too much, and says so in its place. More is what has
+// been left out before.
+func fit(lines []string, more int) []string {
+	total, kept := 0, 0
 	for i, line := range lines {
 		total += len(line)
 		if total <= maxWarnings-maxWarning {
-			room = i + 1
+			kept = i + 1
 		}
 	}
-	if total <= maxWarnings {
+	if total <= maxWarnings && more == 0 {
 		return lines
 	}
-	rest := fmt.Sprintf("and %d more; \"vaultmount translate --check -f FILE\" lists them all", len(lines)-room)
-	return append(lines[:room:room], rest)
-}
-
-func shorten(line string) string {
-	const mark = "…"
-	if len(line) <= maxWarning {
-		return line
-	}
-	end := maxWarning - len(mark)
-	for !utf8.RuneStart(line[end]) {
-		end--
-	}
-	return line[:end] + mark
+	rest := fmt.Sprintf("and %d more; correct these first", len(lines)-kept+more)
+	return append(lines[:kept:kept], rest)
 }

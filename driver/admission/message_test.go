@@ -3,7 +3,6 @@ package admission
 import (
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
 )
@@ -19,37 +18,26 @@ func TestFit(t *testing.T) {
 		return all
 	}
 	tests := map[string]struct {
-		lines int
-		last  string
+		lines, more, want int
+		last              string
 	}{
-		"none":         {0, ""},
-		"all that fit": {16, line},
-		"one too many": {17, "and 2 more; "},
-		"many":         {100, "and 85 more; "},
+		"none":                       {0, 0, 0, ""},
+		"all that fit":               {16, 0, 16, line},
+		"one too many":               {17, 0, 16, "and 2 more; "},
+		"many":                       {100, 0, 16, "and 85 more; "},
+		"few, and more left out":     {3, 7, 4, "and 7 more; "},
+		"too many, and more besides": {20, 7, 16, "and 12 more; "},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := fit(repeat(test.lines))
-			if len(got) != min(test.lines, 16) {
+			got := fit(repeat(test.lines), test.more)
+			if len(got) != test.want {
 				t.Fatalf("%d lines remain", len(got))
 			}
 			if len(got) > 0 && !strings.HasPrefix(got[len(got)-1], test.last) {
 				t.Errorf("the last line is %q, want %q", got[len(got)-1], test.last)
 			}
 		})
-	}
-}
-
-func TestShorten(t *testing.T) {
-	t.Parallel()
-	if got := shorten("short"); got != "short" {
-		t.Errorf("got %q", got)
-	}
-	for shift := range 3 {
-		got := shorten(strings.Repeat("x", shift) + strings.Repeat("é", maxWarning))
-		if len(got) > maxWarning || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") {
-			t.Errorf("got %d bytes: %q", len(got), got)
-		}
 	}
 }
 

@@ -88,9 +88,11 @@ type Translation struct {
 	Mounts  []Mount
 	// ShareProcessNamespace is to be set in the pod.
 	ShareProcessNamespace bool
-	// Warnings and Refusals are in the order of the annotations' names.
+	// Warnings and Refusals are in the order of the annotations' names, together at
+	// most limits.Diagnostics. More is how many further annotations have some.
 	Warnings []Notice
 	Refusals []Notice
+	More     int
 }
 
 // Volume is one CSI volume of the pod.
@@ -103,6 +105,8 @@ type Volume struct {
 	// Origins are the annotations, with their prefix, by the attributes of the Spec
 	// that they make or would change.
 	Origins map[string]string
+	// pathOrigin is the annotation to change for another mount path.
+	pathOrigin string
 }
 
 // Mount puts a volume into a container or an init container.

@@ -17,10 +17,12 @@ func (t Translator) Apply(pod *corev1.Pod, translation Translation) *corev1.Pod 
 	for _, v := range translation.Volumes {
 		putVolume(&changed.Spec, t.csi(v))
 	}
-	for _, mount := range translation.Mounts {
-		putMount(changed.Spec.InitContainers, mount)
-		putMount(changed.Spec.Containers, mount)
+	mounts := map[string][]corev1.VolumeMount{}
+	for _, m := range translation.Mounts {
+		mounts[m.Container] = append(mounts[m.Container], corev1.VolumeMount{Name: m.Volume, MountPath: m.MountPath, ReadOnly: true})
 	}
+	putMounts(changed.Spec.InitContainers, mounts)
+	putMounts(changed.Spec.Containers, mounts)
 	if translation.ShareProcessNamespace {
 		changed.Spec.ShareProcessNamespace = new(true)
 	}
@@ -54,14 +56,8 @@ func putVolume(spec *corev1.PodSpec, v corev1.Volume) {
 	spec.Volumes = append(spec.Volumes, v)
 }
 
-func putMount(containers []corev1.Container, mount Mount) {
+func putMounts(containers []corev1.Container, mounts map[string][]corev1.VolumeMount) {
 	for i := range containers {
-		if containers[i].Name == mount.Container {
-			containers[i].VolumeMounts = append(containers[i].VolumeMounts, corev1.VolumeMount{
-				Name:      mount.Volume,
-				MountPath: mount.MountPath,
-				ReadOnly:  true,
-			})
-		}
+		containers[i].VolumeMounts = append(containers[i].VolumeMounts, mounts[containers[i].Name]...)
 	}
 }

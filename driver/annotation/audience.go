@@ -42,10 +42,11 @@ func (r *reading) audienceAt(name, tokenPath string) (attribute, bool) {
 		}
 		return attribute{}, false
 	}
+	wanted := path.Clean(tokenPath)
 	for _, container := range r.pod.Spec.Containers {
 		for _, mount := range container.VolumeMounts {
-			token, err := r.tokenIn(mount.Name)
-			if err == nil && path.Join(mount.MountPath, token.Path) == path.Clean(tokenPath) {
+			token := r.tokenOf(r.podVolumes[mount.Name])
+			if token != nil && path.Join(mount.MountPath, token.Path) == wanted {
 				return r.served(name, token.Audience)
 			}
 		}
@@ -55,21 +56,30 @@ func (r *reading) audienceAt(name, tokenPath string) (attribute, bool) {
 }
 
 func (r *reading) tokenIn(name string) (*corev1.ServiceAccountTokenProjection, error) {
-	source := r.volumeNamed(name)
-	if source == nil {
-		if r.isMounted(name) {
-			return nil, fmt.Errorf("failed to find volume %q in Pod %q volumes", name, r.pod.Name)
-		}
-		return nil, fmt.Errorf("failed to find service account volume %q", name)
+	source := r.podVolumes[name]
+	if token := r.tokenOf(source); token != nil {
+		return token, nil
 	}
-	if source.Projected != nil {
-		for _, projection := range source.Projected.Sources {
-			if token := projection.ServiceAccountToken; token != nil && token.Path != "" {
-				return token, nil
-			}
+	switch {
+	case source != nil:
+		return nil, fmt.Errorf("failed to find tokenPath for projected volume %s", quote(name))
+	case r.isMounted(name):
+		return nil, fmt.Errorf("failed to find volume %s in Pod %s volumes", quote(name), quote(r.pod.Name))
+	}
+	return nil, fmt.Errorf("failed to find service account volume %s", quote(name))
+}
+
+// tokenOf returns the first token of a projected volume. The volume may be nil.
+func (r *reading) tokenOf(v *corev1.Volume) *corev1.ServiceAccountTokenProjection {
+	if v == nil || v.Projected == nil {
+		return nil
+	}
+	for _, projection := range v.Projected.Sources {
+		if token := projection.ServiceAccountToken; token != nil && token.Path != "" {
+			return token
 		}
 	}
-	return nil, fmt.Errorf("failed to find tokenPath for projected volume %q", name)
+	return nil
 }
 
 func (r *reading) served(name, audience string) (attribute, bool) {
@@ -78,15 +88,6 @@ func (r *reading) served(name, audience string) (attribute, bool) {
 		return attribute{}, false
 	}
 	return attribute{audience, name}, true
-}
-
-func (r *reading) volumeNamed(name string) *corev1.Volume {
-	for i := range r.pod.Spec.Volumes {
-		if r.pod.Spec.Volumes[i].Name == name {
-			return &r.pod.Spec.Volumes[i]
-		}
-	}
-	return nil
 }
 
 func (r *reading) isMounted(name string) bool {

@@ -6,6 +6,7 @@ import (
 	"unicode"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -73,7 +74,7 @@ func (r *reading) splice(f *file, secret string) {
 		f.attributes[verbSecret] = attribute{secret, f.origin}
 		return
 	}
-	text := r.defaultTemplate().Text(secret)
+	text := r.format.Text(secret)
 	f.attributes[verbTemplate] = attribute{text, f.origin}
 	if r.settings.UncheckedTemplates {
 		return
@@ -90,31 +91,44 @@ func (r *reading) readTemplateFile(f *file) {
 	value := r.values[f.origin]
 	extra := r.values[nameExtraSecret]
 	switch {
+	case limits.FilePathBytes.Check(len(value)) != nil:
+		r.refuseFile(f, f.origin, "the path: %v; shorten it", limits.FilePathBytes.Check(len(value)))
 	case extraSecret().holds(value) && extra == "":
 		r.refuseFile(f, f.origin, "%s is a key of a Secret that no annotation names; write its name into %s", quote(value), nameExtraSecret)
 	case extraSecret().holds(value) && !isSecretName(extra):
 		f.refused = true // A wrong name is told by its own row.
 	case extraSecret().holds(value):
 		f.attributes[verbTemplateKey] = attribute{path.Base(path.Clean(value)), f.origin}
-	case r.isCopied(value):
+	case r.isCopied(path.Clean(value)):
 		r.refuseFile(f, f.origin, "the driver reads no volume of the pod; write the template into %s%s or a key of %s", familyTemplate, f.suffix, nameExtraSecret)
 	default:
 		r.refuseFile(f, f.origin, "template file %s is inside the injector's agent image/volume; use %s%s", quote(value), familyTemplate, f.suffix)
 	}
 }
 
-// isCopied says whether the agent would see a ConfigMap or Secret of the pod at
-// the path, through agent-copy-volume-mounts.
-func (r *reading) isCopied(file string) bool {
+// copiedPaths are where the agent would see a ConfigMap, a Secret or a projected
+// volume of the pod, through agent-copy-volume-mounts.
+func (r *reading) copiedPaths() map[string]bool {
+	paths := map[string]bool{}
 	for _, container := range r.pod.Spec.Containers {
 		if container.Name != r.values["agent-copy-volume-mounts"] {
 			continue
 		}
 		for _, mount := range container.VolumeMounts {
-			source := r.volumeNamed(mount.Name)
-			if isBelow(path.Clean(file), path.Clean(mount.MountPath)) && source != nil {
-				return source.ConfigMap != nil || source.Secret != nil || source.Projected != nil
+			source := r.podVolumes[mount.Name]
+			if source != nil && (source.ConfigMap != nil || source.Secret != nil || source.Projected != nil) {
+				paths[path.Clean(mount.MountPath)] = true
 			}
+		}
+	}
+	return paths
+}
+
+// isCopied takes a clean path.
+func (r *reading) isCopied(file string) bool {
+	for directory := range directories(file) {
+		if r.copied[directory] {
+			return true
 		}
 	}
 	return false
@@ -128,7 +142,7 @@ func (r *reading) defaultTemplate() volume.Format {
 	}
 	format := volume.Format(strings.ToLower(value))
 	if format != volume.Map && format != volume.JSON {
-		r.refuse(nameDefaultTemplate, "invalid default template type: %s; write %q or %q", shorten(value, 40), volume.Map, volume.JSON)
+		r.refuse(nameDefaultTemplate, "invalid default template type: %s; write %q or %q", limits.Truncate(value, 40), volume.Map, volume.JSON)
 		return r.settings.DefaultTemplate
 	}
 	return format

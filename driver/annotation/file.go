@@ -1,12 +1,14 @@
 package annotation
 
 import (
+	"iter"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // attribute is a value for the volume and the annotation to blame for it.
@@ -27,6 +29,8 @@ type file struct {
 	// token means that the file holds the Vault token.
 	token   bool
 	refused bool
+	// secretFiles are the paths of the agent that its template reads.
+	secretFiles []string
 }
 
 // files finds what the pod asks for. Refused ones are left out in the end, so
@@ -56,19 +60,12 @@ func (r *reading) refuseFile(f *file, name, format string, arguments ...any) {
 // joins annotations by it before it changes the case.
 func (r *reading) suffixes() []string {
 	found := map[string]bool{}
-	for _, name := range r.names() {
-		for _, family := range []string{familySecret, familyTemplate, familyTemplateFile} {
-			if suffix, ok := r.inFamily(name, family); ok {
-				found[suffix] = true
-			}
+	for _, m := range r.matches {
+		if m.family == familySecret || m.family == familyTemplate || m.family == familyTemplateFile {
+			found[m.suffix] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
-}
-
-func (r *reading) inFamily(name, family string) (string, bool) {
-	m := r.matches[name]
-	return m.suffix, m.family == family
 }
 
 // file makes the file for one X, or nil if its annotations come to nothing.
@@ -99,6 +96,10 @@ func (r *reading) place(f *file) {
 		r.warn(option, "is empty; the file is %s", f.destination)
 		return
 	}
+	if err := limits.FilePathBytes.Check(len(value)); err != nil {
+		r.refuseFile(f, option, "the path of the file: %v; rename it", err)
+		return
+	}
 	f.destination = path.Join(f.mount, value)
 	if !isBelow(f.destination, f.mount) {
 		r.refuseFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
@@ -126,10 +127,22 @@ func (r *reading) refuseClashes(files []*file) {
 		byPlace[f.destination] = f
 	}
 	for _, f := range files {
-		for directory := path.Dir(f.destination); directory != "/" && directory != "."; directory = path.Dir(directory) {
+		for directory := range directories(f.destination) {
 			if other := byPlace[directory]; other != nil {
 				other.refused = true
 				r.refuseFile(f, f.origin, "needs %s to be a directory, but %s%s makes it a file; rename one of them", directory, r.settings.Prefix, other.origin)
+			}
+		}
+	}
+}
+
+// directories yields the directories above a clean absolute path, from the inside
+// out and without "/". It copies nothing: a path may have hundreds.
+func directories(file string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := strings.LastIndexByte(file, '/'); i > 0; i = strings.LastIndexByte(file[:i], '/') {
+			if !yield(file[:i]) {
+				return
 			}
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // Annotations are one text for the fuzzer: key=value, with a zero byte between
@@ -39,9 +41,9 @@ func pick(parts []string, picks []byte) string {
 	return strings.Join(picked, between)
 }
 
-// FuzzTranslate looks for a panic and for an annotation that is dropped in
-// silence: one that neither changes the pod, nor is named in a notice, nor
-// spells out a default.
+// FuzzTranslate looks for a panic, for work that costs more than in proportion to the
+// pod, and for an annotation that is dropped in silence: one that neither changes the
+// pod, nor is named in a notice, nor spells out a default.
 func FuzzTranslate(f *testing.F) {
 	parts := annotationsOf(f)
 	for i, part := range parts {
@@ -49,7 +51,8 @@ func FuzzTranslate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, picks []byte, text, template string) {
 		pod := fuzzPod(pick(parts, picks)+between+text, template)
-		got := Translator{}.Translate(pod, "default")
+		var got Translation
+		cost.Assert(t, sizeOf(pod), func() { got = Translator{}.Translate(pod, "default") })
 		if got.Decision == Refuse && len(got.Refusals) == 0 {
 			t.Fatal("refused without a reason")
 		}
@@ -60,7 +63,7 @@ func FuzzTranslate(f *testing.F) {
 		}
 		checkTranslation(t, goldenCase{pod, "default", Translator{}}, got)
 		// One warning stands for all annotations of a pod without files.
-		if len(got.Volumes) == 0 && len(got.Warnings) > 0 {
+		if len(got.Volumes) == 0 && len(got.Warnings) > 0 || got.More > 0 {
 			return
 		}
 		for key := range pod.Annotations {
@@ -98,6 +101,7 @@ func withoutOrigins(volumes ...Volume) []Volume {
 // isQuiet says whether the value may pass without a trace.
 func isQuiet(pod *corev1.Pod, name string) bool {
 	r := Translator{}.read(pod, "default")
+	r.index()
 	m, ok := r.matches[name]
 	if !ok {
 		return false

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // defaultAuthPath is the injector's, for pods that name none.
@@ -92,7 +93,7 @@ func checkAuthType(r *reading, name, value string) {
 	case "":
 		r.refuse(name, "no Vault Auth Type found; remove it for kubernetes")
 	default:
-		r.refuse(name, "auth-type %s is not available without an agent in the pod; use kubernetes", shorten(value, 40))
+		r.refuse(name, "auth-type %s is not available without an agent in the pod; use kubernetes", limits.Truncate(value, 40))
 	}
 }
 
@@ -114,7 +115,7 @@ func checkAuthConfig(r *reading, name, value string) {
 	case key == tokenSetting(kind) && key != "":
 		// Read by audience.
 	case key == "token_path":
-		r.warn(name, "has no effect with auth-type %s; remove it", shorten(string(kind), 40))
+		r.warn(name, "has no effect with auth-type %s; remove it", limits.Truncate(string(kind), 40))
 	case key == "remove_jwt_after_reading" || key == "remove_secret_id_file_after_reading":
 		r.warn(name, "has no effect: the kubelet hands tokens and Secrets to the driver without a file; remove it")
 	case key == "role_id_file_path" && kind == volume.AppRole:
@@ -140,12 +141,8 @@ func tokenSetting(kind volume.AuthType) string {
 // authConfig returns the first annotation that holds a setting: dashes and
 // underscores are the same to the injector.
 func (r *reading) authConfig(key string) (name string, present bool) {
-	for _, name := range r.names() {
-		if strings.HasPrefix(name, familyAuthConfig) && authConfigKey(name) == key {
-			return name, true
-		}
-	}
-	return "", false
+	name, present = r.authConfigs[key]
+	return name, present
 }
 
 func authConfigKey(name string) string {

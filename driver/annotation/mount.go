@@ -6,55 +6,66 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // mounts puts every volume into the chosen containers and into all init
 // containers, which the injector does not let a pod choose.
 func (r *reading) mounts(volumes []Volume) []Mount {
-	chosen := r.containers()
+	left := r.containers()
+	for _, container := range r.pod.Spec.InitContainers {
+		left[container.Name] = true
+	}
 	var mounts []Mount
 	for _, container := range slices.Concat(r.pod.Spec.InitContainers, r.pod.Spec.Containers) {
-		isInit := slices.ContainsFunc(r.pod.Spec.InitContainers, named(container.Name))
-		if !isInit && !slices.Contains(chosen, container.Name) {
-			continue
-		}
 		for _, v := range volumes {
-			if r.isFree(container, v) {
+			if left[container.Name] && r.isFree(container, v) {
 				mounts = append(mounts, Mount{Container: container.Name, Volume: v.Name, MountPath: v.MountPath})
 			}
 		}
+		left[container.Name] = false // Kubernetes has not checked yet that names differ
 	}
 	return mounts
 }
 
-func named(name string) func(corev1.Container) bool {
-	return func(c corev1.Container) bool { return c.Name == name }
-}
-
 // containers are those that get the volumes. The injector does not trim names, and
 // passes over unknown ones: the application starts without its secrets.
-func (r *reading) containers() []string {
+func (r *reading) containers() map[string]bool {
+	names, inits := containerNames(r.pod.Spec.Containers), setOf(containerNames(r.pod.Spec.InitContainers))
+	known := setOf(names)
 	value, present := r.values[nameContainers]
 	if !present {
-		return containerNames(r.pod.Spec.Containers)
+		return known
 	}
-	var chosen []string
+	chosen := map[string]bool{}
 	for part := range strings.SplitSeq(value, ",") {
+		if len(r.refusals) == limits.Diagnostics.Max() {
+			break // a value may hold a hundred thousand names
+		}
 		name := strings.TrimSpace(part)
 		switch {
 		case name == "":
-		case slices.ContainsFunc(r.pod.Spec.Containers, named(name)):
-			chosen = append(chosen, name)
-		case slices.ContainsFunc(r.pod.Spec.InitContainers, named(name)):
+		case known[name]:
+			chosen[name] = true
+		case inits[name]:
 			r.warn(nameContainers, "the init container %s has the secrets in any case; leave it out", quote(name))
 		default:
-			r.refuse(nameContainers, "the pod has no container %s, which would start without its secrets; it has %q", quote(name), containerNames(r.pod.Spec.Containers))
+			r.refuse(nameContainers, "the pod has no container %s, which would start without its secrets; it has %s", quote(name), suggestion(func() string { return quoteAll(names) }))
 		}
 	}
 	if len(chosen) == 0 {
 		r.warn(nameContainers, "names no container, so only init containers have the secrets; remove it to have them in all")
 	}
 	return chosen
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 func containerNames(containers []corev1.Container) []string {
@@ -68,7 +79,7 @@ func containerNames(containers []corev1.Container) []string {
 // isUsable lets a pod declare an emptyDir under the injector's name, as some do to
 // please a linter; it is replaced. Any other volume is the pod's own.
 func (r *reading) isUsable(v Volume) bool {
-	declared := r.volumeNamed(v.Name)
+	declared := r.podVolumes[v.Name]
 	if declared == nil {
 		return true
 	}
@@ -92,20 +103,9 @@ func (r *reading) isFree(container corev1.Container, v Volume) bool {
 			continue
 		}
 		if at == v.MountPath || isBelow(at, v.MountPath) {
-			r.refuse(r.pathAnnotation(v), "the container %s mounts %q at %s, where the secrets go; choose another directory for one of them", quote(container.Name), mount.Name, quote(at))
+			r.refuse(v.pathOrigin, "the container %s mounts %s at %s, where the secrets go; choose another directory for one of them", quote(container.Name), quote(mount.Name), quote(at))
 			return false
 		}
 	}
 	return free
-}
-
-// pathAnnotation is what to change for another directory.
-func (r *reading) pathAnnotation(v Volume) string {
-	for _, name := range r.names() {
-		_, custom := r.inFamily(name, familyVolumePath)
-		if custom && path.Clean(r.values[name]) == v.MountPath {
-			return name
-		}
-	}
-	return nameVolumePath
 }

@@ -92,27 +92,29 @@ func orphanFamilies() []string {
 // which for permissions leaves a secret world-readable.
 func (r *reading) reportOrphans(files []*file) {
 	var suffixes []string
+	known := map[string]bool{}
 	for _, f := range files {
 		suffixes = append(suffixes, f.suffix)
+		known[f.suffix] = true
 	}
-	for _, name := range r.names() {
-		for _, family := range orphanFamilies() {
-			suffix, ok := r.inFamily(name, family)
-			if ok && !slices.Contains(suffixes, suffix) {
-				r.reportOrphan(name, family, suffix, suffixes)
-			}
+	for _, name := range r.sorted {
+		m := r.matches[name]
+		if slices.Contains(orphanFamilies(), m.family) && !known[m.suffix] {
+			r.reportOrphan(name, m, suffixes)
 		}
 	}
 }
 
-func (r *reading) reportOrphan(name, family, suffix string, suffixes []string) {
-	way := "remove it"
-	if nearest, ok := volume.Nearest(suffix, suffixes); ok {
-		way = "did you mean " + family + nearest + "?"
-	}
-	if family == familyPerms && !r.settings.AllowUnknownPerms {
-		r.refuse(name, "no annotation asks for a file %s, so another file may be readable by all; %s", quote(suffix), way)
+func (r *reading) reportOrphan(name string, m match, suffixes []string) {
+	way := suggestion(func() string {
+		if nearest, ok := volume.Nearest(m.suffix, suffixes); ok {
+			return "did you mean " + m.family + nearest + "?"
+		}
+		return "remove it"
+	})
+	if m.family == familyPerms && !r.settings.AllowUnknownPerms {
+		r.refuse(name, "no annotation asks for a file %s, so another file may be readable by all; %s", quote(m.suffix), way)
 		return
 	}
-	r.warn(name, "no annotation asks for a file %s; %s", quote(suffix), way)
+	r.warn(name, "no annotation asks for a file %s; %s", quote(m.suffix), way)
 }

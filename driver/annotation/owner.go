@@ -130,8 +130,8 @@ func (r *reading) sharesProcesses() bool {
 }
 
 func (r *reading) hasCommand() bool {
-	for _, name := range r.names() {
-		if _, ok := r.inFamily(name, familyCommand); ok {
+	for _, m := range r.matches {
+		if m.family == familyCommand {
 			return true
 		}
 	}

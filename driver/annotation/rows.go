@@ -112,7 +112,7 @@ func familyOf(name string) (string, bool) {
 }
 
 func (r *reading) treatRows() {
-	for _, name := range r.names() {
+	for _, name := range r.sorted {
 		if treat := r.matches[name].row.treat; treat != nil {
 			treat(r, name, r.values[name])
 		}

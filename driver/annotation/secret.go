@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // secretSource is a Secret that the injector mounts into the agent.
@@ -51,32 +53,34 @@ func checkSecretName(r *reading, name, value string) {
 	}
 }
 
+// isSecretName looks at the length first: it is asked for each file.
 func isSecretName(value string) bool {
-	return len(validation.IsDNS1123Subdomain(value)) == 0
+	return limits.HostBytes.Check(len(value)) == nil && len(validation.IsDNS1123Subdomain(value)) == 0
 }
 
 // volumeSecret is the Secret of all volumes: a CSI volume has one. Where both
 // are needed, the keys of tls-secret are left out, and the files whose templates
 // read them.
 func (r *reading) volumeSecret(files []*file) string {
+	readSecretFiles(files)
 	r.refuseUnnamed(files)
 	tls, extra := r.values[nameTLSSecret], r.values[nameExtraSecret]
 	keys := r.keysIn(tlsSecret())
 	hasTemplates := slices.ContainsFunc(files, func(f *file) bool { return f.attributes[verbTemplateKey].value != "" })
-	needsTLS := len(keys) > 0 || r.isRead(files, tlsSecret())
-	needsExtra := hasTemplates || len(r.keysIn(extraSecret())) > 0 || r.isRead(files, extraSecret())
+	needsTLS := len(keys) > 0 || isRead(files, tlsSecret())
+	needsExtra := hasTemplates || len(r.keysIn(extraSecret())) > 0 || isRead(files, extraSecret())
 	if needsTLS && needsExtra && tls != extra {
 		r.refuse(nameTLSSecret, "a volume has one Secret, and that of %s%s is needed as well; put all keys into one", r.settings.Prefix, nameExtraSecret)
 		r.drop(keys...)
 		for _, f := range files {
-			f.refused = f.refused || r.reads(f, tlsSecret())
+			f.refused = f.refused || f.reads(tlsSecret())
 		}
 	}
 	r.dropHalves()
-	if !r.isRead(files, tlsSecret()) {
+	if !isRead(files, tlsSecret()) {
 		r.reportUnused(tlsSecret())
 	}
-	if !hasTemplates && !r.isRead(files, extraSecret()) {
+	if !hasTemplates && !isRead(files, extraSecret()) {
 		r.reportUnused(extraSecret())
 	}
 	switch {

@@ -16,14 +16,27 @@ type reading struct {
 	settings  Translator
 	pod       *corev1.Pod
 	namespace string
-	// values are the annotations under the prefix, without it; matches are those
-	// that the injector knows.
+	// values are the annotations under the prefix, without it; sorted are their
+	// names, and matches those that the injector knows.
 	values  map[string]string
+	sorted  []string
+	rows    []row
 	matches map[string]match
+	// authConfigs are the first annotations of each setting of a login.
+	authConfigs map[string]string
+	// podVolumes are the pod's own volumes by name.
+	podVolumes map[string]*corev1.Volume
+	// copied are the mount paths that agent-copy-volume-mounts shows to the agent.
+	copied map[string]bool
+	// format and directory are the defaults of the pod's files.
+	format    volume.Format
+	directory string
 	// attributes are what rows make of single annotations, for every volume.
 	attributes map[string]attribute
 	warnings   []Notice
 	refusals   []Notice
+	// more are annotations with diagnostics above the limit.
+	more map[string]bool
 }
 
 // Translate works out what the annotations of a pod ask for. The namespace is the
@@ -34,6 +47,10 @@ func (t Translator) Translate(pod *corev1.Pod, namespace string) Translation {
 	if !r.asks() {
 		return r.decide(Skip, Translation{})
 	}
+	if !r.isWithinLimits() {
+		return r.decide(Translate, Translation{})
+	}
+	r.index()
 	r.treatRows()
 	r.reportUnknown()
 	files := r.files()
@@ -56,45 +73,62 @@ func (t Translator) withDefaults() Translator {
 }
 
 func (t Translator) read(pod *corev1.Pod, namespace string) *reading {
-	r := &reading{settings: t.withDefaults(), pod: pod, namespace: namespace, values: map[string]string{}, matches: map[string]match{}, attributes: map[string]attribute{}}
-	all := rows()
+	r := &reading{settings: t.withDefaults(), pod: pod, namespace: namespace, values: map[string]string{}, attributes: map[string]attribute{}, more: map[string]bool{}}
 	for key, value := range pod.Annotations {
-		name, ours := strings.CutPrefix(key, r.settings.Prefix)
-		if !ours {
-			continue
-		}
-		r.values[name] = value
-		if m, ok := find(all, name); ok {
-			r.matches[name] = m
+		if name, ours := strings.CutPrefix(key, r.settings.Prefix); ours {
+			r.values[name] = value
 		}
 	}
+	r.sorted = slices.Sorted(maps.Keys(r.values))
 	return r
 }
 
-func (r *reading) names() []string {
-	return slices.Sorted(maps.Keys(r.values))
+// index works out once what is looked up for each file, container or annotation.
+// The annotations are within the limits.
+func (r *reading) index() {
+	r.rows = rows()
+	r.matches, r.authConfigs = map[string]match{}, map[string]string{}
+	for _, name := range r.sorted {
+		m, ok := find(r.rows, name)
+		if !ok {
+			continue
+		}
+		r.matches[name] = m
+		if key := authConfigKey(name); m.family == familyAuthConfig && r.authConfigs[key] == "" {
+			r.authConfigs[key] = name
+		}
+	}
+	r.podVolumes = map[string]*corev1.Volume{}
+	for i := range r.pod.Spec.Volumes {
+		if v := &r.pod.Spec.Volumes[i]; r.podVolumes[v.Name] == nil {
+			r.podVolumes[v.Name] = v
+		}
+	}
+	r.format, r.directory = r.defaultTemplate(), r.defaultPath()
+	r.copied = r.copiedPaths()
 }
 
 // decide applies the fallback to what was refused.
 func (r *reading) decide(decision Decision, result Translation) Translation {
 	result.Decision = decision
-	result.Warnings, result.Refusals = r.warnings, r.refusals
+	inOrder(r.warnings)
+	inOrder(r.refusals)
+	r.cutWarnings()
+	result.Warnings, result.Refusals, result.More = r.warnings, r.refusals, len(r.more)
 	if len(r.refusals) > 0 {
 		result = r.fallBack(result)
 	}
-	inOrder(result.Warnings)
-	inOrder(result.Refusals)
 	return result
 }
 
 func (r *reading) fallBack(result Translation) Translation {
-	both := slices.Concat(r.warnings, r.refusals)
+	both := inOrder(slices.Concat(r.warnings, r.refusals))
 	switch r.settings.Fallback {
 	case FallbackWarn:
 		result.Warnings, result.Refusals = both, nil
 		return result
 	case FallbackLeave:
-		return Translation{Decision: Leave, Warnings: both}
+		return Translation{Decision: Leave, Warnings: both, More: result.More}
 	}
-	return Translation{Decision: Refuse, Warnings: r.warnings, Refusals: r.refusals}
+	return Translation{Decision: Refuse, Warnings: r.warnings, Refusals: r.refusals, More: result.More}
 }

@@ -14,32 +14,33 @@ import (
 // of a pod, so it stands in a volume or a manifest that somebody has written by
 // hand, and no pod that works today has it.
 func (r *reading) reportUnknown() {
-	for _, name := range r.names() {
+	for _, name := range r.sorted {
 		switch _, ok := r.matches[name]; {
 		case ok:
-		case isUnnamed(name):
+		case r.isUnnamed(name):
 			r.refuse(name, "names no file; add the name, for example %sdb", name)
 		default:
-			r.warn(name, "is unknown and ignored; did you mean %q?", nearest(name))
+			r.warn(name, "is unknown and ignored; did you mean %q?", suggestion(func() string { return nearest(r.rows, name) }))
 		}
 	}
 }
 
 // isUnnamed tells the annotations of a file without its X.
-func isUnnamed(name string) bool {
-	return slices.ContainsFunc(rows(), func(row row) bool { return slices.Contains(row.names, name+"X") })
+func (r *reading) isUnnamed(name string) bool {
+	return slices.ContainsFunc(r.rows, func(row row) bool { return slices.Contains(row.names, name+"X") })
 }
 
 // nearest returns the known name that takes the fewest edits. The X of a family
-// is kept as it is.
-func nearest(name string) string {
+// is kept as it is. The name is within its limit: the edit distance takes quadratic
+// time, and here one is computed for each dash.
+func nearest(rows []row, name string) string {
 	best, fewest := "", math.MaxInt
 	consider := func(candidate string, edits int) {
 		if edits < fewest {
 			best, fewest = candidate, edits
 		}
 	}
-	for _, row := range rows() {
+	for _, row := range rows {
 		for _, candidate := range row.names {
 			// Names that lack agent- or template- are the commonest mistake.
 			if strings.HasSuffix(candidate, "-"+name) {

@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The checks take and refuse what the injector's do, in its words, which people
@@ -19,7 +22,8 @@ func parseBool(value string) (bool, error) {
 	if value == "" {
 		return false, nil
 	}
-	b, err := strconv.ParseBool(value)
+	const enough = 60 // the error repeats it
+	b, err := strconv.ParseBool(limits.Truncate(value, enough))
 	if err != nil {
 		return false, fmt.Errorf("cannot parse '' as bool: %w; write \"true\" or \"false\"", err)
 	}
@@ -78,9 +82,14 @@ func checkDurationOrSeconds(value string) error {
 	return checkDuration(value)
 }
 
+// checkQuantity takes no large exponent: the parser of Kubernetes takes seconds for
+// 1e-10000000.
 func checkQuantity(value string) error {
 	if value == "" {
 		return nil
+	}
+	if len(value) > 64 || regexp.MustCompile(`[eE][-+]?[0-9]{3}`).MatchString(value) {
+		return fmt.Errorf("%s is no usual quantity; write for example \"64Mi\"", quote(value))
 	}
 	_, err := resource.ParseQuantity(value)
 	return err

@@ -33,12 +33,15 @@ func (t Translator) IsVerbatim(attributes map[string]string) bool {
 func (t Translator) TranslateVolume(attributes map[string]string, namespace string) (Volume, []Notice, error) {
 	t = t.withDefaults()
 	t.Fallback = FallbackRefuse
+	if err := volume.CheckSize(attributes); err != nil {
+		return Volume{}, nil, err
+	}
 	facts, err := t.factsOf(attributes)
 	if err != nil {
 		return Volume{}, nil, err
 	}
 	translation := t.Translate(facts.pod, namespace)
-	if err := refusalsError(translation.Refusals); err != nil {
+	if err := refusalsError(translation); err != nil {
 		return Volume{}, nil, err
 	}
 	if len(translation.Volumes) == 0 {
@@ -49,21 +52,30 @@ func (t Translator) TranslateVolume(attributes map[string]string, namespace stri
 }
 
 // refusalsError tells the first refusal in full: the message is an event.
-func refusalsError(refusals []Notice) error {
-	if len(refusals) == 0 {
+func refusalsError(translation Translation) error {
+	if len(translation.Refusals) == 0 {
 		return nil
 	}
-	problem := refusals[0].Text
+	const enough = 3
+	first, more := translation.Refusals[0], translation.More
 	var others []string
-	for _, n := range refusals[1:] {
-		if n.Annotation != refusals[0].Annotation && !slices.Contains(others, n.Annotation) {
+	for _, n := range translation.Refusals[1:] {
+		switch {
+		case n.Annotation == first.Annotation || slices.Contains(others, n.Annotation):
+		case len(others) < enough:
 			others = append(others, n.Annotation)
+		default:
+			more++
 		}
 	}
+	problem := first.Text
 	if len(others) > 0 {
 		problem += "; refused as well: " + strings.Join(others, ", ")
 	}
-	return &volume.AttributeError{Key: refusals[0].Annotation, Problem: problem}
+	if more > 0 {
+		problem += fmt.Sprintf(", and %d more", more)
+	}
+	return &volume.AttributeError{Key: first.Annotation, Problem: problem}
 }
 
 // pickVolume finds the volume by its mount path. Whoever wrote the attributes
@@ -79,11 +91,11 @@ func pickVolume(volumes []Volume, attributes map[string]string) (Volume, error) 
 		return volumes[0], nil
 	}
 	if !chosen {
-		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("is missing: the annotations make a volume for each of %q; name the one that this is", paths)}
+		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("is missing: the annotations make a volume for each of %s; name the one that this is", quoteAll(paths))}
 	}
 	i := slices.Index(paths, path.Clean(wanted))
 	if i < 0 {
-		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("the annotations make no volume at %s, but at %q", quote(wanted), paths)}
+		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("the annotations make no volume at %s, but at %s", quote(wanted), quoteAll(paths))}
 	}
 	return volumes[i], nil
 }

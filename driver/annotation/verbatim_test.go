@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // Whoever sees the pod and whoever sees the volume alone come to the same spec.
@@ -64,6 +66,7 @@ func verbatim(t Translator, pod *corev1.Pod, mountPath string) map[string]string
 func tokenAudiences(pod *corev1.Pod) map[string]string {
 	attributes := map[string]string{}
 	r := Translator{}.read(pod, "")
+	r.index()
 	for _, v := range pod.Spec.Volumes {
 		token, err := r.tokenIn(v.Name)
 		if err != nil {
@@ -200,7 +203,13 @@ func FuzzTranslateVolume(f *testing.F) {
 		if _, taken := attributes[key]; !taken {
 			attributes[key] = value
 		}
-		_, warnings, err := Translator{}.TranslateVolume(attributes, "default")
+		size := 0
+		for key, value := range attributes {
+			size += len(key) + len(value)
+		}
+		var warnings []Notice
+		var err error
+		cost.Assert(t, size, func() { _, warnings, err = Translator{}.TranslateVolume(attributes, "default") })
 		if err != nil {
 			return
 		}

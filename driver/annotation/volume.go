@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 const defaultVolumePath = "/vault/secrets"
@@ -16,11 +18,11 @@ func (r *reading) mountPath(f *file) string {
 	name := familyVolumePath + f.suffix
 	value, present := r.values[name]
 	if !present {
-		return r.defaultPath()
+		return r.directory
 	}
 	if err := checkMountPath(value); err != nil {
 		r.refuseFile(f, name, "%v", err)
-		return r.defaultPath()
+		return r.directory
 	}
 	return path.Clean(value)
 }
@@ -34,6 +36,9 @@ func (r *reading) defaultPath() string {
 }
 
 func checkMountPath(value string) error {
+	if err := limits.FilePathBytes.Check(len(value)); err != nil {
+		return fmt.Errorf("the path: %w; shorten it", err)
+	}
 	if !path.IsAbs(value) || path.Clean(value) == "/" || strings.Contains(value, ":") {
 		return fmt.Errorf("%s is not a directory to mount at; write an absolute path such as %q", quote(value), defaultVolumePath)
 	}
@@ -49,27 +54,38 @@ func (r *reading) volumes(files []*file) []Volume {
 	complete := r.login()
 	common := maps.Clone(r.attributes)
 	maps.Copy(common, r.owner())
-	common["default-template"] = attribute{string(r.defaultTemplate()), nameDefaultTemplate}
+	common["default-template"] = attribute{string(r.format), nameDefaultTemplate}
 	if !complete {
 		return nil
 	}
+	byRoot := byRoot(files)
+	if err := r.checkVolumes(len(byRoot)); err != nil {
+		r.refuse(nameInject, "%v; use fewer secret-volume-path-X", err)
+		return nil
+	}
 	var volumes []Volume
-	for _, mount := range roots(files) {
-		below := slices.DeleteFunc(slices.Clone(files), func(f *file) bool {
-			return !isBelow(f.destination, mount)
-		})
+	for _, mount := range slices.Sorted(maps.Keys(byRoot)) {
+		below := byRoot[mount]
 		delete(common, "mount-path")
 		if slices.ContainsFunc(below, (*file).writesMore) {
 			common["mount-path"] = attribute{mount, nameVolumePath}
 		}
 		v, ok := r.spec(mount, common, below)
 		if ok {
-			v.SecretName = secret
+			v.SecretName, v.pathOrigin = secret, r.pathOrigin(below[0])
 			volumes = append(volumes, v)
 		}
 	}
 	r.nameVolumes(volumes)
 	return slices.DeleteFunc(volumes, func(v Volume) bool { return !r.isUsable(v) })
+}
+
+// pathOrigin is the annotation that chooses the mount path of a file.
+func (r *reading) pathOrigin(f *file) string {
+	if _, present := r.values[familyVolumePath+f.suffix]; present {
+		return familyVolumePath + f.suffix
+	}
+	return nameVolumePath
 }
 
 // writesMore says whether the template may write further files, by paths that it
@@ -93,29 +109,31 @@ func (r *reading) checkDefaultPath(files []*file) {
 	}
 }
 
-// roots are the mount paths that lie in no other one. The container runtime could
-// not make a mount point inside a read-only volume, so the files of an inner
-// path go into the outer volume, where they are at the same place.
-func roots(files []*file) []string {
-	var mounts []string
+// byRoot groups files by the mount paths that lie in no other one. The container
+// runtime could not make a mount point inside a read-only volume, so the files of an
+// inner path go into the outer volume, where they are at the same place.
+func byRoot(files []*file) map[string][]*file {
+	mounts := map[string]bool{}
 	for _, f := range files {
-		mounts = append(mounts, f.mount)
+		mounts[f.mount] = true
 	}
-	slices.Sort(mounts)
-	var outer []string
-	for _, mount := range slices.Compact(mounts) {
-		inside := func(directory string) bool { return isBelow(mount, directory) }
-		if !slices.ContainsFunc(outer, inside) {
-			outer = append(outer, mount)
+	grouped := map[string][]*file{}
+	for _, f := range files {
+		root := f.mount // that of the file itself, or of one further out
+		for directory := range directories(f.mount) {
+			if mounts[directory] {
+				root = directory
+			}
 		}
+		grouped[root] = append(grouped[root], f)
 	}
-	return outer
+	return grouped
 }
 
 func (r *reading) nameVolumes(volumes []Volume) {
 	custom := 0
 	for i := range volumes {
-		if volumes[i].MountPath == r.defaultPath() {
+		if volumes[i].MountPath == r.directory {
 			volumes[i].Name = volumeName
 			continue
 		}

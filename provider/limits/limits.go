@@ -16,6 +16,20 @@ const (
 	AttributeKeyBytes Limit = iota
 	// Attributes is how many attributes a volume has.
 	Attributes
+	// Annotations is how many annotations under the prefix a pod has.
+	Annotations
+	// AnnotationNameBytes is for the name of an annotation behind the prefix. It is
+	// the limit of Kubernetes, which checks it after admission.
+	AnnotationNameBytes
+	// AnnotationsBytes is for all names and values of these annotations. It is the
+	// limit of Kubernetes for all annotations of an object, which it checks after
+	// admission.
+	AnnotationsBytes
+	// PodVolumes is how many volumes a pod gets: one for each mount path.
+	PodVolumes
+	// PodMounts is how many volume mounts the containers of a pod have, those of the
+	// translation included: each container gets each volume.
+	PodMounts
 	// NameBytes is for a role, an auth path, a Vault namespace, an audience, and each
 	// value that has no other limit.
 	NameBytes
@@ -85,6 +99,16 @@ func (l Limit) row() row {
 		return row{"attribute-key-bytes", "bytes", 1100}
 	case Attributes:
 		return row{"attributes", "attributes", 4096}
+	case Annotations:
+		return row{"annotations", "annotations", 4000}
+	case AnnotationNameBytes:
+		return row{"annotation-name-bytes", "bytes", 63}
+	case AnnotationsBytes:
+		return row{"annotations-bytes", "bytes", 256 << 10}
+	case PodVolumes:
+		return row{"pod-volumes", "volumes", 100}
+	case PodMounts:
+		return row{"pod-mounts", "mounts", 4096}
 	case NameBytes:
 		return row{"name-bytes", "bytes", 256}
 	case HostBytes:

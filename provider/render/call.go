@@ -1,11 +1,6 @@
 package render
 
-import (
-	"maps"
-	"path"
-	"slices"
-	"text/template/parse"
-)
+import "text/template/parse"
 
 // call is one of a function whose first argument stands in quotes.
 type call struct {
@@ -74,32 +69,4 @@ func (c checker) checkLiteral(function, argument string) (wrong *problem) {
 		_, wrong = c.template.Pod.relativePath(argument)
 	}
 	return wrong
-}
-
-// SecretFiles are the paths below /vault/tls and /vault/custom that a template
-// reads by the function file, as far as they stand in it, clean and in order. A
-// template that does not parse has none.
-func SecretFiles(t Template) []string {
-	trees, err := parseTrees(t)
-	if err != nil {
-		return nil
-	}
-	found := map[string]bool{}
-	for _, tree := range trees {
-		collectFiles(tree.Root, found)
-	}
-	return slices.Sorted(maps.Keys(found))
-}
-
-func collectFiles(node parse.Node, found map[string]bool) {
-	if pipe, ok := node.(*parse.PipeNode); ok {
-		for _, call := range quotedCalls(pipe) {
-			if clean := path.Clean(call.argument); call.function.Ident == "file" && isSecretKey(clean) {
-				found[clean] = true
-			}
-		}
-	}
-	for _, child := range children(node) {
-		collectFiles(child, found)
-	}
 }

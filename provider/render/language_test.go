@@ -72,17 +72,6 @@ func TestPodThatIsNotKnownYet(t *testing.T) {
 	}
 }
 
-func TestSecretFiles(t *testing.T) {
-	t.Parallel()
-	text := `{{ define "x" }}{{ if (file "/vault/tls/b") }}{{ end }}{{ end }}{{ "/vault/custom/../custom/a" | file }}{{ file "/vault/tls/b" }}{{ file .x }}{{ trim "/vault/tls/c" "" }}{{ file "/etc/x" }}`
-	if got := SecretFiles(Template{Text: text}); !slices.Equal(got, []string{"/vault/custom/a", "/vault/tls/b"}) {
-		t.Errorf("got %q", got)
-	}
-	if got := SecretFiles(Template{Text: `{{ file "/vault/tls/b"`}); got != nil {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestWriteToFile(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -64,4 +64,8 @@ func (t *translation) note(object string, translated annotation.Translation) {
 	for _, notice := range translated.Refusals {
 		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: notice})
 	}
+	if translated.More > 0 {
+		rest := annotation.Notice{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", translated.More)}
+		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: translated.Decision == annotation.Refuse, Notice: rest})
+	}
 }
