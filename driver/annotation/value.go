@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/resource"
-
+	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -82,16 +80,11 @@ func checkDurationOrSeconds(value string) error {
 	return checkDuration(value)
 }
 
-// checkQuantity takes no large exponent: the parser of Kubernetes takes seconds for
-// 1e-10000000.
 func checkQuantity(value string) error {
 	if value == "" {
 		return nil
 	}
-	if len(value) > 64 || regexp.MustCompile(`[eE][-+]?[0-9]{3}`).MatchString(value) {
-		return fmt.Errorf("%s is no usual quantity; write for example \"64Mi\"", quote(value))
-	}
-	_, err := resource.ParseQuantity(value)
+	_, err := volume.ParseQuantity(value)
 	return err
 }
 

@@ -225,3 +225,20 @@ func sizeOf(attributes map[string]string) int {
 	}
 	return size
 }
+
+// The parser of Kubernetes takes ten seconds for the first of these.
+func TestParseQuantityCostsInProportion(t *testing.T) {
+	for _, value := range []string{"1e-10000000", "1E9999999999", strings.Repeat("9", 64), strings.Repeat("9", 200_000)} {
+		cost.Assert(t, len(value), func() { _, _ = ParseQuantity(value) })
+	}
+	for _, value := range []string{"1e99", "1.5Mi", "-1Ei", strings.Repeat("9", 64)} {
+		if _, err := ParseQuantity(value); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, value := range []string{"1e100", "1e-100", strings.Repeat("9", 65)} {
+		if _, err := ParseQuantity(value); err == nil {
+			t.Errorf("%s passes", value)
+		}
+	}
+}

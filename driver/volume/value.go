@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -41,8 +42,18 @@ func parseID(value string) (int64, error) {
 	return int64(id), nil
 }
 
+// ParseQuantity parses a quantity of Kubernetes, but takes neither long texts nor
+// exponents of three digits: for 1e-10000000 the parser of Kubernetes works for ten
+// seconds.
+func ParseQuantity(value string) (resource.Quantity, error) {
+	if len(value) > 64 || regexp.MustCompile(`[eE][-+]?[0-9]{3}`).MatchString(value) {
+		return resource.Quantity{}, fmt.Errorf("%s has too many digits", quote(value))
+	}
+	return resource.ParseQuantity(value)
+}
+
 func parseSize(value string) (int64, error) {
-	quantity, err := resource.ParseQuantity(value)
+	quantity, err := ParseQuantity(value)
 	if err != nil {
 		return 0, fmt.Errorf("%s is not a quantity of bytes; write for example \"1Mi\"", quote(value))
 	}
