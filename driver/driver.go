@@ -120,7 +120,6 @@ func New(config Config, mounts *Mounts, provider Provider) (*Driver, error) {
 	}
 	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
 	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
-	config.Annotations.UncheckedTemplates = true
 	return &Driver{config: config, mounts: mounts, provider: provider, seed: maphash.MakeSeed()}, nil
 }
 

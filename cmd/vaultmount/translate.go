@@ -30,7 +30,8 @@ func newTranslateCommand() *cobra.Command {
 		Long: `Translate the Vault Agent Injector's annotations in manifests into vaultmount
 volumes, for clusters without an admission component and for CI. The output
 applies as it is; what is no pod comes out as it went in. Warnings and refusals
-go to standard error, and a refusal makes the exit status 1.`,
+go to standard error, and a refusal makes the exit status 1. It also checks
+templates, which in a cluster the driver does when a pod starts.`,
 		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
   helm template ./chart | vaultmount translate -f - > translated.yaml
   vaultmount translate --check -f manifests/`,
@@ -55,6 +56,7 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
+	translator.CheckTemplates = true
 	paths, err := o.paths()
 	if err != nil {
 		return err

@@ -113,6 +113,15 @@ func TestTranslateRefusesWhatIsForbidden(t *testing.T) {
 	}
 }
 
+// In a cluster the driver refuses it, when the pod starts.
+func TestTranslateRefusesBadTemplates(t *testing.T) {
+	pod := strings.Replace(askingPod, "secret-db: kv/db", `template-db: "{{ if }}"`, 1)
+	want := "refused: Pod/app: vault.hashicorp.com/agent-inject-template-db: invalid template: line 1: missing value for if"
+	if _, stderr, err := runTranslate(t, pod, "-f", "-"); err == nil || !strings.Contains(stderr, want) {
+		t.Errorf("got %v, %q", err, stderr)
+	}
+}
+
 func TestTranslateRefusesBadArguments(t *testing.T) {
 	empty := t.TempDir()
 	for want, arguments := range map[string][]string{

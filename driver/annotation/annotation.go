@@ -46,9 +46,10 @@ type Translator struct {
 	// name it, so that files belong to the pod's own user. That is how the injector is
 	// set up on OpenShift.
 	NoSecurityContext bool
-	// UncheckedTemplates leaves the text of templates alone. The driver sets it:
-	// the text is a tenant's, and the driver reads it in no process of its own.
-	UncheckedTemplates bool
+	// CheckTemplates parses the templates of a pod and refuses those that the driver
+	// would refuse. The text is a tenant's, so only the command does it: the driver
+	// parses templates in processes of their own, and the webhook leaves them to it.
+	CheckTemplates bool
 }
 
 // Fallback says what becomes of a pod that cannot be translated in full.

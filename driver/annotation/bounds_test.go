@@ -292,7 +292,7 @@ func TestHostilePodsCostInProportionToTheirSize(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pod := test.pod()
-			translator := Translator{UncheckedTemplates: true}
+			translator := Translator{}
 			size := min(sizeOf(pod), limits.AnnotationsBytes.Max()) + 30*(len(pod.Spec.Containers)+len(pod.Spec.Volumes)+len(pod.Spec.Containers[0].VolumeMounts))
 			cost.Assert(t, size, func() {
 				translation := translator.Translate(pod, "default")

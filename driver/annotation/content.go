@@ -76,7 +76,7 @@ func (r *reading) splice(f *file, secret string) {
 	}
 	text := r.format.Text(secret)
 	f.attributes[verbTemplate] = attribute{text, f.origin}
-	if r.settings.UncheckedTemplates {
+	if !r.settings.CheckTemplates {
 		return
 	}
 	if err := render.Check(render.Template{Name: f.suffix, Text: text}); err != nil {

@@ -92,7 +92,7 @@ func goldenDirectories(t testing.TB) []string {
 
 func readCase(t testing.TB, directory string) goldenCase {
 	t.Helper()
-	c := goldenCase{pod: &corev1.Pod{}}
+	c := goldenCase{pod: &corev1.Pod{}, translator: Translator{CheckTemplates: true}}
 	readYAML(t, filepath.Join(directory, "pod.yaml"), c.pod)
 	settings := struct {
 		Namespace string

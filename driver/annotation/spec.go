@@ -76,7 +76,7 @@ func (r *reading) checkFile(common, attributes map[string]attribute) bool {
 		}
 	}
 	spec, err := volume.Parse(values)
-	if err == nil && !r.settings.UncheckedTemplates {
+	if err == nil && r.settings.CheckTemplates {
 		err = checkTemplates(spec)
 	}
 	if err != nil {

@@ -134,7 +134,7 @@ func TestTranslateVolume(t *testing.T) {
 				attributes = maps.Clone(test.base)
 			}
 			maps.Copy(attributes, test.with)
-			translator := Translator{UncheckedTemplates: true, Fallback: FallbackWarn}
+			translator := Translator{Fallback: FallbackWarn}
 			if !translator.IsVerbatim(attributes) {
 				t.Error("is not taken for annotations")
 			}

@@ -66,7 +66,7 @@ func TestPolicyTellsThePodsUser(t *testing.T) {
 // ownersOfFiles is what the driver makes of the pod's volumes.
 func ownersOfFiles(t *testing.T, pod *corev1.Pod) map[string]string {
 	t.Helper()
-	settings := annotation.Translator{UncheckedTemplates: true, NoSecurityContext: true}
+	settings := annotation.Translator{NoSecurityContext: true}
 	owners := map[string]string{}
 	for _, v := range pod.Spec.Volumes {
 		if v.CSI == nil {

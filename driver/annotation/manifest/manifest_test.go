@@ -26,7 +26,7 @@ func TestTranslate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := Translate(annotation.Translator{}, text)
+			result, err := Translate(annotation.Translator{CheckTemplates: true}, text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestTranslate(t *testing.T) {
 			if got != string(want) {
 				t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
 			}
-			again, err := Translate(annotation.Translator{}, result.Text)
+			again, err := Translate(annotation.Translator{CheckTemplates: true}, result.Text)
 			if err != nil || again.Translated != 0 || !bytes.Equal(again.Text, result.Text) {
 				t.Errorf("a second translation changes the first: %v\n%s", err, again.Text)
 			}
@@ -70,7 +70,7 @@ func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
 		"a pod of aliases": "kind: Pod\nmetadata: {labels: &l {a:   b}}\nspec: {nodeSelector: *l, <<: {containers: [ ]}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := Translate(annotation.Translator{}, []byte(text))
+			result, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 		"no spec":         "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n",
 		"odd annotations": "kind: Pod\nmetadata: {annotations: [a]}\n",
 	} {
-		if _, err := Translate(annotation.Translator{}, []byte(text)); err == nil {
+		if _, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(text)); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
@@ -117,7 +117,7 @@ func TestTranslateRefusesAKeyThatStandsTwice(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Translate(annotation.Translator{}, []byte(test.text))
+			_, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(test.text))
 			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -138,14 +138,14 @@ func FuzzTranslate(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		result, err := Translate(annotation.Translator{}, text)
+		result, err := Translate(annotation.Translator{CheckTemplates: true}, text)
 		if err != nil {
 			return
 		}
 		if result.Translated == 0 && !bytes.Equal(result.Text, text) {
 			t.Fatalf("nothing was translated, and %q became %q", text, result.Text)
 		}
-		again, err := Translate(annotation.Translator{}, result.Text)
+		again, err := Translate(annotation.Translator{CheckTemplates: true}, result.Text)
 		if err != nil {
 			t.Fatalf("read what was written: %v\n%s", err, result.Text)
 		}
