@@ -53,9 +53,9 @@ bench: ## Hold vaultmount against the Vault Agent and a bare client (8 min); fai
 	@mkdir -p $(BUILD)/bench
 	cd test && go test ./bench -run NONE -bench SideBySide -benchtime 1x -timeout 30m $(if $(UPDATE),-update,-out $(BUILD)/bench)
 
-e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes once (6 min)
+e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes and containerd once (8 min)
 	@mkdir -p $(BUILD)
-	@$(LAB) build
+	@$(LAB) build --runtime current
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/e2e.json --format testname -- -count=1 -p 1 -timeout 30m $(END_TO_END)
 
 fuzz: ## Fuzz each parser for FUZZTIME (60s)

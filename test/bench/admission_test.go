@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/testbed"
 )
@@ -33,7 +34,7 @@ const (
 // admissions measures what the API server takes to create a pod, in a cluster, with
 // nobody who translates, with the policy, and with the webhook.
 func admissions(b *testing.B, r *Report, size size) {
-	bed, err := testbed.Up(b.Context(), filepath.Join(b.TempDir(), "run"), os.Stderr)
+	bed, err := testbed.Up(b.Context(), parts.Packaged, filepath.Join(b.TempDir(), "run"), os.Stderr)
 	if err != nil {
 		b.Fatal(err)
 	}

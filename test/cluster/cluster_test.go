@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vaultmount/vaultmount/test/cluster"
 	"github.com/vaultmount/vaultmount/test/image"
+	"github.com/vaultmount/vaultmount/test/parts"
 )
 
 const kubeletAddress = cluster.NodeIP + ":10250"
@@ -24,7 +26,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestClusterRunsAPodAndLeavesNothing(t *testing.T) {
-	p := buildParts(t)
+	for _, source := range []parts.Source{parts.Packaged, parts.Current} {
+		t.Run(string(source), func(t *testing.T) { testCluster(t, buildParts(t, source)) })
+	}
+}
+
+func testCluster(t *testing.T, p *parts.Parts) {
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	c, err := cluster.Up(t.Context(), cluster.Options{Parts: p, RunDir: runDir, Forward: []string{kubeletAddress}, Progress: t.Output()})
@@ -49,6 +56,9 @@ func TestClusterRunsAPodAndLeavesNothing(t *testing.T) {
 			t.Errorf("pod logged %q", log)
 		}
 	})
+	if p.Runtime.Crun != "" {
+		t.Run("crun is a runtime class", func(t *testing.T) { testCrun(t, p, c) })
+	}
 	t.Run("command runs inside", func(t *testing.T) { testRun(t, c) })
 	t.Run("kubelet restarts", func(t *testing.T) {
 		if err := c.RestartKubelet(t.Context()); err != nil {
@@ -76,6 +86,25 @@ func TestClusterRunsAPodAndLeavesNothing(t *testing.T) {
 	left.compare(t)
 	if err := cluster.Down(t.Context(), runDir); err != nil {
 		t.Errorf("down without a cluster: %v", err)
+	}
+}
+
+// testCrun runs a pod of the class crun, which keeps a file of its own for each
+// container where runc keeps another.
+func testCrun(t *testing.T, p *parts.Parts, c *cluster.Cluster) {
+	class := filepath.Join(t.TempDir(), "crun.yaml")
+	if err := os.WriteFile(class, []byte("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: crun}\nhandler: crun\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, p, c, "apply", "-f", class)
+	kubectl(t, p, c, "run", "crun", "--image="+image.BusyboxName, "--restart=Never", `--overrides={"spec": {"runtimeClassName": "crun"}}`, "--", "-c", "sleep 3600")
+	kubectl(t, p, c, "wait", "--for=condition=Ready", "pod/crun", "--timeout=30s")
+	id := strings.TrimPrefix(kubectl(t, p, c, "get", "pod", "crun", "-o", "jsonpath={.status.containerStatuses[0].containerID}"), "containerd://")
+	if err := c.Run(t.Context(), cluster.Command{Args: []string{"test", "-e", "/run/containerd/runc/k8s.io/" + id + "/status"}}); err != nil {
+		t.Errorf("the container is not one of crun's: %v", err)
+	}
+	if got := kubectl(t, p, c, "exec", "crun", "--", "hostname"); got != "crun\n" {
+		t.Errorf("a command in it prints %q", got)
 	}
 }
 

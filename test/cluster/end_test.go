@@ -25,7 +25,7 @@ const callerVariable = "VAULTMOUNT_TEST_CALLER"
 // call brings a cluster up, says so, and waits to be killed.
 func call(runDir string) int {
 	ctx := context.Background()
-	p, err := parts.Build(ctx, os.Stderr)
+	p, err := parts.Build(ctx, parts.Current, os.Stderr)
 	if err == nil {
 		_, err = cluster.Up(ctx, cluster.Options{Parts: p, RunDir: runDir, Progress: os.Stdout})
 	}
@@ -39,7 +39,7 @@ func call(runDir string) int {
 // TestCallerKilled: whatever ends the caller of Up ends the cluster, at each
 // stage on the way up and when it is up.
 func TestCallerKilled(t *testing.T) {
-	buildParts(t)
+	buildParts(t, parts.Current)
 	adoptOrphans(t)
 	for _, stage := range []string{"images", "ready"} {
 		t.Run("at "+stage, func(t *testing.T) {
@@ -83,7 +83,7 @@ func killCaller(t *testing.T, runDir, stage string, see func(*testing.T)) {
 }
 
 func TestHolderKilled(t *testing.T) {
-	p := buildParts(t)
+	p := buildParts(t, parts.Current)
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	c, err := cluster.Up(t.Context(), cluster.Options{Parts: p, RunDir: runDir})
@@ -106,7 +106,7 @@ func TestHolderKilled(t *testing.T) {
 }
 
 func TestFailureShowsTheLog(t *testing.T) {
-	p := *buildParts(t)
+	p := *buildParts(t, parts.Current)
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	p.Runtime.Etcd = filepath.Join(t.TempDir(), "etcd")
@@ -123,7 +123,7 @@ func TestFailureShowsTheLog(t *testing.T) {
 }
 
 func TestCanceledUpLeavesNothing(t *testing.T) {
-	p := buildParts(t)
+	p := buildParts(t, parts.Current)
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	ctx, cancel := context.WithCancel(t.Context())

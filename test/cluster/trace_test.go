@@ -124,9 +124,9 @@ func mounts(t *testing.T, runDir string) []string {
 	return found
 }
 
-func buildParts(t *testing.T) *parts.Parts {
+func buildParts(t *testing.T, source parts.Source) *parts.Parts {
 	t.Helper()
-	p, err := parts.Build(t.Context(), os.Stderr)
+	p, err := parts.Build(t.Context(), source, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

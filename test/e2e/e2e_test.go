@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/test/cluster"
+	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/testbed"
 )
 
@@ -35,7 +36,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(directory)
-	bed, err = testbed.Up(ctx, directory+"/run", os.Stderr)
+	bed, err = testbed.Up(ctx, parts.Current, directory+"/run", os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

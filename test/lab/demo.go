@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/testbed"
 )
 
@@ -27,7 +28,7 @@ func newDemoCommand(runDir *string) *cobra.Command {
 
 func demo(ctx context.Context, runDir string, keep bool, out io.Writer) (err error) {
 	start := time.Now()
-	bed, err := testbed.Up(ctx, runDir, out)
+	bed, err := testbed.Up(ctx, parts.Packaged, runDir, out)
 	if err != nil {
 		return err
 	}

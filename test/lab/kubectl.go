@@ -20,7 +20,7 @@ func newKubectlCommand(runDir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := parts.Build(cmd.Context(), cmd.ErrOrStderr())
+			p, err := parts.Build(cmd.Context(), parts.Packaged, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -15,13 +15,16 @@ import (
 )
 
 func newUpCommand(runDir *string) *cobra.Command {
-	var syncFrequency time.Duration
+	var (
+		source        string
+		syncFrequency time.Duration
+	)
 	command := &cobra.Command{
 		Use:   "up",
 		Short: "Bring the cluster up and leave it running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return up(cmd, cluster.Options{
+			return up(cmd, parts.Source(source), cluster.Options{
 				RunDir:        *runDir,
 				SyncFrequency: syncFrequency,
 				Forward:       []string{cluster.NodeIP + ":8200"}, // a Vault on the host's network
@@ -29,13 +32,14 @@ func newUpCommand(runDir *string) *cobra.Command {
 			})
 		},
 	}
+	addSourceFlag(command, &source)
 	command.Flags().DurationVar(&syncFrequency, "sync-frequency", 5*time.Second, "how often the kubelet publishes volumes again")
 	return command
 }
 
-func up(cmd *cobra.Command, options cluster.Options) error {
+func up(cmd *cobra.Command, source parts.Source, options cluster.Options) error {
 	ctx := cmd.Context()
-	p, err := parts.Build(ctx, cmd.ErrOrStderr())
+	p, err := parts.Build(ctx, source, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,12 @@
 package parts
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -15,10 +15,11 @@ import (
 
 // program is a part written in Go.
 type program struct {
-	name  string   // of the part, its folder in the checkout and its binary
-	title string   // for the progress line
-	flags []string // of go build
-	main  string   // package to build, if it is not in the folder itself
+	name     string   // of the part, its folder in the checkout and its binary
+	title    string   // for the progress line
+	flags    []string // of go build
+	env      []string // of go build
+	packages []string // to build, if it is not the one in the folder; of several, each is a binary of its own name
 }
 
 // kubernetes returns a directory with a symbolic link for each Kubernetes
@@ -75,10 +76,10 @@ func (b *builder) helm(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return b.program(ctx, program{
-		name:  "helm",
-		title: fmt.Sprintf("helm %s (about 2 min on 2 cores)", strings.TrimPrefix(version, "v")),
-		flags: []string{"-gcflags=all=-N -l", "-ldflags=-s -w"},
-		main:  "helm.sh/helm/v4/cmd/helm",
+		name:     "helm",
+		title:    fmt.Sprintf("helm %s (about 2 min on 2 cores)", strings.TrimPrefix(version, "v")),
+		flags:    []string{"-gcflags=all=-N -l", "-ldflags=-s -w"},
+		packages: []string{"helm.sh/helm/v4/cmd/helm"},
 	})
 }
 
@@ -111,7 +112,7 @@ func (b *builder) program(ctx context.Context, p program) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	k, err := key(source, append(p.flags, version)...)
+	k, err := key(source, slices.Concat(p.flags, p.env, p.packages, []string{version})...)
 	if err != nil {
 		return "", err
 	}
@@ -125,8 +126,17 @@ func (b *builder) build(ctx context.Context, p program, source, dir string) erro
 	defer startProgress(b.progress, "building "+p.title)()
 	// Without -buildvcs=false go asks git, which refuses a checkout owned by
 	// another user, as it is under sudo.
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, p.name)}, p.flags...)
-	if _, err := output(goCommand(ctx, source, append(args, cmp.Or(p.main, "."))...)); err != nil {
+	target, packages := filepath.Join(dir, p.name), p.packages
+	switch len(packages) {
+	case 0:
+		packages = []string{"."}
+	case 1:
+	default:
+		target = dir + "/"
+	}
+	cmd := goCommand(ctx, source, slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-o", target}, p.flags, packages)...)
+	cmd.Env = append(cmd.Env, p.env...)
+	if _, err := output(cmd); err != nil {
 		return err
 	}
 	if p.name != "kubernetes" {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -101,6 +103,58 @@ func download(ctx context.Context, dir string, names []string) error {
 	cmd.Dir = dir
 	_, err := output(cmd)
 	return err
+}
+
+// downloadWithLibraries fetches packages into dir, and the libraries they need.
+func downloadWithLibraries(ctx context.Context, dir string, names []string) error {
+	names = slices.Clone(names)
+	for next := names; len(next) > 0; {
+		all, err := depends(ctx, next...)
+		if err != nil {
+			return err
+		}
+		next = slices.DeleteFunc(all, func(name string) bool { return !isLibrary(name) || slices.Contains(names, name) })
+		names = append(names, next...)
+	}
+	return download(ctx, dir, names)
+}
+
+// isLibrary leaves out what apt needs itself, so that it is there, as well as the
+// just-in-time compiler of PostgreSQL, which is larger than all the rest.
+func isLibrary(name string) bool {
+	present := []string{"libc6", "libgcc-s1", "libstdc++6"}
+	return strings.HasPrefix(name, "lib") && !strings.HasPrefix(name, "libllvm") && !slices.Contains(present, name)
+}
+
+// depends lists what packages depend on, each once.
+func depends(ctx context.Context, names ...string) ([]string, error) {
+	args := append([]string{"depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"}, names...)
+	text, err := output(exec.CommandContext(ctx, "apt-cache", args...))
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, match := range regexp.MustCompile(`(?m)Depends: ([a-z0-9][^\s:]*)`).FindAllStringSubmatch(text, -1) {
+		found = append(found, match[1])
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+// libraryDirs are where packages put libraries.
+func libraryDirs() []string { return []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} }
+
+// findLibraries returns the directories of libraries, for LD_LIBRARY_PATH.
+func findLibraries(root string) (string, error) {
+	var all []string
+	for _, pattern := range libraryDirs() {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			return "", err
+		}
+		all = append(all, found...)
+	}
+	return strings.Join(all, ":"), nil
 }
 
 // programDirs are where packages put programs; releases differ in it.

@@ -1,8 +1,8 @@
 // Package parts makes what a test cluster is put together from: the Kubernetes
-// programs, a Vault server, the pause program, and the container runtime from
-// the distribution's packages. Each part is built once and kept in a cache
-// outside the checkout. It never installs anything on the machine and never
-// runs a part.
+// programs, a Vault server, the pause program, and the container runtime, from
+// the distribution's packages or from source. Each part is built once and kept
+// in a cache outside the checkout. It never installs anything on the machine and
+// never runs a part.
 package parts
 
 import (
@@ -24,15 +24,15 @@ type Parts struct {
 func (p *Parts) Kubectl() string { return filepath.Join(p.Kubernetes, "kubectl") }
 
 // Build makes the parts the cache does not hold yet and tells how long that
-// takes on progress.
-func Build(ctx context.Context, progress io.Writer) (*Parts, error) {
+// takes on progress. The source is that of the container runtime alone.
+func Build(ctx context.Context, source Source, progress io.Writer) (*Parts, error) {
 	b, err := newBuilder(progress)
 	if err != nil {
 		return nil, err
 	}
 	var p Parts
-	if p.Runtime, err = b.runtime(ctx); err != nil {
-		return nil, fmt.Errorf("unpack container runtime: %w", err)
+	if p.Runtime, err = b.runtime(ctx, source); err != nil {
+		return nil, fmt.Errorf("get container runtime: %w", err)
 	}
 	if p.Pause, err = b.pause(ctx); err != nil {
 		return nil, fmt.Errorf("build pause: %w", err)

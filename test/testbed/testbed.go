@@ -33,10 +33,10 @@ type Testbed struct {
 	checkout string
 }
 
-// Up brings the testbed up. It ends with the calling process unless Keep is
-// called; runDir is empty for the usual place.
-func Up(ctx context.Context, runDir string, progress io.Writer) (*Testbed, error) {
-	all, err := parts.Build(ctx, progress)
+// Up brings the testbed up, on the container runtime of a source. It ends with the
+// calling process unless Keep is called; runDir is empty for the usual place.
+func Up(ctx context.Context, source parts.Source, runDir string, progress io.Writer) (*Testbed, error) {
+	all, err := parts.Build(ctx, source, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ func (h *holder) writeConfigs() error {
 	for name, text := range map[string]string{
 		"containerd.toml":     containerdConfig,
 		"cni/bridge.conflist": networkConfig,
+		"crun":                crunScript,
 		"kubelet.yaml":        kubeletConfig,
 		"resolv.conf":         "nameserver 127.0.0.1\n", // nobody answers: the cluster has no DNS
 	} {
@@ -29,6 +30,9 @@ func (h *holder) writeConfigs() error {
 		if err := os.WriteFile(configFile(name), content.Bytes(), 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
+	}
+	if err := os.Chmod(configFile("crun"), 0o755); err != nil {
+		return fmt.Errorf("make the script of crun a program: %w", err)
 	}
 	return nil
 }
@@ -74,6 +78,28 @@ disabled_plugins = [
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       BinaryName = "{{.Runtime.Runc}}"
       SystemdCgroup = false
+{{- if .Runtime.Crun}}
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
+      BinaryName = "{{.State}}/crun"
+      SystemdCgroup = false
+{{- end}}
+`
+
+// crunScript starts crun for the shim of containerd. Debian's crun 1.8.1 refuses a
+// bundle whose version of the OCI runtime specification is not 1.0, with "unknown
+// version specified". containerd 2 writes 1.1 or later, and has no setting for it that
+// the sandbox's bundle follows. What crun 1.8.1 does not know in it, it ignores.
+const crunScript = `#!/bin/sh
+set -e
+for argument; do
+	if [ "$previous" = --bundle ]; then
+		sed -i 's/"ociVersion": *"[^"]*"/"ociVersion":"1.0.2"/' "$argument/config.json"
+	fi
+	previous=$argument
+done
+exec "{{.Runtime.Crun}}" "$@"
 `
 
 // networkConfig does not masquerade: that would take iptables, and there is
