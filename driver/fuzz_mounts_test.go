@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // oneRecord is a store with a record that some process has left.
@@ -25,7 +27,7 @@ func (s *oneRecord) Load(string) (map[string][]byte, error) {
 }
 
 // Whatever stands in the state: the record of a volume is taken over, or it is
-// dropped, and the driver starts.
+// dropped, and the driver starts, in time and memory in proportion to its size.
 func FuzzMountRecord(f *testing.F) {
 	good, err := json.Marshal(mount{VolumeID: "csi-1", Target: "/t", Files: []mountedFile{{Path: "a", Perms: 0o440}}})
 	if err != nil {
@@ -36,7 +38,9 @@ func FuzzMountRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		store := &oneRecord{text: text}
-		m, err := NewMounts(klog.Logger{}, nil, store)
+		var m *Mounts
+		var err error
+		cost.Assert(t, len(text), func() { m, err = NewMounts(klog.Logger{}, nil, store) })
 		if err != nil {
 			t.Fatal(err)
 		}
