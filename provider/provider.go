@@ -8,6 +8,7 @@ package provider
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -123,6 +125,8 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // leases that the next Open takes up. A second Open of a volume replaces the first
 // and goes on with its token and leases; if it fails, the first stays.
 func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
+	namespace, _, _ := strings.Cut(request.Pod, "/")
+	ctx = fairqueue.WithTenant(ctx, namespace)
 	// What no secret can make good costs no login.
 	previews, err := p.preview(ctx, request.Outputs)
 	if err != nil {

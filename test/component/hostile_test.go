@@ -17,6 +17,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 const (
@@ -50,7 +52,7 @@ func TestHostileTemplates(t *testing.T) {
 	eventually(t, "the driver has as many files as it has workers", func() bool {
 		after = measure(t, driver.Process.Pid)
 		more := len(after.children) - len(before.children)
-		return more <= 2 && after.files-before.files == more*filesPerWorker
+		return more <= 3 && after.files-before.files == more*filesPerWorker
 	})
 	t.Logf("the driver had %d KiB of memory, and has %d KiB", before.resident>>10, after.resident>>10)
 	if after.resident > before.resident+32*mebibyte {
@@ -103,11 +105,11 @@ func readCorpus(t *testing.T) (templates, outcomes map[string]string) {
 	return templates, outcomes
 }
 
-// isUsedUp tells whether a template was stopped for memory or processor time. Go
+// isUsedUp tells whether a template was stopped for memory or CPU time. Go
 // spends the more time on collecting the less memory is left, so which of the two
 // is used up first is the machine's to say where a template takes much of both.
 func isUsedUp(outcome string) bool {
-	return strings.HasSuffix(outcome, "of memory") || strings.HasSuffix(outcome, "of processor time")
+	return strings.HasSuffix(outcome, "of memory") || strings.HasSuffix(outcome, "of CPU time")
 }
 
 func requireCorpus(t *testing.T, templates, outcomes map[string]string) {
@@ -151,9 +153,8 @@ func nestedTemplates() map[string]string {
 	}
 }
 
-// Pods with hostile templates are started again and again, as a kubelet does, and
-// a pod beside them gets its files all the same: no order of calls makes it wait
-// for their end.
+// A tenant starts pods with hostile templates again and again, and a pod of another
+// tenant gets its files all the same: no order of calls makes it wait for their end.
 func TestHostileTemplatesBesideOthers(t *testing.T) {
 	// An hour: were a pod to wait for one of them, it would not be ready in time.
 	n, driver := startProgram(t, "--template-cpu=1h")
@@ -162,7 +163,8 @@ func TestHostileTemplatesBesideOthers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	for i := range 4 {
-		request := n.request(t, fmt.Sprintf("hostile-%d", i), map[string]string{"template/hostile": `{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ end }}{{ end }}{{ end }}`})
+		pod := rig.Pod{Namespace: "hostile", Name: fmt.Sprintf("hostile-%d", i), ServiceAccount: rig.Role, Volume: "vault-secrets"}
+		request := (&rig.Kubelet{Root: n.kubelet}).RequestFor(t, n.Vault, pod, map[string]string{"template/hostile": `{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ end }}{{ end }}{{ end }}`})
 		group.Go(func() {
 			for ctx.Err() == nil {
 				if _, err := n.calls.NodePublishVolume(ctx, request); status.Code(err) != codes.Canceled && status.Code(err) != codes.Unavailable {
@@ -171,29 +173,11 @@ func TestHostileTemplatesBesideOthers(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "a hostile template has been found to be slow", func() bool {
-		return slices.ContainsFunc(measure(t, driver.Process.Pid).children, func(child string) bool { return priority(t, child) > 0 })
-	})
+	eventually(t, "hostile templates run, and a spare process waits", func() bool { return len(measure(t, driver.Process.Pid).children) > 2 })
 	beside := n.publishMany(t, "beside")
 	cancel()
 	group.Wait()
 	t.Logf("median of a publish: %s alone, %s beside four hostile ones", alone, beside)
-}
-
-// priority is the nice value of a process, 0 for one that has ended.
-func priority(t *testing.T, pid string) int64 {
-	t.Helper()
-	content, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return 0
-	}
-	// The fields after the name, which may hold anything, start with the third.
-	_, fields, _ := strings.Cut(string(content), ") ")
-	nice, err := strconv.ParseInt(strings.Fields(fields)[19-3], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return nice
 }
 
 // publishMany returns the median time of publishing a volume.
@@ -201,7 +185,9 @@ func (n *node) publishMany(t *testing.T, name string) time.Duration {
 	t.Helper()
 	times := make([]time.Duration, 21)
 	for i := range times {
-		request := n.request(t, fmt.Sprintf("%s-%d", name, i), map[string]string{"template/db": connectionTemplate})
+		// A function of consul-template takes a process to run.
+		text := connectionTemplate + `{{ "a" | toUpper }}`
+		request := n.request(t, fmt.Sprintf("%s-%d", name, i), map[string]string{"template/db": text})
 		start := time.Now()
 		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 			t.Fatal(err)

@@ -236,6 +236,21 @@ func mapMemory(size, protection, flags uintptr) error {
 	return call(unix.SYS_MUNMAP, address, size)
 }
 
+// fillMemory takes and writes all the memory that it can have.
+func fillMemory() error {
+	const size = 1 << 20
+	for i := range 1 << 12 {
+		address, _, errno := syscall.Syscall6(unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, math.MaxUint, 0)
+		if errno != 0 {
+			return fmt.Errorf("after %d MiB: %w", i, errno)
+		}
+		for offset := uintptr(0); offset < size; offset += 4096 {
+			*(*byte)(unsafe.Add(unsafe.Pointer(nil), address+offset)) = 1
+		}
+	}
+	return nil
+}
+
 func manyMemories() error {
 	const size = 1 << 20
 	for i := range large / size {

@@ -54,7 +54,7 @@ func BenchmarkStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		worker, err := startProcess(b.Context(), program, []string{Command}, 0)
+		worker, err := startProcess(b.Context(), program, []string{Command}, firstID)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,7 @@ import (
 // confinement is what a worker takes from its own process, in this order, since
 // nobody can from outside. There is no way back.
 func confinement() []func() error {
-	return []func() error{verifyStart, setUpRuntime, limitResources, forbidDumps, filterCalls}
+	return []func() error{verifyStart, setUpRuntime, limitAddresses, limitResources, forbidDumps, filterCalls}
 }
 
 // verifyStart refuses to run templates in a process that Start did not make.
@@ -47,20 +48,39 @@ func forbidDumps() error {
 	return nil
 }
 
+// limitAddresses bounds what the worker can allocate from now on. The parent knows how
+// much that is: a worker does not see how much its own runtime has reserved.
+func limitAddresses() error {
+	if err := writeFrame(os.Stdout, nil, 0); err != nil {
+		return err
+	}
+	payload, err := readFrame(os.Stdin, messageLimit)
+	if err != nil {
+		return fmt.Errorf("read the limit of memory: %w", err)
+	}
+	limit, err := strconv.ParseUint(string(payload), 10, 64)
+	if err != nil {
+		return fmt.Errorf("read the limit of memory: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	return nil
+}
+
 func limitResources() error {
 	limits := []struct {
 		name     string
 		resource int
 		value    uint64
 	}{
-		{"memory", unix.RLIMIT_AS, addressLimit},
 		{"open files", unix.RLIMIT_NOFILE, 8}, // three pipes, and two of Go's runtime
 		{"threads", unix.RLIMIT_NPROC, 128},   // of all processes with this user
 		{"file size", unix.RLIMIT_FSIZE, 0},
 		{"core dumps", unix.RLIMIT_CORE, 0},
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
 		// A worker that spins while nobody watches it: it is replaced unnoticed.
-		{"processor time", unix.RLIMIT_CPU, 600},
+		{"CPU time", unix.RLIMIT_CPU, 600},
 	}
 	for _, l := range limits {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {

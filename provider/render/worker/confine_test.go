@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -46,7 +45,7 @@ func TestAttacksPastTheFilter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	worker, err := startProcess(t.Context(), program, []string{Command, unfiltered}, 0)
+	worker, err := startProcess(t.Context(), program, []string{Command, unfiltered}, firstID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +71,7 @@ func TestAttacksPastTheFilter(t *testing.T) {
 			const long = 30 * time.Second
 			stuck := time.AfterFunc(long, func() { t.Logf("what its threads are at after %s:\n%s", long, threads(worker.pid)) })
 			defer stuck.Stop()
-			answer, err := worker.exchange(t.Context(), payload, &watch{lane: &lane{cpu: time.Minute, wall: 2 * long, late: errors.New("it does not end")}, cpuTime: worker.cpuTime, resident: worker.resident})
+			answer, err := worker.exchange(t.Context(), payload, &watch{limits: Limits{CPU: time.Minute, Wall: 2 * long}, cpuTime: worker.cpuTime, resident: worker.resident})
 			if got := string(answer.Result.Output); err != nil || !strings.HasPrefix(got, "refused: ") {
 				t.Fatalf("it says %q, %v", got, err)
 			}

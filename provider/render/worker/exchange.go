@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -48,12 +47,17 @@ func (p *process) exchange(ctx context.Context, payload []byte, watch *watch) (r
 	return answer, nil
 }
 
-func (p *process) converse(payload []byte) (reply, error) {
+// converse reads what may be hostile: a panic on it is an error of this call.
+func (p *process) converse(payload []byte) (answer reply, err error) {
+	defer func() {
+		if recover() != nil {
+			answer, err = reply{}, errNonsense
+		}
+	}()
 	if err := writeFrame(p.requests, payload, requestLimit); err != nil {
 		return reply{}, err
 	}
-	payload, err := readFrame(p.replies, replyLimit)
-	if err != nil {
+	if payload, err = readFrame(p.replies, replyLimit); err != nil {
 		return reply{}, err
 	}
 	return decodeReply(payload)
@@ -62,13 +66,17 @@ func (p *process) converse(payload []byte) (reply, error) {
 // cause says why there was no reply. A worker that ended by itself had its reason
 // in the template; one that was killed, by something else than the watch, had not.
 func (p *process) cause(err error) error {
-	status, _ := p.state.Sys().(syscall.WaitStatus)
+	exited := false
+	if p.state != nil { // nil if waiting for the process has failed
+		status, _ := p.state.Sys().(syscall.WaitStatus)
+		exited = status.Exited()
+	}
 	switch {
 	case p.words.contain("out of memory", "cannot allocate memory"):
 		return errMemory
 	case p.words.contain("stack overflow"):
 		return errStack
-	case status.Exited():
+	case exited:
 		return errCrash
 	case errors.Is(err, errTooLong), errors.Is(err, errNonsense):
 		return fmt.Errorf("%w: %w", render.ErrInvalid, err)
@@ -76,7 +84,7 @@ func (p *process) cause(err error) error {
 	return errKilled
 }
 
-// cpuTime is the processor time that the process has used, by the clock that the
+// cpuTime is the CPU time that the process has used, by the clock that the
 // kernel has for each process (see clock_getcpuclockid).
 func (p *process) cpuTime() time.Duration {
 	const processClock = 2 // of CPUCLOCK_SCHED, what the scheduler counts
@@ -90,17 +98,19 @@ func (p *process) cpuTime() time.Duration {
 // resident is the memory in bytes that the process has: none if it has exited,
 // which the read notices.
 func (p *process) resident() int64 {
+	_, resident, _ := p.memory()
+	return resident
+}
+
+// memory returns the addresses and the memory in bytes that the process has.
+func (p *process) memory() (size, resident int64, err error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/statm")
 	if err != nil {
-		return 0
+		return 0, 0, err
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		return 0, 0, err
 	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
+	page := int64(os.Getpagesize())
+	return size * page, resident * page, nil
 }

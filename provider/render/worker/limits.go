@@ -8,11 +8,13 @@ const (
 	// memoryLimit is where Go's collector works against the growth of a worker, in
 	// bytes.
 	memoryLimit = 64 << 20
-	// addressLimit is for all addresses of a worker: those that Go 1.26 reserves
-	// for its tables in any program (1256 MiB), a second piece of heap of 64 MiB, and
-	// what belongs to it. RLIMIT_DATA is of no use: it does not count what replaces a
-	// reservation, which is how Go grows its heap.
-	addressLimit = 1360 << 20
+	// addressLimit is how many bytes of addresses a worker may take beyond those
+	// that it has before its first template. Go reserves more than 1 GiB for its
+	// tables in any program, and how much depends on its version. The limit holds a
+	// second piece of heap of 64 MiB, and what belongs to it. RLIMIT_DATA is of no
+	// use: it does not count what replaces a reservation, which is how Go grows its
+	// heap.
+	addressLimit = 104 << 20
 	// residentLimit ends a worker that found a way to more memory. It is looked at
 	// from time to time.
 	residentLimit = 192 << 20
@@ -44,20 +46,15 @@ const (
 // DefaultCPU is a thousand times what ordinary templates need.
 const DefaultCPU = 2 * time.Second
 
-// quickWall is how long a template may keep a place that others wait for.
-const quickWall = 10 * time.Second
-
 // Limits are the limits of time.
 type Limits struct {
-	// CPU is processor time, which a busy node does not use up. Default DefaultCPU.
+	// CPU is CPU time, which a busy node does not use up. Default DefaultCPU.
 	CPU time.Duration
-	// Wall is for a template that does not get its processor time. Default 90 s,
+	// Wall is for a template that does not get its CPU time. Default 90 s,
 	// since the kubelet waits for 120.
 	Wall time.Duration
-	// Slow is the processor time after which a template is stopped, and run anew
-	// where slow ones wait for each other. Default 50 ms.
-	Slow time.Duration
-	// Idle is after which a worker ends that is not the last. Default a minute.
+	// Idle is after which a worker ends whose tenant does not need it. Default a
+	// minute.
 	Idle time.Duration
 }
 
@@ -67,9 +64,6 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Wall == 0 {
 		l.Wall = 90 * time.Second
-	}
-	if l.Slow == 0 {
-		l.Slow = 50 * time.Millisecond
 	}
 	if l.Idle == 0 {
 		l.Idle = time.Minute

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/ktesting"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// isFirst is a worker in a pool's first slot.
+// isFirst is the first worker of a pool.
 var isFirst bool
 
 // unfiltered makes a worker without a filter of system calls.
@@ -96,7 +97,7 @@ func startPool(t testing.TB, limits Limits) *Pool {
 
 // generous leaves the tests that are not about time alone on a busy machine.
 func generous() Limits {
-	return Limits{CPU: time.Minute, Slow: time.Minute, Wall: 5 * time.Minute, Idle: time.Hour}
+	return Limits{CPU: time.Minute, Wall: 5 * time.Minute, Idle: time.Hour}
 }
 
 const attackPrefix = "attack "
@@ -104,14 +105,37 @@ const attackPrefix = "attack "
 // attack runs an attack in a worker, and returns what it says about itself.
 func attack(t testing.TB, pool *Pool, name string) (string, error) {
 	t.Helper()
-	result, err := pool.Render(t.Context(), render.Template{Name: attackPrefix + name, Text: "x"}, nil)
+	return attackAs(t, pool, "", name)
+}
+
+func attackAs(t testing.TB, pool *Pool, tenant, name string) (string, error) {
+	t.Helper()
+	result, err := pool.Render(fairqueue.WithTenant(t.Context(), tenant), render.Template{Name: attackPrefix + name, Text: "x"}, nil)
 	return string(result.Output), err
 }
+
+// servePrefix is for a worker that tells which tenant it was the first to serve.
+const servePrefix = "serve "
+
+// fillName is for a worker that takes all the memory that it can have.
+const fillName = "fill memory"
+
+// served is that tenant, in a worker.
+var served string
 
 func attackOrHandle(r request) reply {
 	name, ok := strings.CutPrefix(r.Template.Name, attackPrefix)
 	if !ok {
 		return handle(r)
+	}
+	if tenant, ok := strings.CutPrefix(name, servePrefix); ok {
+		if served == "" {
+			served = tenant
+		}
+		return reply{Result: render.Result{Output: []byte("serves " + served)}}
+	}
+	if name == fillName {
+		return reply{Result: render.Result{Output: []byte("refused: " + fillMemory().Error())}}
 	}
 	if answer, ok := misbehaviours()[name]; ok {
 		return answer()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -124,7 +125,12 @@ func TestStandardErrorIsDrained(t *testing.T) {
 
 func requireWorking(t testing.TB, pool *Pool) {
 	t.Helper()
-	result, err := pool.Render(t.Context(), render.Template{Name: "file", Text: `{{ "works" | toUpper }}`}, nil)
+	requireWorkingFor(t, pool, "")
+}
+
+func requireWorkingFor(t testing.TB, pool *Pool, tenant string) {
+	t.Helper()
+	result, err := pool.Render(fairqueue.WithTenant(t.Context(), tenant), render.Template{Name: "file", Text: `{{ "works" | toUpper }}`}, nil)
 	if err != nil || string(result.Output) != "WORKS" {
 		t.Fatalf("got %q, %v", result.Output, err)
 	}

@@ -3,13 +3,16 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
@@ -26,7 +29,7 @@ func TestLimits(t *testing.T) {
 	time300.CPU = 300 * time.Millisecond
 	pool := startPool(t, time300)
 	tests := map[string]struct{ text, want string }{
-		"processor time":        {endless, "invalid template: rendering takes more than 300ms of processor time"},
+		"CPU time":              {endless, "invalid template: rendering takes more than 300ms of CPU time"},
 		"memory at once":        {`{{ sprig_repeat 200000000 "x" }}`, "invalid template: it needs more than 64 MiB of memory"},
 		"more than all":         {`{{ sprig_repeat 4000000000000 "x" }}`, "invalid template: it needs more than 64 MiB of memory"},
 		"recursion":             {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "invalid template: it is nested too deeply, or calls itself without an end"},
@@ -88,63 +91,79 @@ func TestLargeWorkerIsReplaced(t *testing.T) {
 	requireWorking(t, pool)
 }
 
-// Templates that take long keep no other waiting, however many there are and
+// A tenant with slow templates keeps no other waiting, however many they are and
 // however often they come.
-func TestSlowTemplatesWaitForEachOther(t *testing.T) {
+func TestSlowTenantWaitsForItself(t *testing.T) {
 	t.Parallel()
-	limits := generous()
-	limits.Slow = 20 * time.Millisecond
-	limits.CPU = time.Hour
-	pool := startPool(t, limits)
+	slow := generous()
+	slow.CPU = time.Hour
+	pool := startPool(t, slow)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	for range 6 {
+	for i := range 6 {
 		group.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := pool.Render(ctx, file(endless), nil); !errors.Is(err, context.Canceled) {
+				// The text tells nobody that it is slow.
+				text := fmt.Sprintf("{{/* %d */}}%s", i, endless)
+				if _, err := pool.Render(fairqueue.WithTenant(ctx, "slow"), file(text), nil); !errors.Is(err, context.Canceled) {
 					t.Errorf("got %v", err)
 				}
 			}
 		})
 	}
-	waitUntil(t, func() bool { return pool.known.have(templateKey(file(endless))) })
+	waitUntil(t, func() bool { return pool.places.Waiting() == 4 })
 	for range 10 {
-		requireWorking(t, pool)
+		requireWorkingFor(t, pool, "quick")
+		requireWorkingFor(t, pool, "other")
 	}
 	cancel()
 	group.Wait()
 	requireWorking(t, pool)
 }
 
-// A slow template is not refused: it takes its time, with low priority.
-func TestSlowTemplateIsRendered(t *testing.T) {
+// A worker that has served a tenant serves no other, and there are never more than a
+// few, whatever tenants come and go and whenever idle workers end.
+func TestWorkerServesOneTenant(t *testing.T) {
 	t.Parallel()
-	limits := generous()
-	limits.Slow = time.Nanosecond
-	pool := startPool(t, limits)
-	for range 2 {
-		result, err := pool.Render(t.Context(), file(`{{ range sprig_until 1000 }}{{ range sprig_until 2000 }}{{ $x := 1 }}{{ end }}{{ end }}{{ "done" }}`), nil)
-		if err != nil || string(result.Output) != "done" {
-			t.Errorf("got %q, %v", result.Output, err)
-		}
+	short := generous()
+	short.Idle = time.Millisecond
+	pool := startPool(t, short)
+	const tenants = 6
+	var group sync.WaitGroup
+	for i := range 3 * tenants {
+		tenant := fmt.Sprintf("tenant-%d", i%tenants)
+		group.Go(func() {
+			for range 5 {
+				got, err := attackAs(t, pool, tenant, servePrefix+tenant)
+				if err != nil || got != "serves "+tenant {
+					t.Errorf("%s: got %q, %v", tenant, got, err)
+				}
+				if n := pool.processes(); n > maxProcesses {
+					t.Errorf("there are %d processes", n)
+				}
+			}
+		})
 	}
-	if nice := pool.idle[len(pool.idle)-1].nice; nice != slowPriority {
-		t.Errorf("it ran with priority %d", nice)
-	}
-	requireWorking(t, pool)
+	group.Wait()
 }
 
-func TestSlowTemplatesAreForgotten(t *testing.T) {
+// Each tenant finds its own worker again, while there are few of them.
+func TestWorkerIsKeptForItsTenant(t *testing.T) {
 	t.Parallel()
-	var known slowTemplates
-	for i := range byte(maxSlow - 1) {
-		known.add([32]byte{i})
-		known.add([32]byte{i})
+	pool := startPool(t, generous())
+	first := pool.idle[0]
+	requireWorkingFor(t, pool, "a")
+	waitUntil(t, pool.hasSpare)
+	requireWorkingFor(t, pool, "b")
+	waitUntil(t, pool.hasSpare)
+	requireWorkingFor(t, pool, "a")
+	pool.mutex.Lock()
+	defer pool.mutex.Unlock()
+	if last := pool.idle[len(pool.idle)-1]; last != first || last.tenant != "a" {
+		t.Errorf("%q is served by another worker", "a")
 	}
-	known.add([32]byte{1: 1})
-	known.add([32]byte{1: 2})
-	if known.have([32]byte{0}) || !known.have([32]byte{1}) || !known.have([32]byte{1: 2}) || len(known.keys) != maxSlow {
-		t.Error("not the oldest was forgotten")
+	if len(pool.idle) != 3 {
+		t.Errorf("%d workers are kept for 2 tenants and a new one", len(pool.idle))
 	}
 }
 
@@ -171,7 +190,9 @@ func TestKilledIdleWorker(t *testing.T) {
 	first := pool.idle[0]
 	first.end()
 	requireWorking(t, pool)
-	if pool.idle[0] == first || len(pool.all) != 1 {
+	pool.mutex.Lock()
+	defer pool.mutex.Unlock()
+	if slices.Contains(pool.idle, first) || pool.all[first] {
 		t.Error("a dead worker is kept")
 	}
 }
@@ -234,25 +255,17 @@ func TestContext(t *testing.T) {
 
 func TestIdleWorkersEnd(t *testing.T) {
 	t.Parallel()
-	limits := generous()
-	limits.Idle = time.Millisecond
-	pool := newPool(t, limits)
-	var workers []*process
-	for range quickPlaces + slowPlaces {
-		worker, err := pool.take(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		workers = append(workers, worker)
-	}
-	for _, worker := range workers {
-		pool.put(worker)
-	}
-	<-workers[0].exited
-	<-workers[1].exited
+	short := generous()
+	short.Idle = time.Millisecond
+	pool := startPool(t, short)
+	used := pool.idle[0]
 	requireWorking(t, pool)
-	if len(pool.idle) != 1 || pool.idle[0] != workers[2] {
-		t.Error("the last worker is not the one used last")
+	<-used.exited
+	waitUntil(t, pool.hasSpare)
+	pool.mutex.Lock()
+	defer pool.mutex.Unlock()
+	if len(pool.idle) != 1 || !pool.idle[0].isSpare {
+		t.Errorf("%d workers are kept, want a spare one", len(pool.idle))
 	}
 }
 
@@ -268,8 +281,8 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if len(pool.all) > quickPlaces {
-		t.Errorf("%d workers for templates of which none was slow", len(pool.all))
+	if n := pool.processes(); n > (places+1)/2+1 {
+		t.Errorf("one tenant has %d workers, the spare one included", n)
 	}
 }
 
@@ -321,10 +334,29 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// isBusy tells whether a worker runs a template.
 func (p *Pool) isBusy() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return len(p.idle) < len(p.all)
+	for worker := range p.all {
+		if !worker.isSpare && !slices.Contains(p.idle, worker) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pool) hasSpare() bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return slices.ContainsFunc(p.idle, func(w *process) bool { return w.isSpare })
+}
+
+// processes counts those that nobody has ended, and those that are being started.
+func (p *Pool) processes() int {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.taken + len(p.idle)
 }
 
 func waitUntil(t *testing.T, condition func() bool) {

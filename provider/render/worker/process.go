@@ -15,35 +15,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstID is the user and the group of the first worker; each has its own, so
-// that none can signal another. No container gets an id of this half: runAsUser
-// ends below.
-const firstID = 1 << 31
+// The users and groups of workers start at firstID. Each worker has its own, so that
+// none can signal another. No container gets an id of this half: runAsUser ends
+// below.
+const (
+	firstID = 1 << 31
+	idCount = 1 << 30
+)
 
 // startTimeout is for a node that is so busy that a program needs long to start.
 const startTimeout = 60 * time.Second
 
 // process is one worker from the outside. All that comes out of it is suspect.
 type process struct {
-	slot     int
+	id       uint32 // user and group
 	pid      int
-	nice     int
 	process  *os.Process
 	requests *os.File
-	replies  *os.File
+	replies  io.Reader
 	words    *words
 
 	// exited is closed when nothing is left of the process; state is set then.
-	exited    chan struct{}
-	state     *os.ProcessState
-	idleSince time.Time
+	exited chan struct{}
+	state  *os.ProcessState
+
+	// Its owner alone uses these, see Pool.
+	tenant  string
+	isSpare bool // it has served nobody
+	expiry  *time.Timer
 }
 
 // startProcess returns when the worker is confined and waits for a request.
-func startProcess(ctx context.Context, program string, arguments []string, slot int) (*process, error) {
+func startProcess(ctx context.Context, program string, arguments []string, id uint32) (*process, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("it takes too long"))
 	defer cancel()
-	p := &process{slot: slot, exited: make(chan struct{}), words: &words{}}
+	p := &process{id: id, exited: make(chan struct{}), words: &words{}}
 	started := make(chan error, 1)
 	onThread(func() {
 		defer close(p.exited)
@@ -96,13 +102,12 @@ func (p *process) launch(program string, arguments []string, files *pipes) error
 	if err := dropPrivileges(); err != nil {
 		return err
 	}
-	id := uint32(firstID + p.slot)
 	child, err := os.StartProcess(programName, append([]string{programName}, arguments...), &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{},
 		Files: files.child[:],
 		Sys: &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: id, Gid: id},
+			Credential: &syscall.Credential{Uid: p.id, Gid: p.id},
 			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
 			Setsid:     true,
 			Pdeathsig:  unix.SIGKILL,
@@ -124,36 +129,52 @@ func (p *process) launch(program string, arguments []string, files *pipes) error
 // out of its sight.
 func (p *process) greet(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, p.kill)
-	payload, err := readFrame(p.replies, messageLimit)
+	err := p.confine()
 	if !stop() {
 		return context.Cause(ctx)
 	}
+	if err != nil {
+		return err
+	}
+	return emptyRoot()
+}
+
+// confine tells the worker how much memory it may take, when its runtime has reserved
+// its tables, and waits until it is confined.
+func (p *process) confine() error {
+	if err := p.hear(); err != nil {
+		return err
+	}
+	var size int64
+	var err error
+	var group sync.WaitGroup
+	group.Go(func() { size, _, err = p.memory() }) // this thread sees no /proc
+	group.Wait()
+	if err != nil {
+		return fmt.Errorf("read its size: %w", err)
+	}
+	if err := writeFrame(p.requests, strconv.AppendInt(nil, size+addressLimit, 10), messageLimit); err != nil {
+		return fmt.Errorf("limit its memory: %w", err)
+	}
+	return p.hear()
+}
+
+// hear waits for an empty frame. Any other one is an error of the worker.
+func (p *process) hear() error {
+	payload, err := readFrame(p.replies, messageLimit)
 	if err != nil {
 		return fmt.Errorf("wait for it to be confined: %w", err)
 	}
 	if len(payload) != 0 {
 		return errors.New(string(payload))
 	}
-	return emptyRoot()
+	return nil
 }
 
 // preferForOOM makes the kernel choose a worker when the driver's container is
 // out of memory.
 func preferForOOM(pid int) error {
 	return os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("1000"), 0)
-}
-
-// setPriority is for all threads of the process, 0 for the usual one.
-func (p *process) setPriority(nice int) error {
-	if p.nice == nice {
-		return nil
-	}
-	// Its process group is its own (Setsid).
-	if err := unix.Setpriority(unix.PRIO_PGRP, p.pid, nice); err != nil {
-		return fmt.Errorf("set the priority of a render worker: %w", err)
-	}
-	p.nice = nice
-	return nil
 }
 
 func (p *process) kill() { _ = p.process.Kill() } // it may have exited

@@ -7,8 +7,7 @@ import (
 // Reason is why a worker was ended before its time.
 type Reason string
 
-// The reasons, as metrics name them. A template that is moved to where slow ones
-// wait for each other is none.
+// The reasons, as metrics name them.
 const (
 	CPU    Reason = "cpu"
 	Wall   Reason = "wall"

@@ -43,11 +43,7 @@ func TestWorkerThatSomethingElseKillsIsCounted(t *testing.T) {
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() { _, _ = pool.Render(ctx, file(endless), nil) })
-	waitUntil(t, func() bool {
-		pool.mutex.Lock()
-		defer pool.mutex.Unlock()
-		return len(pool.idle) == 0
-	})
+	waitUntil(t, pool.isBusy)
 	first.kill()
 	if reason := <-killed; reason != Killed {
 		t.Errorf("it counts as %s", reason)

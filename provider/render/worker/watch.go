@@ -4,30 +4,33 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/vaultmount/vaultmount/provider/render"
 )
 
 // watch sees to it that a template keeps its limits.
 type watch struct {
-	lane *lane
-	// cpuTime is the processor time that the worker has used so far, and resident
-	// its memory in bytes.
+	limits Limits
+	// cpuTime is the CPU time that the worker has used so far, and resident its
+	// memory in bytes.
 	cpuTime  func() time.Duration
 	resident func() int64
 }
 
-// How often a worker is looked at.
+// How often a worker is looked at. A worker that has escaped its other limits takes
+// some 50 MiB of memory in maxWait.
 const (
 	minWait = 10 * time.Millisecond
-	maxWait = 100 * time.Millisecond
+	maxWait = 25 * time.Millisecond
 )
 
 // until returns nil when done is closed, or why the worker must be killed.
 func (w *watch) until(ctx context.Context, done <-chan struct{}) error {
 	start := w.cpuTime()
-	wall := time.NewTimer(w.lane.wall)
+	wall := time.NewTimer(w.limits.Wall)
 	defer wall.Stop()
 	// A worker runs on one processor, so it cannot use more than what passes.
-	look := time.NewTimer(min(w.lane.cpu, maxWait))
+	look := time.NewTimer(min(w.limits.CPU, maxWait))
 	defer look.Stop()
 	for {
 		select {
@@ -36,16 +39,16 @@ func (w *watch) until(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a template to be rendered: %w", ctx.Err())
 		case <-wall.C:
-			return w.lane.late
+			return fmt.Errorf("%w: %w in %s, and got less than %s of CPU time; the node is busy", render.ErrUnavailable, errWall, w.limits.Wall, w.limits.CPU)
 		case <-look.C:
 		}
 		used := w.cpuTime() - start
-		if used >= w.lane.cpu {
-			return w.lane.breach
+		if used >= w.limits.CPU {
+			return fmt.Errorf("%w: %w than %s of CPU time", render.ErrInvalid, errCPU, w.limits.CPU)
 		}
 		if w.resident() > residentLimit {
 			return errMemory
 		}
-		look.Reset(min(max(w.lane.cpu-used, minWait), maxWait))
+		look.Reset(min(max(w.limits.CPU-used, minWait), maxWait))
 	}
 }

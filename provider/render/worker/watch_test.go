@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -22,9 +23,9 @@ func TestWatch(t *testing.T) {
 		watch watch
 		want  error
 	}{
-		"processor time":    {watch{&lane{cpu: 5 * time.Second, breach: errSlow, wall: time.Hour}, spinning(), none}, errSlow},
-		"memory":            {watch{&lane{cpu: time.Second, wall: time.Hour}, stopped, func() int64 { return residentLimit + 1 }}, errMemory},
-		"no processor time": {watch{&lane{cpu: time.Second, wall: 3 * maxWait, late: render.ErrUnavailable}, stopped, none}, render.ErrUnavailable},
+		"CPU time":    {watch{Limits{CPU: 5 * time.Second, Wall: time.Hour}, spinning(), none}, errCPU},
+		"memory":      {watch{Limits{CPU: time.Second, Wall: time.Hour}, stopped, func() int64 { return residentLimit + 1 }}, errMemory},
+		"no CPU time": {watch{Limits{CPU: time.Second, Wall: 3 * maxWait}, stopped, none}, render.ErrUnavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -36,9 +37,47 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// The kernel bounds the memory of a worker that does what it likes: the bound does not
+// depend on how much the runtime of Go reserves, nor on when the worker is looked at.
+func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	program, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker, err := startProcess(t.Context(), program, []string{Command}, firstID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer worker.end()
+	before, _, err := worker.memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(request{Template: render.Template{Name: attackPrefix + fillName}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := worker.converse(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, resident, err := worker.memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s; it has grown by %d MiB of addresses, and has %d MiB of memory", answer.Result.Output, (after-before)>>20, resident>>20)
+	if after-before > addressLimit || resident > residentLimit {
+		t.Errorf("it has grown by %d bytes of addresses, and has %d bytes of memory", after-before, resident)
+	}
+	if after-before < addressLimit/2 {
+		t.Errorf("it could take only %d bytes of %d", after-before, addressLimit)
+	}
+}
+
 func TestWatchEnds(t *testing.T) {
 	t.Parallel()
-	w := watch{lane: &lane{cpu: time.Hour, wall: time.Hour}, cpuTime: func() time.Duration { return 0 }}
+	w := watch{limits: Limits{CPU: time.Hour, Wall: time.Hour}, cpuTime: func() time.Duration { return 0 }}
 	done := make(chan struct{})
 	close(done)
 	if err := w.until(t.Context(), done); err != nil {

@@ -8,12 +8,16 @@
 // empty and read-only; no environment; no open file but three pipes; a seccomp
 // filter that allows allocating memory, running threads, reading and writing what
 // is open, telling the time, and nothing else; limits for memory, stack, threads,
-// files and processor time. If one of these cannot be had, there is no worker.
+// files and CPU time. If one of these cannot be had, there is no worker.
 //
 // A worker runs one template at a time, so that it is known which one broke a
 // limit: that one gets an error, its worker is killed and replaced. A template that
-// was in a worker that someone else killed runs once more in another. Templates that
-// take long wait for each other, and no other template waits for them.
+// was in a worker that someone else killed runs once more in another.
+//
+// A worker serves one tenant, the namespace of a pod, and then it ends. So code that
+// takes a worker over sees no secret of another tenant and answers none of its
+// templates. Tenants take turns, and none holds more than half of the places, so a
+// tenant with slow templates waits for itself.
 //
 // What a worker answers is read as if the worker were hostile: bounded, and plain
 // data.
@@ -25,11 +29,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
+	"sync/atomic"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/klog/v2"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -38,13 +42,13 @@ import (
 const Command = "render-worker"
 
 const (
-	// quickPlaces and slowPlaces are how many templates of the two kinds run at
-	// once.
-	quickPlaces = 2
-	slowPlaces  = 1
-	// attempts is in how many workers a template runs if each of them is killed:
-	// all that were idle, and a new one.
-	attempts = quickPlaces + slowPlaces + 1
+	// places is how many templates run at once. A tenant holds at most half of
+	// them, rounded up.
+	places = 3
+	// maxProcesses are those that run a template, and a spare one.
+	maxProcesses = places + 1
+	// attempts is in how many workers a template runs if each of them is killed.
+	attempts = places + 1
 )
 
 // Config is for New.
@@ -58,22 +62,24 @@ type Config struct {
 	Killed func(Reason)
 }
 
-// Pool runs templates in workers: at least one, more when they are needed. It
-// may be used concurrently, and implements provider.Renderer.
+// Pool runs templates in workers. One waits for the next new tenant, others are started
+// as they are needed. It may be used concurrently, and implements provider.Renderer.
 type Pool struct {
-	logger klog.Logger
-	config Config
+	logger  klog.Logger
+	config  Config
+	places  *fairqueue.Limiter
+	started atomic.Uint32 // processes so far
 
-	quick, slow lane
-	known       slowTemplates
-
-	mutex   sync.Mutex
-	idle    []*process        // the last is the one used last
-	all     map[*process]bool // that have a slot
-	slots   []int             // that no process has
-	stopped bool
-	trimmer *time.Timer
-	trims   sync.WaitGroup
+	// A worker in idle belongs to the pool. Any other belongs to the call that took
+	// or started it, which counts in taken.
+	mutex       sync.Mutex
+	idle        []*process // the last is the one used last
+	taken       int
+	startsSpare bool
+	stopped     bool
+	// all are the processes that exist, for Stop.
+	all        map[*process]bool
+	background sync.WaitGroup
 }
 
 // New returns a pool without a worker. Stop ends it.
@@ -85,39 +91,27 @@ func New(logger klog.Logger, config Config) *Pool {
 		config.Killed = func(Reason) {}
 	}
 	config.Limits = config.Limits.withDefaults()
-	limits := config.Limits
-	p := &Pool{
-		logger: logger, config: config, all: map[*process]bool{},
-		quick: lane{
-			places: semaphore.NewWeighted(quickPlaces),
-			cpu:    min(limits.Slow, limits.CPU), breach: errSlow,
-			wall: min(quickWall, limits.Wall), late: errSlow,
-		},
-		slow: lane{
-			places: semaphore.NewWeighted(slowPlaces), nice: slowPriority,
-			cpu: limits.CPU, breach: fmt.Errorf("%w: %w than %s of processor time", render.ErrInvalid, errCPU, limits.CPU),
-			wall: limits.Wall, late: fmt.Errorf("%w: %w in %s, and got less than %s of processor time; the node is busy", render.ErrUnavailable, errWall, limits.Wall, limits.CPU),
-		},
-	}
-	for slot := range quickPlaces + slowPlaces {
-		p.slots = append(p.slots, slot)
-	}
-	return p
+	return &Pool{logger: logger, config: config, places: fairqueue.New(places), all: map[*process]bool{}}
 }
 
 // Start starts the first worker, and fails if it cannot be confined. Without it,
 // the first template finds out.
 func (p *Pool) Start(ctx context.Context) error {
-	first, err := p.start(ctx)
+	p.mutex.Lock()
+	p.taken++
+	p.mutex.Unlock()
+	spare, err := p.start(ctx, "", true)
 	if err != nil {
+		p.discard(nil)
 		return err
 	}
-	p.put(first)
+	p.put(spare)
 	return nil
 }
 
-// Render implements provider.Renderer. A template that breaks a limit is
-// render.ErrInvalid; render.ErrUnavailable is not the template's fault.
+// Render implements provider.Renderer. The tenant is that of ctx (fairqueue.Tenant).
+// A template that breaks a limit is render.ErrInvalid; render.ErrUnavailable is not
+// the template's fault.
 func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
 	payload, err := json.Marshal(request{Template: t, Answers: answers})
 	if err != nil {
@@ -126,13 +120,40 @@ func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Ans
 	if len(payload) > requestLimit {
 		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
 	}
-	key := templateKey(t)
-	if !p.known.have(key) {
-		result, err := p.runIn(ctx, &p.quick, payload)
-		if !errors.Is(err, errSlow) {
+	tenant := fairqueue.Tenant(ctx)
+	if err := p.places.Acquire(ctx, tenant, fairqueue.Foreground, 1); err != nil {
+		return render.Result{}, fmt.Errorf("wait for a render worker: %w", err)
+	}
+	defer p.places.Release(tenant, 1)
+	for range attempts {
+		result, err := p.attempt(ctx, tenant, payload)
+		if !errors.Is(err, errKilled) {
 			return result, err
 		}
-		p.known.add(key)
+		p.logger.Info("Render worker was killed; trying another")
 	}
-	return p.runIn(ctx, &p.slow, payload)
+	return render.Result{}, fmt.Errorf("%w: %d render workers were killed, for example because the node has no memory", render.ErrUnavailable, attempts)
+}
+
+// attempt runs a request in one worker, and keeps the worker if it behaved.
+func (p *Pool) attempt(ctx context.Context, tenant string, payload []byte) (render.Result, error) {
+	worker, err := p.take(ctx, tenant)
+	if err != nil {
+		return render.Result{}, err
+	}
+	watch := &watch{limits: p.config.Limits, cpuTime: worker.cpuTime, resident: worker.resident}
+	answer, err := worker.exchange(ctx, payload, watch)
+	if err != nil {
+		if reason := reasonOf(err); reason != "" {
+			p.config.Killed(reason)
+		}
+		p.discard(worker)
+		return render.Result{}, err
+	}
+	if worker.resident() > keepLimit {
+		p.discard(worker)
+	} else {
+		p.put(worker)
+	}
+	return answer.result()
 }
