@@ -13,8 +13,12 @@ import (
 	"sync"
 )
 
-// ErrTooLarge is a request for more than one tenant may ever hold.
-var ErrTooLarge = errors.New("more than the share of one tenant")
+var (
+	// ErrTooLarge is a request for more than one tenant may ever hold.
+	ErrTooLarge = errors.New("more than the share of one tenant")
+	// ErrQueueFull is a request of a tenant that has too many waiting.
+	ErrQueueFull = errors.New("too many requests of one tenant wait")
+)
 
 // Class orders requests: a pod that waits to start passes before a refresh, whoever
 // asks for them.
@@ -27,6 +31,16 @@ const (
 	classes
 )
 
+const (
+	// foregroundRun is how many foreground requests pass in a row while one in the
+	// background waits: two tenants that ask all the time must not stop the refreshes
+	// of the others.
+	foregroundRun = 8
+	// maxWaiting bounds the requests of one tenant and class that wait. It is far
+	// above what the pods of a full node ask at one time.
+	maxWaiting = 4096
+)
+
 // Limiter hands out amounts of a resource. It may be used concurrently.
 type Limiter struct {
 	mutex  sync.Mutex
@@ -34,6 +48,7 @@ type Limiter struct {
 	share  int64
 	held   map[string]int64 // by tenant, without zeros
 	queues [classes]queue
+	run    int // foreground requests that passed while the background waited
 }
 
 // New returns a limiter over size units, of which one tenant holds at most half,
@@ -46,8 +61,9 @@ func NewWithShare(size, share int64) *Limiter {
 	return &Limiter{free: size, share: share, held: map[string]int64{}, queues: [classes]queue{newQueue(), newQueue()}}
 }
 
-// Acquire waits for n units, or for the end of ctx, whose error it returns then. Each
-// Acquire without an error is followed by one Release of the same tenant and amount.
+// Acquire waits for n units, or for the end of ctx, whose error it returns then. The
+// error is ErrTooLarge or ErrQueueFull for a request that may not wait. Each Acquire
+// without an error is followed by one Release of the same tenant and amount.
 func (l *Limiter) Acquire(ctx context.Context, tenant string, class Class, n int64) error {
 	if n > l.share {
 		return fmt.Errorf("acquire %d units of %d: %w", n, l.share, ErrTooLarge)
@@ -57,7 +73,10 @@ func (l *Limiter) Acquire(ctx context.Context, tenant string, class Class, n int
 	}
 	l.mutex.Lock()
 	w := &waiter{tenant: tenant, n: n, ready: make(chan struct{})}
-	l.queues[class].push(w)
+	if !l.queues[class].push(w) {
+		l.mutex.Unlock()
+		return ErrQueueFull
+	}
 	l.grant()
 	l.mutex.Unlock()
 
@@ -106,8 +125,19 @@ func (l *Limiter) release(tenant string, n int64) {
 
 // grant lets through all that fit. The mutex is held.
 func (l *Limiter) grant() {
-	for class := range l.queues {
-		for l.grantNext(&l.queues[class]) {
+	foreground, background := &l.queues[Foreground], &l.queues[Background]
+	for {
+		switch {
+		case l.run >= foregroundRun && l.grantNext(background):
+			l.run = 0
+		case l.grantNext(foreground):
+			if background.waiting > 0 {
+				l.run++
+			}
+		case l.grantNext(background):
+			l.run = 0
+		default:
+			return
 		}
 	}
 }
@@ -154,14 +184,20 @@ func (t *tenantQueue) front() *waiter { return t.waiters.Front().Value.(*waiter)
 
 func newQueue() queue { return queue{turns: list.New(), tenants: map[string]*list.Element{}} }
 
-func (q *queue) push(w *waiter) {
+// push reports false for a tenant that has too many waiting.
+func (q *queue) push(w *waiter) bool {
 	turn := q.tenants[w.tenant]
 	if turn == nil {
 		turn = q.turns.PushBack(&tenantQueue{})
 		q.tenants[w.tenant] = turn
 	}
-	w.element = turn.Value.(*tenantQueue).waiters.PushBack(w)
+	waiters := &turn.Value.(*tenantQueue).waiters
+	if waiters.Len() >= maxWaiting {
+		return false
+	}
+	w.element = waiters.PushBack(w)
 	q.waiting++
+	return true
 }
 
 // remove takes a request out. If it was the tenant's first one, others have their

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,6 +91,61 @@ func TestForegroundPassesFirst(t *testing.T) {
 		}
 		l.Release("a", 1)
 		synctest.Wait()
+	})
+}
+
+// Two tenants that ask all the time in the foreground must not stop refreshes.
+func TestBackgroundIsNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewWithShare(1, 1)
+		if err := l.Acquire(t.Context(), "a", Foreground, 1); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		ask := func(tenant string, class Class) {
+			go func() {
+				if l.Acquire(t.Context(), tenant, class, 1) == nil {
+					order = append(order, tenant)
+					l.Release(tenant, 1)
+				}
+			}()
+			synctest.Wait()
+		}
+		for range foregroundRun {
+			ask("a", Foreground)
+			ask("b", Foreground)
+		}
+		ask("refresh", Background)
+		l.Release("a", 1)
+		synctest.Wait()
+		if got := slices.Index(order, "refresh"); got != foregroundRun {
+			t.Errorf("the refresh passed after %d foreground requests, want %d", got, foregroundRun)
+		}
+	})
+}
+
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewWithShare(1, 1)
+		if err := l.Acquire(t.Context(), "greedy", Foreground, 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range maxWaiting {
+			go func() { _ = l.Acquire(ctx, "greedy", Foreground, 1) }()
+		}
+		synctest.Wait()
+		if err := l.Acquire(t.Context(), "greedy", Foreground, 1); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("with %d waiting: got %v, want %v", l.Waiting(), err, ErrQueueFull)
+		}
+		victim := acquired(t, l, t.Context(), "victim", Foreground, 1)
+		cancel()
+		l.Release("greedy", 1)
+		synctest.Wait()
+		if !victim.Load() {
+			t.Error("the full queue of one tenant stops another")
+		}
+		l.Release("victim", 1)
 	})
 }
 
