@@ -34,7 +34,8 @@ func ParseAllowList(entries []string) (AllowList, error) {
 	return list, nil
 }
 
-func (l AllowList) allows(address string) bool {
+// Allows tells whether a URL is on the list. Only scheme, host and port count.
+func (l AllowList) Allows(address string) bool {
 	parsed, err := url.Parse(address)
 	if err != nil {
 		return false

@@ -23,7 +23,7 @@ func TestAllowList(t *testing.T) {
 		"http://127.0.0.1:8200":               true,
 	}
 	for address, want := range tests {
-		if got := list.allows(address); got != want {
+		if got := list.Allows(address); got != want {
 			t.Errorf("%s: %t", address, got)
 		}
 	}

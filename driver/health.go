@@ -63,6 +63,7 @@ func (p *Plugin) Numbers() monitor.Numbers {
 		return n
 	}
 	n.Numbers = charge.Reporter.Numbers()
+	n.HeldBack = p.config.Vault.labels(n.HeldBack)
 	n.Tmpfs = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {

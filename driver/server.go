@@ -40,12 +40,12 @@ type VaultConfig struct {
 func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider.Endpoint, error) {
 	endpoint := provider.Endpoint{Address: c.Address, Proxy: server.Proxy, ServerName: server.ServerName, SkipVerify: server.SkipVerify}
 	if server.Address != "" && server.Address != c.Address {
-		if !c.Addresses.allows(server.Address) {
+		if !c.Addresses.Allows(server.Address) {
 			return endpoint, refuse("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", server.Address, c.Address)
 		}
 		endpoint.Address = server.Address
 	}
-	if server.Proxy != "" && !c.Proxies.allows(server.Proxy) {
+	if server.Proxy != "" && !c.Proxies.Allows(server.Proxy) {
 		return endpoint, refuse("proxy-address", "%s is not on the driver's list (--allow-proxy)", server.Proxy)
 	}
 	if server.SkipVerify && c.ForbidSkipVerify {
@@ -55,6 +55,29 @@ func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider
 		return endpoint, err
 	}
 	return endpoint, nil
+}
+
+// otherAddress is the label of all addresses but the driver's own: with a wildcard
+// (--allow-address) the tenants choose them, and each would be a time series.
+const otherAddress = "other"
+
+func (c VaultConfig) labels(heldBack map[string]bool) map[string]bool {
+	labels := map[string]bool{}
+	for address, held := range heldBack {
+		if address != c.Address {
+			address = otherAddress
+		}
+		labels[address] = labels[address] || held
+	}
+	return labels
+}
+
+// foreign returns an address that is not the driver's own Vault, and else "".
+func (c VaultConfig) foreign(address string) string {
+	if address == c.Address {
+		return ""
+	}
+	return address
 }
 
 func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpoint *provider.Endpoint) (err error) {
@@ -151,6 +174,12 @@ func sessionOptions(logger klog.Logger, spec volume.Spec) provider.Options {
 	retries := min(spec.Server.MaxRetries, mostRetries)
 	if retries != spec.Server.MaxRetries {
 		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
+	}
+	switch {
+	case retries == 0:
+		retries = provider.NoRetries
+	case retries < 0:
+		retries = 0 // the default
 	}
 	return provider.Options{
 		Namespace:  spec.Server.Namespace,

@@ -24,6 +24,9 @@ type access struct {
 	// may never be for a volume that shares another.
 	client *vault.Session
 	grant  grant
+	// quota counts what is read, and learnt the answers that the volume had not.
+	quota  *vault.Quota
+	learnt int
 
 	// firstPass are the queries of the templates when they had no secret. knowsSecret is
 	// true from when they have one. literals is nil until it is needed.
@@ -44,12 +47,17 @@ type reply struct {
 }
 
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
-	return &access{volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{}}
+	return &access{
+		volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{},
+		quota: v.provider.servers.NewQuota(v.tenant(), v.answers.size()),
+	}
 }
 
 // run calls do with the pod's token, if that is needed from the start, and once
 // more with a new one if Vault does not know the first any more.
 func (a *access) run(ctx context.Context, do func() error) error {
+	defer a.quota.Close()
+	defer a.volume.retain() // before the quota lets go of it
 	defer a.close()
 	if a.volume.needsToken() {
 		if err := a.logIn(ctx); err != nil {
@@ -76,7 +84,7 @@ func (a *access) logIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.connect(g)
+	return a.connect(ctx, g)
 }
 
 // logInAnew takes another token than the one in use, which Vault does not know.
@@ -86,13 +94,13 @@ func (a *access) logInAnew(ctx context.Context) error {
 		return err
 	}
 	a.close()
-	return a.connect(g)
+	return a.connect(ctx, g)
 }
 
 // connect makes a client for one go. Thousands of volumes that kept theirs would
 // hold more memory than their secrets take.
-func (a *access) connect(g grant) error {
-	client, err := a.volume.connect(g)
+func (a *access) connect(ctx context.Context, g grant) error {
+	client, err := a.volume.connect(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -109,9 +117,9 @@ func (a *access) close() {
 	}
 }
 
-func (v *volume) connect(g grant) (*vault.Session, error) {
+func (v *volume) connect(ctx context.Context, g grant) (*vault.Session, error) {
 	endpoint, options := v.way()
-	return v.provider.servers.Resume(endpoint, options, g.Token)
+	return v.provider.servers.Resume(ctx, endpoint, options, g.Token)
 }
 
 // dropForeign forgets leases of another token that an Open which failed left.
@@ -126,8 +134,19 @@ func (v *volume) dropForeign(g grant) {
 	}
 }
 
-// ask brings a new answer in the place of the one at hand.
+// ask brings a new answer in the place of the one at hand, which does not count
+// against the volume's limits meanwhile.
 func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
+	replaced := sizeOf(about.said)
+	a.quota.Keep(vault.Size{}.Sub(replaced))
+	r, err := a.askVault(ctx, about)
+	if err != nil {
+		a.quota.Keep(replaced)
+	}
+	return r, err
+}
+
+func (a *access) askVault(ctx context.Context, about *answer) (reply, error) {
 	if a.volume.shared != nil && about.query.Reads() {
 		r, err := a.askTogether(ctx, about)
 		if !errors.Is(err, errUnshared) {
@@ -138,7 +157,7 @@ func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	said, err := ask(ctx, client, about.query)
+	said, err := ask(vault.WithQuota(ctx, a.quota), client, about.query)
 	return reply{Answer: said, at: a.volume.provider.now(), token: serial, ahead: client.Ahead()}, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -38,7 +39,10 @@ func kindOf(err error) string {
 	if errors.Is(err, vault.ErrDenied) {
 		return vault.ErrDenied.Error() + ": permission denied"
 	}
-	for _, kind := range []error{ErrInvalid, ErrRefused, ErrNotFound, ErrUnavailable} {
+	if exceeded := (*limits.ExceededError)(nil); errors.As(err, &exceeded) {
+		return exceeded.Error() // which is of numbers
+	}
+	for _, kind := range []error{ErrInvalid, ErrTooLarge, ErrRefused, ErrNotFound, ErrUnavailable} {
 		if errors.Is(err, kind) {
 			return kind.Error()
 		}

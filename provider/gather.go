@@ -2,6 +2,8 @@ package provider
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,12 +48,27 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 		replies[query] = &outcome{}
 		asked = append(asked, a.newAnswer(query))
 	}
+	if err := a.checkDependencies(len(asked)); err != nil {
+		failed := map[render.Query]error{}
+		for _, fresh := range asked {
+			failed[fresh.query] = err
+		}
+		return failed
+	}
 	var group errgroup.Group
+	var full atomic.Pointer[error] // why the volume may read no more
 	group.SetLimit(atATime)
 	for _, fresh := range asked {
 		into := replies[fresh.query]
 		group.Go(func() error {
+			if why := full.Load(); why != nil {
+				into.err = *why
+				return nil
+			}
 			into.reply, into.err = a.ask(ctx, fresh)
+			if err := into.err; errors.Is(err, ErrTooLarge) {
+				full.Store(&err)
+			}
 			return nil
 		})
 	}
@@ -76,6 +93,7 @@ type outcome struct {
 func (a *access) learn(fresh *answer, said reply, known render.Answers) {
 	v := a.volume
 	a.knowsSecret = a.knowsSecret || said.Secret != nil
+	a.learnt++
 	fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
 	v.answers[fresh.query], known[fresh.query] = fresh, said.Answer
 }

@@ -69,7 +69,8 @@ func (s *session) refreshesLocked() bool {
 func (s *session) logIn(ctx context.Context) (grant, error) {
 	var token vault.Token
 	err := s.tryWays(ctx, func(with means) (err error) {
-		token, err = s.provider.servers.Login(ctx, with.Endpoint, with.Options, with.Login)
+		// In the foreground also for a refresh: a pod that starts waits for the turn.
+		token, err = s.provider.servers.Login(vault.Foreground(ctx), with.Endpoint, with.Options, with.Login)
 		if err != nil {
 			s.refused(with)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -14,7 +15,8 @@ const maintainTimeout = 30 * time.Second
 // maintain keeps the session's token alive: it renews it, and replaces it before
 // its end. It returns when it is due again.
 func (s *session) maintain(ctx context.Context) time.Time {
-	ctx, cancel := context.WithTimeout(vault.Background(ctx), maintainTimeout)
+	ctx = fairqueue.WithTenant(vault.Background(ctx), s.tenant())
+	ctx, cancel := context.WithTimeout(ctx, maintainTimeout)
 	defer cancel()
 	if s.takeTurn(ctx) != nil {
 		return s.provider.now().Add(firstBackoff)
@@ -77,12 +79,12 @@ func (s *session) failed(ctx context.Context, err error, expiry time.Time) time.
 
 func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token, err error) {
 	err = s.tryWays(ctx, func(with means) error {
-		client, err := s.provider.servers.Resume(with.Endpoint, with.Options, g.Token)
+		client, err := s.provider.servers.Resume(ctx, with.Endpoint, with.Options, g.Token)
 		if err != nil {
 			return err
 		}
 		defer client.Close()
-		renewed, err = client.RenewToken(ctx)
+		renewed, err = client.RenewToken(vault.Foreground(ctx)) // a pod that starts waits for the turn
 		return err
 	})
 	return renewed, err

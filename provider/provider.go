@@ -8,7 +8,6 @@ package provider
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,8 +124,7 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // leases that the next Open takes up. A second Open of a volume replaces the first
 // and goes on with its token and leases; if it fails, the first stays.
 func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
-	namespace, _, _ := strings.Cut(request.Pod, "/")
-	ctx = fairqueue.WithTenant(ctx, namespace)
+	ctx = fairqueue.WithTenant(ctx, namespaceOf(request.Pod))
 	// What no secret can make good costs no login.
 	previews, err := p.preview(ctx, request.Outputs)
 	if err != nil {

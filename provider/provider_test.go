@@ -27,10 +27,9 @@ type bench struct {
 	files *writtenFiles
 	saved *memory
 	logs  *logBuffer
-	// sharing, observer and patient are of the next process.
+	// sharing and observer are of the next process.
 	sharing  Sharing
 	observer Observer
-	patient  patience
 }
 
 func newBench(t *testing.T) *bench {
@@ -71,9 +70,6 @@ func (b *bench) start() {
 		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
-	if b.patient != (patience{}) {
-		b.Provider.patience = b.patient
-	}
 }
 
 func (b *bench) end() {
@@ -90,7 +86,7 @@ const (
 func (b *bench) request(volumeID string, templates ...string) Request {
 	r := Request{
 		VolumeID: volumeID, PodUID: "pod", Pod: "default/" + volumeID, Endpoint: Endpoint{Address: b.vault.URL},
-		Options: Options{MaxRetries: 0, Timeout: 10 * time.Second}, Login: Login{Mount: "auth/jwt", Role: "app", JWT: "jwt-1"},
+		Options: Options{MaxRetries: vault.NoRetries, Timeout: 10 * time.Second}, Login: Login{Mount: "auth/jwt", Role: "app", JWT: "jwt-1"},
 	}
 	for _, text := range templates {
 		r.Outputs = append(r.Outputs, Output{Template: Template{Name: "file", Text: text}})
@@ -178,8 +174,7 @@ type writtenFiles struct {
 	mutex    sync.Mutex
 	contents map[string]string
 	writes   int
-	err      error                           // of the next Replace
-	refuse   func(contents []Rendered) error // of those contents, nil for none
+	err      error // of the next Replace
 }
 
 func (f *writtenFiles) put(volumeID string, contents []Rendered) {
@@ -201,9 +196,6 @@ func (f *writtenFiles) Replace(volumeID string, contents []Rendered) error {
 	err := f.err
 	f.writes++
 	f.mutex.Unlock()
-	if err == nil && f.refuse != nil {
-		err = f.refuse(contents)
-	}
 	if err != nil {
 		return err
 	}
@@ -236,13 +228,6 @@ type memory struct {
 	mutex   sync.Mutex
 	records map[string][]byte
 	full    bool
-	frozen  bool // it takes nothing any more, as of a process that was killed
-}
-
-func (m *memory) freeze(frozen bool) {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	m.frozen = frozen
 }
 
 // Save implements Store.
@@ -251,9 +236,6 @@ func (m *memory) Save(key string, record []byte) error {
 	defer m.mutex.Unlock()
 	if m.full {
 		return errors.New("no space left on device")
-	}
-	if m.frozen {
-		return nil
 	}
 	if m.records == nil {
 		m.records = map[string][]byte{}

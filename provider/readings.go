@@ -7,14 +7,22 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
+	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// readings are what Vault said last to those who share a token. They hold nothing
-// that the volumes' answers do not hold as well.
+// readings are what Vault said last to those who share a token. They are few and not
+// old: what a volume still uses, it holds as well.
 type readings struct {
 	mutex sync.Mutex
 	known map[render.Query]*reading
+	// kept is the size of all answers.
+	kept vault.Size
+	// longest is the longest interval of who asks, and swept when old answers were
+	// forgotten last.
+	longest time.Duration
+	swept   time.Time
 }
 
 // reading is what Vault said last to one query. Whoever has the turn owns the rest.
@@ -26,7 +34,9 @@ type reading struct {
 	said   render.Answer
 	at     time.Time // when Vault was asked; zero for no answer
 	err    error     // why there is none
+	urgent bool      // who asked was
 	leased bool
+	kept   vault.Size // under the mutex of the readings
 }
 
 // look says what a volume takes for an answer.
@@ -39,6 +49,10 @@ type look struct {
 	// old as age.
 	own time.Time
 	age time.Duration
+	// urgent is of a pod that waits to start.
+	urgent bool
+	// interval is the time between two reads of the volume.
+	interval time.Duration
 }
 
 func (l look) takes(at time.Time) bool {
@@ -52,6 +66,9 @@ func (r *readings) of(query render.Query) *reading {
 	defer r.mutex.Unlock()
 	known := r.known[query]
 	if known == nil {
+		if len(r.known) >= limits.Dependencies.Max() {
+			r.dropLocked(func(*reading) bool { return true })
+		}
 		known = &reading{turn: make(chan struct{}, 1)}
 		r.known[query] = known
 	}
@@ -62,11 +79,18 @@ func (r *readings) of(query render.Query) *reading {
 func (r *readings) sweep(now time.Time, age time.Duration) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
+	r.dropLocked(func(each *reading) bool { return now.Sub(each.at) >= age })
+}
+
+// dropLocked forgets what nobody asks for right now. Whoever needs it asks Vault again.
+func (r *readings) dropLocked(drops func(*reading) bool) {
 	for query, each := range r.known {
 		select {
 		case each.turn <- struct{}{}:
-			if now.Sub(each.at) >= age {
+			if drops(each) {
 				delete(r.known, query)
+				r.kept = r.kept.Sub(each.kept)
+				each.kept = vault.Size{}
 			}
 			<-each.turn
 		default: // somebody asks right now
@@ -74,9 +98,47 @@ func (r *readings) sweep(now time.Time, age time.Duration) {
 	}
 }
 
+// ask returns an answer that the look takes, or asks Vault.
+func (r *readings) ask(query render.Query, l look, ask func() (render.Answer, error)) (reply, error) {
+	each := r.of(query)
+	said, err := each.ask(l, ask)
+	if err == nil {
+		r.keep(query, each, sizeOf(said.Answer))
+	}
+	r.sweepInTime(l)
+	return said, err
+}
+
+// sweepInTime forgets what has become old because nobody asks for it any more.
+func (r *readings) sweepInTime(l look) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	now := l.now()
+	r.longest = max(r.longest, l.interval)
+	if now.Sub(r.swept) >= r.longest {
+		r.swept = now
+		r.dropLocked(func(each *reading) bool { return now.Sub(each.at) >= r.longest })
+	}
+}
+
+// keep counts an answer. Over the limit of one volume, all are forgotten.
+func (r *readings) keep(query render.Query, each *reading, size vault.Size) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.known[query] != each {
+		return
+	}
+	r.kept = r.kept.Sub(each.kept).Add(size)
+	each.kept = size
+	if limits.VolumeResponseBytes.Check(r.kept.Bytes) != nil || limits.VolumeResponseValues.Check(r.kept.Values) != nil {
+		r.dropLocked(func(*reading) bool { return true })
+	}
+}
+
 // ask returns an answer that the look takes, or asks Vault. Those who wait while
 // one asks are told the same, also why there is no answer: many pods that start at
-// once are one question. Later ones ask again, as nobody remembers a failure.
+// once are one question. Later ones ask again, as nobody remembers a failure; and so
+// does a pod that starts where a refresh had failed, which may not have asked at all.
 func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) {
 	before := r.asks.Load()
 	select {
@@ -88,7 +150,7 @@ func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) 
 	switch {
 	case r.leased:
 		return reply{}, errUnshared
-	case r.asks.Load() != before, !r.at.IsZero() && l.takes(r.at):
+	case r.asks.Load() != before && (r.err == nil || r.urgent || !l.urgent), !r.at.IsZero() && l.takes(r.at):
 		return reply{Answer: r.said, at: r.at}, r.err
 	}
 	at := l.now()
@@ -97,6 +159,7 @@ func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) 
 		return reply{}, err // this one gave up; the next asks
 	}
 	r.asks.Add(1)
+	r.urgent = l.urgent
 	if err == nil && said.Secret != nil && said.Secret.LeaseID != "" {
 		r.leased, err = true, errUnshared
 	}

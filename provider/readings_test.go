@@ -3,12 +3,15 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -124,6 +127,80 @@ func TestOneThatGivesUpSpoilsNothing(t *testing.T) {
 		synctest.Wait()
 		if !asked {
 			t.Error("nobody asked")
+		}
+	})
+}
+
+// A refresh may fail without a question to Vault, as its login is held back. A pod that
+// starts and has waited for it asks by itself, and the refreshes that wait do not.
+func TestPodThatStartsAsksAfterARefreshFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, asks := newReadings().of(queryOf("kv/app")), 0
+		failure := errors.New("the last login failed")
+		ask := func(urgent bool) error {
+			_, err := r.ask(look{ctx: t.Context(), now: time.Now, age: time.Minute, urgent: urgent}, func() (render.Answer, error) {
+				asks++
+				time.Sleep(time.Second)
+				if urgent {
+					return render.Answer{Names: []string{"a"}}, nil
+				}
+				return render.Answer{}, failure
+			})
+			return err
+		}
+		go func() {
+			if err := ask(false); !errors.Is(err, failure) {
+				t.Errorf("the first refresh: %v", err)
+			}
+		}()
+		synctest.Wait()
+		for range 5 {
+			go func() {
+				if err := ask(true); err != nil {
+					t.Errorf("a pod that starts: %v", err)
+				}
+			}()
+		}
+		time.Sleep(time.Minute)
+		if asks != 2 {
+			t.Errorf("Vault was asked %d times, want once by the refresh and once by a pod", asks)
+		}
+	})
+}
+
+// What pods share is bounded as the responses of one volume, and goes when nobody asks
+// for it any more.
+func TestReadingsAreFewAndNotOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const interval = 5 * time.Minute
+		r := newReadings()
+		ask := func(path string, bytes int) {
+			l := look{ctx: t.Context(), now: time.Now, age: interval, interval: interval}
+			_, err := r.ask(queryOf(path), l, func() (render.Answer, error) {
+				return render.Answer{Names: []string{strings.Repeat("x", bytes)}}, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 3 * limits.Dependencies.Max() {
+			ask(fmt.Sprint("kv/", i), 1)
+		}
+		if got := len(r.known); got > limits.Dependencies.Max() {
+			t.Errorf("%d answers are kept", got)
+		}
+		for i := range 100 {
+			ask(fmt.Sprint("kv/big/", i), 1<<20)
+			if r.kept.Bytes > limits.VolumeResponseBytes.Max() {
+				t.Fatalf("%d bytes are kept", r.kept.Bytes)
+			}
+		}
+		time.Sleep(interval)
+		ask("kv/last", 1)
+		if got := len(r.known); got != 1 || r.kept != sizeOf(render.Answer{Names: []string{"x"}}) {
+			t.Errorf("an interval later, %d answers of %+v are kept", got, r.kept)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -14,7 +15,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		return v.provider.now().Add(firstBackoff)
 	}
 	defer v.endTurn()
-	own, cancel := context.WithTimeout(vault.Background(ctx), v.provider.patience.refresh)
+	own, cancel := context.WithTimeout(fairqueue.WithTenant(vault.Background(ctx), v.tenant()), v.provider.patience.refresh)
 	defer cancel()
 	asked := v.takeTick()
 	a := v.newAccess(false, v.refresh.Interval)
@@ -40,7 +41,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 // update does what is due, and writes what that has changed. The error is of what
 // concerns the whole volume.
 func (v *volume) update(ctx context.Context, a *access, asked bool) error {
-	lacking, err := v.fetch(ctx, a, asked)
+	changes, lacking, err := v.fetch(ctx, a, asked)
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 	if !v.stale {
 		return lacking
 	}
-	return first(v.rewrite(ctx, a), lacking)
+	return first(v.rewrite(ctx, a, changes), lacking)
 }
 
 // fetch attends to what is due, each answer by itself: a static secret that is gone
@@ -61,7 +62,7 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 // others from being asked. (Where all of Vault is away, the circuit makes attempts
 // cheap.) Why one could not be had is noted with the answer; lacking is why there is
 // no token.
-func (v *volume) fetch(ctx context.Context, a *access, asked bool) (lacking, err error) {
+func (v *volume) fetch(ctx context.Context, a *access, asked bool) (changes []change, lacking, err error) {
 	asking, cancel := context.WithTimeout(ctx, v.provider.patience.fetch)
 	defer cancel()
 	for _, each := range v.answers.inTurn() {
@@ -72,20 +73,24 @@ func (v *volume) fetch(ctx context.Context, a *access, asked bool) (lacking, err
 			each.due = v.provider.now() // what was fetched is written first
 			continue
 		}
+		before := *each
 		changed, err := v.attend(asking, a, each)
-		v.stale = v.stale || changed
+		if changed {
+			v.stale = true
+			changes = append(changes, change{each, before})
+		}
 		switch {
 		case errors.Is(err, vault.ErrTokenGone):
-			return nil, err
+			return nil, nil, err
 		case ctx.Err() != nil:
-			return nil, first(err, ctx.Err())
+			return nil, nil, first(err, ctx.Err())
 		case errors.As(err, new(*tokenError)):
 			lacking = err
 		case err != nil:
 			each.postpone(err, v.provider.now(), v.provider.chance)
 		}
 	}
-	return lacking, nil
+	return changes, lacking, nil
 }
 
 func first(a, b error) error {

@@ -23,6 +23,8 @@ var (
 	ErrRefused = vault.ErrRefused
 	// ErrNotFound is a secret that is not there.
 	ErrNotFound = vault.ErrNotFound
+	// ErrTooLarge is more of Vault than a volume may keep.
+	ErrTooLarge = vault.ErrTooLarge
 	// ErrUnavailable is anything that may be otherwise in a moment.
 	ErrUnavailable = vault.ErrUnavailable
 )
@@ -35,6 +37,9 @@ type Endpoint = vault.Endpoint
 
 // Options are how patient a session is.
 type Options = vault.Options
+
+// NoRetries is for Options.MaxRetries.
+const NoRetries = vault.NoRetries
 
 // Template is the program of one file.
 type Template = render.Template

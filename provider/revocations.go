@@ -120,7 +120,7 @@ func (r *revocations) enqueue(key string, with means, g grant) {
 func (r *revocations) revoke(ctx context.Context, with means, g grant) error {
 	ctx, cancel := context.WithTimeout(vault.Background(ctx), revokeTimeout)
 	defer cancel()
-	session, err := r.servers.Resume(with.Endpoint, with.Options, g.Token)
+	session, err := r.servers.Resume(ctx, with.Endpoint, with.Options, g.Token)
 	if err != nil {
 		return err
 	}

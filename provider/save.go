@@ -181,6 +181,7 @@ func newResumed(p *Provider, r *volumeRecord) *volume {
 	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.Outputs, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
+	v.retain()
 	v.trouble = r.Trouble.trouble()
 	v.failure = first(v.trouble.err, v.answers.failure())
 	if len(r.Written) == sha256.Size {

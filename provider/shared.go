@@ -87,10 +87,17 @@ func (s *session) lend(ctx context.Context, urgent bool, do func(grant) error) e
 // error is errUnshared for what is not the same for all of them.
 func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) {
 	v := a.volume
-	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age}
-	return v.shared.readings.of(about.query).ask(look, func() (render.Answer, error) {
-		return v.readShared(ctx, a.urgent, about.query)
+	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age, urgent: a.urgent, interval: v.refresh.Interval}
+	isOwn := false
+	r, err := v.shared.readings.ask(about.query, look, func() (render.Answer, error) {
+		isOwn = true
+		// In the foreground also for a refresh: a pod that starts waits for the turn.
+		return v.readShared(vault.WithQuota(vault.Foreground(ctx), a.quota), a.urgent, about.query)
 	})
+	if err == nil && !isOwn {
+		err = a.quota.Take(sizeOf(r.Answer))
+	}
+	return r, err
 }
 
 func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query) (said render.Answer, err error) {
@@ -99,7 +106,7 @@ func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query
 		return said, errUnshared
 	}
 	err = v.shared.lend(ctx, urgent, func(g grant) error {
-		client, err := v.connect(g)
+		client, err := v.connect(ctx, g)
 		if err != nil {
 			return err
 		}

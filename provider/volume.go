@@ -23,6 +23,8 @@ type volume struct {
 	refresh  Refresh
 	// isOpen is false until its files are written first.
 	isOpen atomic.Bool
+	// retained is how many bytes of memory the volume holds.
+	retained atomic.Int64
 
 	// turn holds one: the task that fetches for the open volume, or the Open of another
 	// in its place.
@@ -63,16 +65,26 @@ func newVolume(p *Provider, r Request) *volume {
 // that no secret can make good. It runs those of which that is not plain.
 func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Result, error) {
 	previews := make([]render.Result, len(outputs))
+	asked := map[render.Query]render.Query{}
 	for i, output := range outputs {
 		if output.Token {
 			continue
 		}
-		if foreseen, plain := render.Foresee(output.Template); plain {
-			previews[i] = foreseen
-			continue
+		result, plain := render.Foresee(output.Template)
+		if !plain {
+			var err error
+			if result, err = p.render(ctx, output.Template, nil); err != nil {
+				return nil, &FileError{Name: output.Template.Name, err: err}
+			}
 		}
-		result, err := p.render(ctx, output.Template, nil)
-		if err != nil {
+		// Files that ask the same hold the query once.
+		for j, query := range result.Missing {
+			if _, known := asked[query]; !known {
+				asked[query] = query
+			}
+			result.Missing[j] = asked[query]
+		}
+		if err := checkDependencies(len(asked)); err != nil {
 			return nil, &FileError{Name: output.Template.Name, err: err}
 		}
 		previews[i] = result
@@ -84,9 +96,8 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	a := v.newAccess(true, MinInterval)
-	var used map[render.Query]bool
 	err = a.run(ctx, func() error {
-		contents, used, err = v.render(ctx, a, previews, nil)
+		contents, err = v.render(ctx, a, previews)
 		return err
 	})
 	if lacking := (*tokenError)(nil); errors.As(err, &lacking) {
@@ -95,7 +106,6 @@ func (v *volume) open(ctx context.Context, previews []render.Result) (contents [
 	if err != nil {
 		return nil, err
 	}
-	v.answers.accept(used, nil, v.provider.now())
 	now := v.provider.now()
 	v.written = digest(contents)
 	v.mutex.Lock()

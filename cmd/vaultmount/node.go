@@ -115,6 +115,7 @@ func (n *node) charge(store *state.Store) (charge *driver.Charge, stop func(cont
 	}
 	servers := vault.NewServers(n.logger, time.Now)
 	servers.Observe(n.metrics)
+	servers.FollowRedirects(n.config.Vault.Addresses.Allows)
 	secrets := provider.New(provider.Config{
 		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
 		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer, Sharing: n.sharing,

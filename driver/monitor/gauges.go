@@ -29,7 +29,7 @@ type Space struct{ Used, Size int64 }
 type gauges struct {
 	read    func() Numbers
 	numbers []gauge
-	circuit *prometheus.Desc
+	breaker *prometheus.Desc
 }
 
 type gauge struct {
@@ -39,7 +39,7 @@ type gauge struct {
 
 // Read has the gauges read the numbers of a node. It is called once.
 func (m *Metrics) Read(read func() Numbers) {
-	g := &gauges{read: read, circuit: describe("circuit_open", "1 while requests to the Vault at the address are held back, as the last ones failed.", "address")}
+	g := &gauges{read: read, breaker: describe("circuit_open", "1 while requests to the Vault at the address are held back, as it does not serve; \"other\" is any but the driver's own.", "address")}
 	add := func(name, help string, value func(Numbers) float64) {
 		g.numbers = append(g.numbers, gauge{describe(name, help), value})
 	}
@@ -79,7 +79,7 @@ func (g *gauges) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, each := range g.numbers {
 		descriptions <- each.desc
 	}
-	descriptions <- g.circuit
+	descriptions <- g.breaker
 }
 
 // Collect implements prometheus.Collector.
@@ -89,6 +89,6 @@ func (g *gauges) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(each.desc, prometheus.GaugeValue, each.value(n))
 	}
 	for address, held := range n.HeldBack {
-		metrics <- prometheus.MustNewConstMetric(g.circuit, prometheus.GaugeValue, number(held), address)
+		metrics <- prometheus.MustNewConstMetric(g.breaker, prometheus.GaugeValue, number(held), address)
 	}
 }

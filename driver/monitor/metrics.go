@@ -25,6 +25,7 @@ type Metrics struct {
 	calls           *prometheus.CounterVec
 	requests        *prometheus.CounterVec
 	requestDuration *prometheus.HistogramVec
+	fallbacks       prometheus.Counter
 	refreshes       *prometheus.CounterVec
 	renders         *prometheus.CounterVec
 	renderDuration  prometheus.Histogram
@@ -52,6 +53,10 @@ func NewMetrics(version, goVersion string) *Metrics {
 		requestDuration: histogram("vault_request_duration_seconds",
 			"Time from a request to Vault to the first byte of its answer, by what it is for.",
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}, "operation"),
+		fallbacks: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "login_fallbacks_total",
+			Help: "Logins that showed Vault the pod's token for the API server, as Vault had refused the one for the audience vault.",
+		}),
 		refreshes: counter("refreshes_total", "Looks after a volume that is mounted, by outcome.", "outcome"),
 		renders:   counter("renders_total", "Templates run, by outcome: ok, refused (the template is at fault), data (it does not fit its secrets), unavailable.", "outcome"),
 		renderDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -67,7 +72,7 @@ func NewMetrics(version, goVersion string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version, "go_version": goVersion},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.publishes, m.calls, m.requests, m.requestDuration, m.refreshes, m.renders, m.renderDuration,
+	m.registry.MustRegister(m.publishes, m.calls, m.requests, m.requestDuration, m.fallbacks, m.refreshes, m.renders, m.renderDuration,
 		m.workerKills, m.revocations, m.events, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.startAtZero()
@@ -118,13 +123,16 @@ func (m *Metrics) Called(method, code string, duration time.Duration, first bool
 	}
 }
 
-// Requested implements vault.Observer.
+// Requested is half of vault.Observer.
 func (m *Metrics) Requested(operation vault.Operation, outcome vault.Outcome, duration time.Duration) {
 	m.requests.WithLabelValues(string(operation), string(outcome)).Inc()
 	if duration > 0 {
 		m.requestDuration.WithLabelValues(string(operation)).Observe(duration.Seconds())
 	}
 }
+
+// FellBack is the other half of vault.Observer.
+func (m *Metrics) FellBack() { m.fallbacks.Inc() }
 
 // Refreshed counts a look after a volume; it is half of provider.Observer.
 func (m *Metrics) Refreshed(_ string, _, now error) { m.refreshes.WithLabelValues(result(now)).Inc() }

@@ -67,12 +67,21 @@ const (
 	Dependencies
 	// ResponseBytes is for one response of Vault.
 	ResponseBytes
+	// ResponseDepth is how deep the lists and objects of a response are nested.
+	ResponseDepth
+	// AuthResponseBytes is for a response that holds no secret: to a login, a renewal,
+	// a revocation or a look-up of a mount.
+	AuthResponseBytes
+	// AuthResponseValues is how many JSON values such a response holds.
+	AuthResponseValues
 	// VolumeResponseBytes is for all responses that a volume keeps.
 	VolumeResponseBytes
 	// VolumeResponseValues is how many JSON values these hold: a value of two bytes
 	// takes some hundred bytes of memory.
 	VolumeResponseValues
-	// NodeResponseBytes is for the responses that a node reads at one time.
+	// NodeResponseBytes is for the memory of the responses that a node reads at one
+	// time, decoded values included. One namespace has at most half of what the others
+	// leave.
 	NodeResponseBytes
 	// Diagnostics is how many warnings and errors a pod gets.
 	Diagnostics
@@ -143,6 +152,12 @@ func (l Limit) row() row {
 		return row{"dependencies", "dependencies", 1000}
 	case ResponseBytes:
 		return row{"response-bytes", "bytes", 4 << 20}
+	case ResponseDepth:
+		return row{"response-depth", "levels", 100}
+	case AuthResponseBytes:
+		return row{"auth-response-bytes", "bytes", 256 << 10}
+	case AuthResponseValues:
+		return row{"auth-response-values", "JSON values", 5000}
 	case VolumeResponseBytes:
 		return row{"volume-response-bytes", "bytes", 8 << 20}
 	case VolumeResponseValues:

@@ -49,7 +49,7 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer server.Close()
-			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "canary-token")
+			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "canary-token")
 			secret, err := session.Read(t.Context(), "kv/app")
 			if test.kind == nil && (err != nil || secret == nil) {
 				t.Errorf("got %v, %v", secret, err)
@@ -81,7 +81,7 @@ func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
 					w.WriteHeader(status)
 				}))
 				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
 				if err := run(session); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), errEmpty.Error()) {
 					t.Errorf("got %v", err)
 				}
@@ -104,7 +104,7 @@ func TestKVAnswersWithAnID(t *testing.T) {
 				_, _ = io.WriteString(w, `{"keys":["x"]}`)
 			}))
 			defer server.Close()
-			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
 			if secret, err := session.Read(t.Context(), "kv/app"); !errors.Is(err, kind) || kind == nil && secret.Data["keys"] == nil {
 				t.Errorf("read %v, %v", secret, err)
 			}

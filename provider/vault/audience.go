@@ -15,6 +15,9 @@ type tastes struct {
 // taker is a role, as far as the pods of one endpoint tell roles apart.
 type taker struct{ namespace, mount, role string }
 
+// maxTastes bounds what the roles of a server that takes any role are remembered for.
+const maxTastes = 1024
+
 func newTastes() *tastes { return &tastes{other: map[taker]bool{}} }
 
 func (t *tastes) forOther(role taker) bool {
@@ -26,6 +29,9 @@ func (t *tastes) forOther(role taker) bool {
 func (t *tastes) note(role taker, other bool) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
+	if len(t.other) >= maxTastes {
+		clear(t.other)
+	}
 	t.other[role] = other
 }
 

@@ -71,8 +71,8 @@ func (s settings) newClient(base *api.Client) (*api.Client, error) {
 	if o.Timeout > 0 {
 		client.SetClientTimeout(o.Timeout)
 	}
-	if o.MaxRetries >= 0 {
-		client.SetMaxRetries(o.MaxRetries)
+	if o.MaxRetries != 0 {
+		client.SetMaxRetries(max(o.MaxRetries, 0))
 	}
 	switch {
 	case o.MinBackoff > 0:

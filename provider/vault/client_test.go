@@ -15,7 +15,7 @@ import (
 // resume returns a session with a server that a handler plays.
 func resume(t *testing.T, servers *Servers, address string, options Options, token string) *Session {
 	t.Helper()
-	session, err := servers.Resume(Endpoint{Address: address}, options, Token{Secret: token})
+	session, err := servers.Resume(t.Context(), Endpoint{Address: address}, options, Token{Secret: token})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestSessionsShareNothing(t *testing.T) {
 // mountsOf has a mount known in namespaces, so that each call is one request.
 func (s *Servers) mountsOf(t *testing.T, address string, namespaces ...string) {
 	t.Helper()
-	used, err := s.acquire(Endpoint{Address: address})
+	used, err := s.acquire(t.Context(), Endpoint{Address: address})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func TestAheadIsHowFarVaultsClockIs(t *testing.T) {
 			}))
 			defer server.Close()
 			servers := NewServers(klog.Background(), func() time.Time { return node })
-			session, err := servers.Resume(Endpoint{Address: server.URL}, Options{}, Token{Secret: "token"})
+			session, err := servers.Resume(t.Context(), Endpoint{Address: server.URL}, Options{}, Token{Secret: "token"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +59,7 @@ func TestAheadIsHowFarVaultsClockIs(t *testing.T) {
 				t.Errorf("ahead by %s, want %s", got, test.want)
 			}
 			// It is the endpoint's, whoever asks.
-			other, err := servers.Resume(Endpoint{Address: server.URL}, Options{}, Token{Secret: "other"})
+			other, err := servers.Resume(t.Context(), Endpoint{Address: server.URL}, Options{}, Token{Secret: "other"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -55,6 +56,10 @@ func (e Endpoint) newTransport(now time.Time) (*http.Transport, error) {
 	transport.MaxIdleConns = idleConnections
 	transport.MaxIdleConnsPerHost = idleConnections
 	transport.TLSClientConfig = config
+	// Vault does not compress, and headers are read before anything counts them.
+	transport.DisableCompression = true
+	transport.MaxResponseHeaderBytes = maxHeaderBytes
+	transport.DialContext = e.dialer().DialContext
 	if e.Proxy != "" {
 		proxy, err := url.Parse(e.Proxy)
 		if err != nil {
@@ -63,6 +68,22 @@ func (e Endpoint) newTransport(now time.Time) (*http.Transport, error) {
 		transport.Proxy = http.ProxyURL(proxy)
 	}
 	return transport, nil
+}
+
+// maxHeaderBytes is for the header of a response; Go's default is 10 MiB.
+const maxHeaderBytes = 64 << 10
+
+// dialer refuses link-local addresses, unless the endpoint names one itself: then
+// the administrator has chosen it.
+func (e Endpoint) dialer() *net.Dialer {
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	for _, text := range []string{e.Address, e.Proxy} {
+		if u, err := url.Parse(text); err == nil && isLinkLocal(u.Hostname()) {
+			return dialer
+		}
+	}
+	dialer.Control = refuseLinkLocal
+	return dialer
 }
 
 // clientCertificate refuses a certificate that Vault would: what its TLS alert

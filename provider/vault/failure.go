@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The kinds of failure, for errors.Is.
@@ -83,7 +86,7 @@ func refusal(err error) (string, bool) {
 func requestFailure(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {
-		return unanswered(lengthOf(err))
+		return unanswered(err)
 	}
 	switch response.StatusCode {
 	case http.StatusForbidden:
@@ -102,8 +105,15 @@ func requestFailure(err error) error {
 
 // unanswered is a failure for want of Vault's answer.
 func unanswered(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // who asked says for what
+	}
+	var body *bodyError
 	switch {
-	case errors.Is(err, errCircuitOpen): // first, as it wraps what befell others; this one was not sent
+	case errors.As(err, &body) && (errors.Is(err, ErrTooLarge) || errors.Is(err, errBusy)):
+		return body.err
+	case errors.Is(err, errBreakerOpen): // first, as it wraps what befell others; this one was not sent
 		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: no answer in time (%w); Vault is overloaded, or the network on the way to it drops packets", ErrUnavailable, err)
@@ -131,13 +141,29 @@ func answer(response *api.ResponseError) string {
 
 // oneLine cuts a page of some proxy between short.
 func oneLine(words string) string {
-	const enough = 400
-	words = strings.Join(strings.Fields(words), " ")
-	if len(words) > enough {
-		words = strings.ToValidUTF8(words[:enough], "") + "…"
-	}
-	return words
+	return limits.Truncate(strings.Join(strings.Fields(strings.ToValidUTF8(words, "")), " "), maxWords)
 }
+
+// maxWords is as much as an error quotes of what Vault, or what answers in its place,
+// has sent.
+const maxWords = 256
+
+// shorten cuts the text of an error that may quote a response: a status line, a
+// header, the names in a certificate.
+func shorten(err error) error {
+	if text := err.Error(); len(text) > maxWords {
+		return &shortened{limits.Truncate(text, maxWords), err}
+	}
+	return err
+}
+
+type shortened struct {
+	text string
+	err  error
+}
+
+func (e *shortened) Error() string { return e.text }
+func (e *shortened) Unwrap() error { return e.err }
 
 // redact keeps tokens out of a message, should whoever answered repeat them.
 func redact(err error, tokens ...string) error {
@@ -150,7 +176,7 @@ func redact(err error, tokens ...string) error {
 	if clean == err.Error() {
 		return err
 	}
-	for _, kind := range []error{ErrInvalid, ErrTokenGone, ErrDenied, ErrRefused, ErrNotFound, ErrUnavailable} {
+	for _, kind := range []error{ErrInvalid, ErrTooLarge, ErrTokenGone, ErrDenied, ErrRefused, ErrNotFound, ErrUnavailable} {
 		if errors.Is(err, kind) {
 			return fmt.Errorf("%w: %s", kind, strings.TrimPrefix(clean, kind.Error()+": "))
 		}

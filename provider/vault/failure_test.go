@@ -34,7 +34,7 @@ func TestLoginFailure(t *testing.T) {
 		"internal error":            {answered(500, "1 error occurred:\n\t* boom\n\n"), ErrUnavailable, "HTTP status 500: boom"},
 		"standby without a leader":  {answered(412), ErrUnavailable, "Precondition Failed"},
 		"nobody answers":            {errors.New("dial tcp: connection refused"), ErrUnavailable, "connection refused"},
-		"a page of something else":  {answered(404, strings.Repeat("<html>", 200)), ErrRefused, "<htm…"},
+		"a page of something else":  {answered(404, strings.Repeat("<html>", 200)), ErrRefused, "<html><..."},
 		"an empty answer to a POST": {answered(http.StatusMethodNotAllowed), ErrRefused, "Method Not Allowed"},
 	}
 	for name, test := range tests {
@@ -61,16 +61,14 @@ func TestRequestFailure(t *testing.T) {
 // A request that was held back was not sent, whatever befell those before it.
 func TestHeldBackIsNoRequestWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
-	c := newCircuit(klog.Background(), "http://vault")
+	b := &breaker{logger: klog.Background(), probe: func(context.Context) error { return context.DeadlineExceeded }}
 	for range failuresToOpen {
-		attempt, err := c.allow()
-		if err != nil {
+		if err := b.allow(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		attempt.end(context.DeadlineExceeded)
+		b.report(t.Context(), nil, errors.New("connection refused"))
 	}
-	_, err := c.allow()
-	got := requestFailure(err)
+	got := requestFailure(b.allow(t.Context()))
 	if !errors.Is(got, ErrUnavailable) || got.Error() != "unavailable for now: requests to Vault are held back and tried again within 5s, after: context deadline exceeded" {
 		t.Errorf("got %v", got)
 	}

@@ -50,7 +50,7 @@ func TestIsKV(t *testing.T) {
 			if _, known := servers.KnowsKV(endpoint, "", "team/app"); known {
 				t.Error("it is known before anything was asked")
 			}
-			session, err := servers.Resume(endpoint, Options{MaxRetries: 0}, Token{Secret: "token"})
+			session, err := servers.Resume(t.Context(), endpoint, Options{MaxRetries: NoRetries}, Token{Secret: "token"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -53,7 +53,7 @@ func (l Login) String() string {
 // that cannot be used, ErrRefused when Vault says why not, and ErrUnavailable
 // when another attempt may succeed.
 func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options, login Login) (Token, error) {
-	server, err := s.acquire(endpoint)
+	server, err := s.acquire(ctx, endpoint)
 	if err != nil {
 		return Token{}, err
 	}
@@ -61,10 +61,11 @@ func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options,
 	return server.logIn(ctx, options, login)
 }
 
-// Resume returns the session of a token that an earlier login brought. It asks
-// Vault nothing. The error is ErrInvalid for certificates that cannot be used.
-func (s *Servers) Resume(endpoint Endpoint, options Options, token Token) (*Session, error) {
-	server, err := s.acquire(endpoint)
+// Resume returns the session of a token that an earlier login brought, for the tenant
+// of a context. It asks Vault nothing. The error is ErrInvalid for certificates that
+// cannot be used.
+func (s *Servers) Resume(ctx context.Context, endpoint Endpoint, options Options, token Token) (*Session, error) {
+	server, err := s.acquire(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -98,14 +99,15 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 func (s *server) show(ctx context.Context, client *api.Client, namespace string, login Login) (*api.Secret, error) {
 	role := taker{namespace, login.Mount, login.Role}
 	prefersOther := login.OtherJWT != "" && s.tastes.forOther(role)
+	fallsBack := prefersOther
 	if prefersOther {
 		login = login.swapped()
 	}
-	secret, err := write(ctx, client, login)
+	secret, err := s.write(ctx, client, login, fallsBack)
 	if login.OtherJWT == "" || !mayTakeOther(err) {
 		return secret, err
 	}
-	secret, otherErr := write(ctx, client, login.swapped())
+	secret, otherErr := s.write(ctx, client, login.swapped(), !fallsBack)
 	if otherErr == nil {
 		s.tastes.note(role, !prefersOther)
 	}
@@ -115,7 +117,10 @@ func (s *server) show(ctx context.Context, client *api.Client, namespace string,
 	return secret, otherErr
 }
 
-func write(ctx context.Context, client *api.Client, login Login) (*api.Secret, error) {
+func (s *server) write(ctx context.Context, client *api.Client, login Login, fallsBack bool) (*api.Secret, error) {
+	if fallsBack && s.observer != nil {
+		s.observer.FellBack()
+	}
 	return client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
 }
 

@@ -111,7 +111,8 @@ func TestLoginShowsTheOtherToken(t *testing.T) {
 				_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
 			}))
 			defer server.Close()
-			servers := NewServers(klog.Background(), time.Now)
+			servers, heard := NewServers(klog.Background(), time.Now), &fallbacks{}
+			servers.Observe(heard)
 			for range 2 {
 				_, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/kubernetes", Role: "app", JWT: "first", OtherJWT: "other"})
 				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
@@ -121,9 +122,24 @@ func TestLoginShowsTheOtherToken(t *testing.T) {
 			if !slices.Equal(shown, test.shown) {
 				t.Errorf("Vault was shown %q, want %q", shown, test.shown)
 			}
+			others := 0
+			for _, each := range shown {
+				if each == "other" {
+					others++
+				}
+			}
+			if heard.count != others {
+				t.Errorf("%d fallbacks are told of %d", heard.count, others)
+			}
 		})
 	}
 }
+
+// fallbacks counts them.
+type fallbacks struct{ count int }
+
+func (f *fallbacks) FellBack()                                   { f.count++ }
+func (f *fallbacks) Requested(Operation, Outcome, time.Duration) {}
 
 // A role that is bound anew, to the audience of the token that it had refused, takes
 // that again.

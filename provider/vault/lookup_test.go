@@ -104,7 +104,7 @@ func TestPathsOfAMountThatBecameAnother(t *testing.T) {
 			}
 			for verb, v := range verbs {
 				m := startPlayedMount(t, test.before)
-				session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: 0}, "token")
+				session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
 				if err := v.run(session); err != nil {
 					t.Fatalf("%s before: %v", verb, err)
 				}
@@ -137,7 +137,7 @@ func listOfOne(t *testing.T, s *Session) error {
 func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	t.Parallel()
 	m := startPlayedMount(t, 2)
-	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: 0}, "token")
+	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
 	if _, err := session.Read(t.Context(), "kv/app"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
 	m := startPlayedMount(t, 1)
-	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: 0}, "token")
+	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
 	for _, version := range []int{1, 2} {
 		m.version, m.asked = version, nil
 		_, _ = session.Write(t.Context(), "kv/app", map[string]any{"v": "x"})
@@ -187,7 +187,7 @@ func TestMountGivesWayToOneWithALongerPath(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+	session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
 	for _, moved = range []bool{false, true} {
 		if _, err := session.Read(t.Context(), "kv/team/app"); err != nil {
 			t.Errorf("moved %t: %v", moved, err)

@@ -13,6 +13,9 @@ type Observer interface {
 	// Requested tells what was asked for, what became of it, and how long that took;
 	// the time is zero for a request that was not sent.
 	Requested(operation Operation, outcome Outcome, duration time.Duration)
+	// FellBack tells of a login that shows the second of a pod's tokens, the one for the
+	// API server.
+	FellBack()
 }
 
 // Operation is what a request is for.
@@ -28,7 +31,12 @@ const (
 	RenewLease Operation = "renew_lease"
 	Revoke     Operation = "revoke"
 	MountProbe Operation = "mount_probe"
+	// ProbeSeal is the breaker's own question whether Vault serves.
+	ProbeSeal Operation = "seal_probe"
 )
+
+// bringsSecret tells an operation whose answer a volume keeps.
+func (o Operation) bringsSecret() bool { return o == Read || o == List || o == Write }
 
 // Outcome is what became of a request.
 type Outcome string
@@ -40,8 +48,10 @@ const (
 	Denied    Outcome = "denied"
 	Refused   Outcome = "refused"
 	Throttled Outcome = "throttled"
-	Sealed    Outcome = "sealed"
-	// Failed is any other status of 500 and above.
+	// Sealed is Vault's own word that it is sealed, which no other 503 is.
+	Sealed Outcome = "sealed"
+	// Failed is any other status of 500 and above, and an answer that the driver does
+	// not take.
 	Failed Outcome = "error"
 	// Unreachable is no answer at all.
 	Unreachable Outcome = "unreachable"
@@ -53,7 +63,7 @@ const (
 
 // Operations and Outcomes are all there are, for whoever counts them from zero.
 func Operations() []Operation {
-	return []Operation{LogIn, Read, List, Write, RenewToken, RenewLease, Revoke, MountProbe}
+	return []Operation{LogIn, Read, List, Write, RenewToken, RenewLease, Revoke, MountProbe, ProbeSeal}
 }
 
 // Outcomes are all outcomes.
@@ -78,6 +88,8 @@ func outcomeOf(response *http.Response, err error) Outcome {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errNoTurn):
 		return Cancelled
+	case errors.Is(err, ErrTooLarge), errors.Is(err, errBusy), errors.Is(err, errRedirect):
+		return Failed
 	case err != nil:
 		return Unreachable
 	}
@@ -88,12 +100,22 @@ func outcomeOf(response *http.Response, err error) Outcome {
 		return Denied
 	case status == http.StatusTooManyRequests:
 		return Throttled
-	case status == http.StatusServiceUnavailable:
-		return Sealed
 	case status >= http.StatusInternalServerError:
 		return Failed
 	case status >= http.StatusBadRequest:
 		return Refused
 	}
 	return OK
+}
+
+func probeOutcome(err error) Outcome {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, errSealed):
+		return Sealed
+	case asError[statusError](err):
+		return Failed
+	}
+	return Unreachable
 }

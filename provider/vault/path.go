@@ -7,16 +7,40 @@ import (
 	"path"
 	"strings"
 	"sync"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // splitPath takes a path as templates write it apart. Dot parts are refused,
 // since the client would fold them and leave the API.
 func splitPath(raw string) (string, url.Values, error) {
+	if err := limits.VaultPathBytes.Check(len(raw)); err != nil {
+		return "", nil, fmt.Errorf("%w: the path in Vault: %w", ErrInvalid, err)
+	}
 	parsed, err := url.Parse(strings.Trim(strings.TrimSpace(raw), "/"))
 	if err != nil || parsed.Path == "" || parsed.Scheme != "" || hasDotPart(parsed.Path) {
 		return "", nil, fmt.Errorf("%w: %q is not a path in Vault", ErrInvalid, raw)
 	}
-	return parsed.Path, parsed.Query(), nil
+	query := parsed.Query()
+	if err := checkQuery(parsed.Path, query); err != nil {
+		return "", nil, err
+	}
+	return parsed.Path, query, nil
+}
+
+// checkQuery refuses to have Vault's health answered with a status of one's choice
+// (activecode=503): the answer would look like an outage.
+func checkQuery(asked string, query url.Values) error {
+	const health = "sys/health"
+	if path.Clean(asked) != health {
+		return nil
+	}
+	for name := range query {
+		if strings.HasSuffix(name, "code") {
+			return fmt.Errorf("%w: %s with %s chooses the status of the answer; read it without parameters that end in \"code\"", ErrInvalid, health, limits.Truncate(name, limits.SuggestionBytes.Max()))
+		}
+	}
+	return nil
 }
 
 func hasDotPart(path string) bool {
@@ -92,14 +116,25 @@ func newMounts() *mounts {
 	return &mounts{known: map[place]mount{}, probing: map[place]chan struct{}{}}
 }
 
+const (
+	// maxMounts bounds what is remembered of a server that has a mount for any path.
+	maxMounts = 1024
+	// maxMountDepth is how many parts the path of a mount has that is remembered.
+	maxMountDepth = 32
+)
+
 func (m *mounts) find(namespace, full string) (mount, bool) {
 	m.mutex.RLock()
 	defer m.mutex.RUnlock()
-	for i, c := range full + "/" {
-		if c != '/' {
-			continue
+	end := 0
+	full += "/"
+	for range maxMountDepth {
+		slash := strings.IndexByte(full[end:], '/')
+		if slash < 0 {
+			break
 		}
-		if found, ok := m.known[place{namespace, (full + "/")[:i+1]}]; ok {
+		end += slash + 1
+		if found, ok := m.known[place{namespace, full[:end]}]; ok {
 			return found, true
 		}
 	}
@@ -109,6 +144,9 @@ func (m *mounts) find(namespace, full string) (mount, bool) {
 func (m *mounts) remember(found mount) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
+	if len(m.known) >= maxMounts {
+		clear(m.known)
+	}
 	m.known[place{found.namespace, found.path}] = found
 }
 

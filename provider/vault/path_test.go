@@ -1,6 +1,12 @@
 package vault
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
+)
 
 func TestWithArea(t *testing.T) {
 	t.Parallel()
@@ -70,6 +76,30 @@ func TestSplitPath(t *testing.T) {
 	for _, bad := range []string{"", "/", "?x=1", "../sys/raw", "kv/../sys", "kv/./a", "http://evil/x"} {
 		if _, _, err := splitPath(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// Whoever reads Vault's health may not choose the status of the answer.
+func TestPathsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"kv/app?version=2":                                         "",
+		"kv/app?activecode=503":                                    "",
+		"sys/health":                                               "",
+		"sys/health?standbyok=true":                                "",
+		"sys/seal-status":                                          "",
+		"sys/health?activecode=503&x=1":                            "chooses the status of the answer",
+		"/sys/health/?x=1&standbycode=503":                         "chooses the status of the answer",
+		"sys//health?sealedcode=200":                               "chooses the status of the answer",
+		"%73ys/health?performancestandbycode=":                     "chooses the status of the answer",
+		"kv/../sys/health":                                         "is not a path in Vault",
+		"kv/" + strings.Repeat("x", limits.VaultPathBytes.Max()-3): "",
+		"kv/" + strings.Repeat("x", limits.VaultPathBytes.Max()-2): "(vault-path-bytes)",
+	} {
+		_, _, err := splitPath(raw)
+		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.60s: got %v, want … %s", raw, err, want)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (m *mounts) begin(at place) (probed <-chan struct{}, end func()) {
 // probe asks Vault which mount a path is in. The mount has no path if the answer
 // does not say.
 func (s *Session) probe(ctx context.Context, full string) (mount, error) {
-	secret, err := s.client.Logical().ReadWithContext(during(ctx, MountProbe), "sys/internal/ui/mounts/"+full)
+	secret, err := s.client.Logical().ReadWithContext(during(WithQuota(ctx, nil), MountProbe), "sys/internal/ui/mounts/"+full)
 	if err != nil {
 		return mount{}, s.probeFailure(full, err)
 	}

@@ -71,7 +71,7 @@ func TestManySessionsProbeOnce(t *testing.T) {
 func TestMountOfHonoursItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		servers := NewServers(klog.Background(), time.Now)
-		session, err := servers.Resume(Endpoint{Address: "http://vault:8200"}, Options{}, Token{Secret: "token"})
+		session, err := servers.Resume(t.Context(), Endpoint{Address: "http://vault:8200"}, Options{}, Token{Secret: "token"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestMountThatIsNotToldIsNoVersion1(t *testing.T) {
 					_, _ = io.WriteString(w, test.body)
 				}))
 				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: 0}, "token")
+				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
 				if err := run(session); !errors.Is(err, test.kind) {
 					t.Errorf("%s: got %v, want %v", verb, err, test.kind)
 				}

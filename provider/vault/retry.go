@@ -23,19 +23,23 @@ const (
 	longestWait = 10 * time.Second
 )
 
-// Options are how patient one session is. Zero values, and negative retries,
-// stand for the defaults.
+// Options are how patient one session is. Zero values stand for the defaults.
 type Options struct {
-	Namespace              string
-	Timeout                time.Duration
+	Namespace string
+	Timeout   time.Duration
+	// MaxRetries is how often a request that failed is sent again; NoRetries for
+	// never.
 	MaxRetries             int
 	MinBackoff, MaxBackoff time.Duration // between attempts to log in
 }
 
+// NoRetries stands for no retries, since 0 is the default.
+const NoRetries = -1
+
 // shouldRetry is Vault's own policy (429, 412 and most 5xx are worth another
 // attempt), less what cannot succeed soon.
 func shouldRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
-	if errors.Is(err, errCircuitOpen) {
+	if errors.Is(err, errBreakerOpen) || errors.Is(err, errRedirect) || asError[*bodyError](err) {
 		return false, err
 	}
 	if response != nil && retryAfter(response) > longestWait {

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 )
 
 // idleServers are servers whose time is the test's.
@@ -25,7 +28,7 @@ func endpointOf(i int) Endpoint {
 
 func (s *Servers) mustAcquire(t *testing.T, endpoint Endpoint) *server {
 	t.Helper()
-	used, err := s.acquire(endpoint)
+	used, err := s.acquire(t.Context(), endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +62,84 @@ func TestServersAreForgotten(t *testing.T) {
 	if got := len(servers.open); got != 1 {
 		t.Errorf("after %s, %d servers are kept, want the one that was just used", idleFor, got)
 	}
-	if len(servers.gates) != 1 {
-		t.Errorf("one address has %d gates", len(servers.gates))
+	if got := servers.places[endpointOf(0).Address].servers; len(servers.places) != 1 || got != 1 {
+		t.Errorf("%d addresses have places, the one in use for %d servers", len(servers.places), got)
+	}
+}
+
+// A tenant that names a new address each time leaves nothing behind, and does not push
+// out what others have learnt of their Vaults.
+func TestTenantFloodsWithAddresses(t *testing.T) {
+	t.Parallel()
+	servers, pass := idleServers()
+	evil := fairqueue.WithTenant(t.Context(), "evil")
+	victims := func() (kept int) {
+		for i := range mostIdleOfTenant / 2 {
+			if servers.open[endpointOf(i)] != nil {
+				kept++
+			}
+		}
+		return kept
+	}
+	for i := range mostIdleOfTenant / 2 {
+		used, err := servers.acquire(fairqueue.WithTenant(t.Context(), "victim"), endpointOf(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers.release(used)
+	}
+	for i := range 1000 {
+		pass(time.Millisecond)
+		used, err := servers.acquire(evil, Endpoint{Address: fmt.Sprintf("https://%d.tenants.example.com", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers.release(used)
+	}
+	if got := victims(); got != mostIdleOfTenant/2 {
+		t.Errorf("%d of %d servers of another tenant are left", got, mostIdleOfTenant/2)
+	}
+	if got, want := len(servers.places), mostIdleOfTenant+1; got != want || len(servers.open) != mostIdleOfTenant+mostIdleOfTenant/2 {
+		t.Errorf("places for %d addresses, want %d, and %d servers", got, want, len(servers.open))
+	}
+	pass(idleFor)
+	servers.HeldBack()
+	if len(servers.open) != 0 || len(servers.places) != 0 {
+		t.Errorf("in the end there are %d servers, and places for %d addresses", len(servers.open), len(servers.places))
+	}
+}
+
+func TestServersInUseOfATenantAtTheLimitAndOneAbove(t *testing.T) {
+	t.Parallel()
+	servers, _ := idleServers()
+	evil := fairqueue.WithTenant(t.Context(), "evil")
+	for i := range mostInUse {
+		if _, err := servers.acquire(evil, endpointOf(i)); err != nil {
+			t.Fatalf("server %d: %v", i+1, err)
+		}
+	}
+	if _, err := servers.acquire(evil, endpointOf(mostInUse)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("one above the limit: %v", err)
+	}
+	if _, err := servers.acquire(fairqueue.WithTenant(t.Context(), "victim"), endpointOf(mostInUse)); err != nil {
+		t.Errorf("another tenant: %v", err)
+	}
+}
+
+// What a server that takes any role, and has any mount, has the driver remember.
+func TestWhatIsLearntIsBounded(t *testing.T) {
+	t.Parallel()
+	tastes, mounts := newTastes(), newMounts()
+	for i := range 3 * maxMounts {
+		tastes.note(taker{role: fmt.Sprint(i)}, true)
+		mounts.remember(mount{path: fmt.Sprint(i, "/")})
+	}
+	if len(tastes.other) > maxTastes || len(mounts.known) > maxMounts {
+		t.Errorf("%d roles and %d mounts are remembered", len(tastes.other), len(mounts.known))
+	}
+	last := fmt.Sprint(3*maxMounts-1, "/")
+	if _, known := mounts.find("", last+"app"); !known || !tastes.forOther(taker{role: fmt.Sprint(3*maxMounts - 1)}) {
+		t.Error("the last is not known")
 	}
 }
 
@@ -81,7 +160,7 @@ func TestServerInUseOutlastsThoseThatAreNot(t *testing.T) {
 	defer vault.Close()
 	servers, pass := idleServers()
 	read := func(generation int) error {
-		session, err := servers.Resume(Endpoint{Address: vault.URL, ServerName: fmt.Sprint(generation)}, Options{MaxRetries: 0}, Token{Secret: "token"})
+		session, err := servers.Resume(t.Context(), Endpoint{Address: vault.URL, ServerName: fmt.Sprint(generation)}, Options{MaxRetries: NoRetries}, Token{Secret: "token"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +189,7 @@ func TestServerInUseOutlastsThoseThatAreNot(t *testing.T) {
 		pass(30 * time.Second)
 		_ = read(generations)
 	}
-	if err := read(generations); err == nil || !strings.Contains(err.Error(), errCircuitOpen.Error()) {
+	if err := read(generations); err == nil || !strings.Contains(err.Error(), errBreakerOpen.Error()) {
 		t.Errorf("in an outage, a read says %v", err)
 	}
 }
@@ -126,7 +205,7 @@ func TestHeldBackLeavesOutWhatNobodyUses(t *testing.T) {
 			servers, pass := idleServers()
 			used := servers.mustAcquire(t, Endpoint{Address: address})
 			for range failuresToOpen {
-				_, _ = servers.Login(t.Context(), Endpoint{Address: address}, Options{MaxRetries: 0}, Login{Mount: "auth/jwt"})
+				_, _ = servers.Login(t.Context(), Endpoint{Address: address}, Options{MaxRetries: NoRetries}, Login{Mount: "auth/jwt"})
 			}
 			if !inUse {
 				servers.release(used)

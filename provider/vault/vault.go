@@ -7,9 +7,14 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/url"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Session is one Vault token. It may be used concurrently, until Close.
@@ -32,7 +37,8 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 		return nil, err
 	}
 	found, err := s.look(ctx, path, kvData, func(fullPath string) (*api.Secret, error) {
-		secret, err := s.client.Logical().ReadWithDataWithContext(during(ctx, Read), fullPath, query)
+		response, err := s.client.Logical().ReadRawWithDataWithContext(during(ctx, Read), fullPath, query)
+		secret, err := s.decode(ctx, response, err)
 		if err != nil {
 			return nil, s.failure("read", fullPath, err)
 		}
@@ -54,7 +60,8 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 		return nil, err
 	}
 	found, err := s.look(ctx, path, kvMetadata, func(fullPath string) (*api.Secret, error) {
-		secret, err := s.client.Logical().ListWithContext(during(ctx, List), fullPath)
+		response, err := s.client.Logical().ReadRawWithDataWithContext(during(ctx, List), fullPath, url.Values{"list": {"true"}})
+		secret, err := s.decode(ctx, response, err)
 		if err != nil {
 			return nil, s.failure("list", fullPath, err)
 		}
@@ -85,7 +92,15 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 	if mount.isKV2() {
 		data = map[string]any{"data": data}
 	}
-	secret, err := s.client.Logical().WriteWithContext(during(ctx, Write), fullPath, data)
+	body, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w: %w", fullPath, ErrInvalid, err)
+	}
+	var secret *api.Secret
+	response, err := s.client.Logical().WriteRawWithContext(during(ctx, Write), fullPath, body)
+	if err == nil { // what is not found is an error here
+		secret, err = s.decode(ctx, response, nil)
+	}
 	if err != nil {
 		err = s.failure("write", fullPath, err)
 		if mayBeElsewhere(err) && mount.path != "" {
@@ -96,9 +111,24 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 	return secret, nil
 }
 
+// longResponse is one of those that are decoded one at a time.
+const longResponse = 64 << 10
+
+// decode makes a secret of a response, nil of one that says there is none.
+func (s *Session) decode(ctx context.Context, response *api.Response, err error) (*api.Secret, error) {
+	if err == nil && response.ContentLength > longResponse {
+		tenant := fairqueue.Tenant(ctx)
+		if err := s.server.decoding.Acquire(ctx, tenant, classOf(ctx), 1); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoTurn, err)
+		}
+		defer s.server.decoding.Release(tenant, 1)
+	}
+	return s.client.Logical().ParseRawResponseAndCloseBody(response, err)
+}
+
 // failure says what was tried, where, and what Vault answered, without the token.
 func (s *Session) failure(verb, path string, err error) error {
-	return fmt.Errorf("%s %s in Vault at %s: %w", verb, path, s.client.Address(), redact(requestFailure(err), s.client.Token()))
+	return fmt.Errorf("%s %s in Vault at %s: %w", verb, limits.Truncate(path, maxWords), limits.Truncate(s.client.Address(), maxWords), redact(requestFailure(err), s.client.Token()))
 }
 
 func parseKeys(path string, secret *api.Secret) ([]string, error) {

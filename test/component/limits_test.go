@@ -38,13 +38,13 @@ func TestSealedVault(t *testing.T) {
 	}
 	for i := range 3 {
 		_, err := n.publish(t, podName(i), map[string]string{"client-max-retries": "1", "auth-max-backoff": "100ms"}, nil)
-		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "503") {
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "Vault is sealed") {
 			t.Errorf("publish %d: %v", i, err)
 		}
 	}
 	// Three calls with two attempts each: the sixth request was not sent.
-	if logs := n.logs.String(); !strings.Contains(logs, `"Circuit to Vault changed"`) || !strings.Contains(logs, `to="open"`) {
-		t.Error("the circuit did not open, or does not say so")
+	if logs := n.logs.String(); !strings.Contains(logs, `"Circuit breaker of Vault changed"`) || !strings.Contains(logs, `open=true cause="Vault is sealed"`) {
+		t.Error("the breaker did not open, or does not say so")
 	}
 }
 

@@ -1,0 +1,271 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// roundTripper answers with a status, or fails with an error. It answers whether it is
+// sealed by itself, unless all fails.
+type roundTripper struct {
+	status     int
+	err        error
+	all        bool // fails, also the probe
+	sealed     bool
+	calls      int
+	probes     int
+	probeFails bool // with the status, and nothing else
+}
+
+const theSealStatus = "/v1/sys/seal-status"
+
+func (r *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
+	isProbe := request.URL.Path == theSealStatus
+	if isProbe {
+		r.probes++
+	} else {
+		r.calls++
+	}
+	switch {
+	case isProbe && r.sealed:
+		return answerOf(http.StatusOK, `{"sealed":true}`), nil
+	case isProbe && r.probeFails:
+		return answerOf(http.StatusServiceUnavailable, "<html>"), nil
+	case isProbe && !r.all:
+		return answerOf(http.StatusOK, `{"sealed":false}`), nil
+	case r.err != nil:
+		return nil, r.err
+	}
+	return answerOf(r.status, "{}"), nil
+}
+
+func answerOf(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+func TestBreakerOpensForAnOutageAndClosesAfterIt(t *testing.T) {
+	for name, next := range map[string]*roundTripper{
+		"nobody listens":          {err: errors.New("connection refused"), all: true},
+		"a gateway answers":       {status: http.StatusBadGateway, all: true},
+		"a load balancer does":    {status: http.StatusServiceUnavailable, all: true},
+		"a gateway waits":         {status: http.StatusGatewayTimeout, all: true},
+		"Vault says it is sealed": {status: http.StatusServiceUnavailable, sealed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				transport := behindABreaker(next)
+				for range failuresToOpen {
+					if err := get(t.Context(), transport, "/v1/x", time.Second); errors.Is(err, errBreakerOpen) {
+						t.Fatal("the breaker opened early")
+					}
+				}
+				err := get(t.Context(), transport, "/v1/x", time.Second)
+				if !errors.Is(err, errBreakerOpen) || !strings.Contains(err.Error(), "tried again within 5s, after: ") || next.calls != failuresToOpen || next.probes != 1 {
+					t.Errorf("after %d requests and %d probes: %v", next.calls, next.probes, err)
+				}
+				*next = roundTripper{status: http.StatusOK}
+				time.Sleep(breakerPause + time.Millisecond)
+				for range 2 {
+					if err := get(t.Context(), transport, "/v1/x", time.Second); err != nil {
+						t.Errorf("Vault is back: %v", err)
+					}
+				}
+				if next.probes != 1 {
+					t.Errorf("%d probes when Vault is back", next.probes)
+				}
+			})
+		})
+	}
+}
+
+// What a path or a role of one tenant brings about says nothing of Vault, however often.
+func TestBreakerStaysClosedForWhatIsNoOutage(t *testing.T) {
+	tests := map[string]*roundTripper{
+		"a refusal":                  {status: http.StatusForbidden},
+		"a broken engine":            {status: http.StatusInternalServerError},
+		"a rate limit":               {status: http.StatusTooManyRequests},
+		"a status on request":        {status: http.StatusServiceUnavailable},
+		"a gateway's for one path":   {status: http.StatusBadGateway},
+		"an engine behind a timeout": {status: http.StatusGatewayTimeout},
+		"a path that a proxy resets": {err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}},
+		"an engine that hangs":       {err: context.DeadlineExceeded},
+		"a caller that left":         {err: context.Canceled, all: true},
+		"another's authority":        {err: &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, all: true},
+	}
+	for name, next := range tests {
+		t.Run(name, func(t *testing.T) {
+			transport := behindABreaker(next)
+			for range 3 * failuresToOpen {
+				if err := get(t.Context(), transport, "/v1/x", time.Second); errors.Is(err, errBreakerOpen) {
+					t.Fatal("the breaker opened")
+				}
+			}
+			if transport.breaker.isOpen() {
+				t.Error("the breaker is open")
+			}
+			if next.probes > 3 {
+				t.Errorf("%d probes for %d requests", next.probes, 3*failuresToOpen)
+			}
+		})
+	}
+}
+
+// A gateway that fails the probe and nothing else must not keep all from Vault, nor
+// have one tenant's failures do so again.
+func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := &roundTripper{status: http.StatusServiceUnavailable, probeFails: true}
+		transport := behindABreaker(next)
+		fail := func() {
+			next.status = http.StatusServiceUnavailable
+			for range failuresToOpen {
+				_ = get(t.Context(), transport, "/v1/x", time.Second)
+			}
+			next.status = http.StatusOK
+		}
+		fail()
+		time.Sleep(breakerPause + time.Millisecond)
+		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
+			t.Errorf("what the gateway lets through: %v", err)
+		}
+		fail()
+		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
+			t.Errorf("after the next failures: %v", err)
+		}
+	})
+}
+
+// hangingEngine is a Vault that answers all but what is read from one engine.
+type hangingEngine struct {
+	down  atomic.Bool // it answers nothing
+	calls atomic.Int32
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h *hangingEngine) RoundTrip(r *http.Request) (*http.Response, error) {
+	h.calls.Add(1)
+	if h.down.Load() || r.URL.Path == "/v1/hanging" {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return answerOf(http.StatusOK, "{}"), nil
+}
+
+// One secrets engine hangs, and all that one volume reads of it at once. That must
+// not keep others from what Vault answers; if it answers nothing, it must.
+func TestTimeoutsOpenTheBreakerIfNothingIsAnswered(t *testing.T) {
+	for name, down := range map[string]bool{"an engine hangs": false, "Vault hangs": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				vault := &hangingEngine{}
+				vault.down.Store(down)
+				transport := behindABreaker(vault)
+				var group sync.WaitGroup
+				for range 8 {
+					group.Go(func() { _ = get(t.Context(), transport, "/v1/hanging", 30*time.Second) })
+				}
+				group.Wait()
+				if got := transport.breaker.isOpen(); got != down {
+					t.Errorf("the breaker is open: %t", got)
+				}
+			})
+		})
+	}
+}
+
+// What was answered before a request was sent says nothing of Vault after.
+func TestEarlierAnswersDoNotExcuseATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := &hangingEngine{}
+		transport := behindABreaker(vault)
+		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		vault.openBreaker(t, transport)
+	})
+}
+
+// openBreaker has requests fail until the breaker is open, and waits until one tries.
+func (h *hangingEngine) openBreaker(t *testing.T, transport *transport) {
+	t.Helper()
+	h.down.Store(true)
+	for range failuresToOpen {
+		_ = get(t.Context(), transport, "/v1/kv/app", time.Second)
+	}
+	if err := get(t.Context(), transport, "/v1/kv/app", time.Second); !errors.Is(err, errBreakerOpen) {
+		t.Fatalf("got %v", err)
+	}
+	time.Sleep(breakerPause + time.Millisecond)
+}
+
+// Vault is back but for one engine, and the request that comes first is for that
+// engine: it holds nobody back.
+func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := &hangingEngine{}
+		transport := behindABreaker(vault)
+		vault.openBreaker(t, transport)
+		vault.down.Store(false)
+		var group sync.WaitGroup
+		group.Go(func() { _ = get(t.Context(), transport, "/v1/hanging", 30*time.Second) })
+		synctest.Wait()
+		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
+			t.Errorf("while one waits, another is told %v", err)
+		}
+		group.Wait()
+		if transport.breaker.isOpen() {
+			t.Error("when the first has given up, the breaker is open")
+		}
+	})
+}
+
+// While Vault hangs as a whole, it is asked once in each pause, whoever wants to.
+func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := &hangingEngine{}
+		transport := behindABreaker(vault)
+		vault.openBreaker(t, transport)
+		vault.calls.Store(0)
+		var group sync.WaitGroup
+		const pauses = 12
+		for range pauses * int(breakerPause/time.Second) {
+			group.Go(func() { _ = get(t.Context(), transport, "/v1/kv/app", 30*time.Second) })
+			time.Sleep(time.Second)
+		}
+		if got := vault.calls.Load(); got < pauses/2 || got > pauses {
+			t.Errorf("%d requests in %d pauses", got, pauses)
+		}
+		vault.down.Store(false)
+		time.Sleep(2 * breakerPause)
+		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
+			t.Errorf("Vault is back: %v", err)
+		}
+		group.Wait()
+		if transport.breaker.isOpen() {
+			t.Error("when all have given up, the breaker is open")
+		}
+	})
+}
+
+// The caller that has given up must not be why Vault is taken for away.
+func TestProbeOutlivesItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := behindABreaker(&hangingEngine{})
+		for range 3 * failuresToOpen {
+			_ = get(t.Context(), transport, "/v1/hanging", time.Second)
+		}
+		if transport.breaker.isOpen() {
+			t.Error("the breaker is open")
+		}
+	})
+}

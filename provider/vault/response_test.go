@@ -1,0 +1,285 @@
+package vault
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
+)
+
+// A page that is short enough is quoted in short.
+func TestPagesAreQuotedInShort(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"a page":              strings.Repeat("<html>", 10_000),
+		"an error of Vault's": `{"errors":["` + strings.Repeat("denied ", 9_000) + `"]}`,
+		"many errors":         `{"errors":["` + strings.Repeat(`x","`, 4_000) + `"]}`,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, body)
+		}))
+		t.Cleanup(server.Close)
+		if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrDenied) || len(err.Error()) > limits.ErrorBytes.Max()+100 {
+			t.Errorf("%s: %d bytes: %v", name, len(err.Error()), err)
+		}
+	}
+}
+
+// sending is a server that sends a body after a beginning, until nobody reads it or it
+// has sent 64 MiB, and counts the MiB.
+func sending(t *testing.T, status int, beginning string) (address string, sent *atomic.Int32) {
+	t.Helper()
+	sent = &atomic.Int32{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, beginning)
+		part := strings.Repeat("x", 1<<20)
+		for range 64 {
+			if _, err := io.WriteString(w, part); err != nil {
+				return
+			}
+			sent.Add(1)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, sent
+}
+
+// A response is refused while it comes, not when all of it is in memory, and an error
+// is quoted in short.
+func TestLongAnswersAreCutOff(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status    int
+		beginning string
+		ask       func(*Session) error
+		kind      error
+		want      string
+	}{
+		"a secret": {200, `{"data":{"v":"`, (*Session).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); is this a Vault"},
+		"a list":   {200, `{"data":{"keys":["`, (*Session).listAny, ErrTooLarge, "(response-bytes)"},
+		"a write":  {200, `{"data":{"v":"`, (*Session).writeAny, ErrTooLarge, "(response-bytes)"},
+		"a token":  {200, `{"auth":{"client_token":"`, (*Session).renewAny, ErrTooLarge, "exceed the limit of 262144 (auth-response-bytes)"},
+		"an error": {400, `{"errors":["`, (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 400 with more than"},
+		"a page":   {403, "<html>", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 403"},
+		"no space": {503, "", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address, sent := sending(t, test.status, test.beginning)
+			err := test.ask(resumeAt(t, address))
+			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.want) || len(err.Error()) > limits.ErrorBytes.Max() {
+				t.Errorf("got %d bytes: %v", len(err.Error()), err)
+			}
+			if got := sent.Load(); got > 32 {
+				t.Errorf("%d MiB were sent", got)
+			}
+		})
+	}
+}
+
+func (s *Session) readAny() error {
+	_, err := s.Read(context.Background(), "kv/data/app")
+	return err
+}
+
+func (s *Session) listAny() error {
+	_, err := s.List(context.Background(), "kv/metadata/app")
+	return err
+}
+
+func (s *Session) writeAny() error {
+	_, err := s.Write(context.Background(), "pki/issue/app", nil)
+	return err
+}
+
+func (s *Session) renewAny() error {
+	_, err := s.RenewToken(context.Background())
+	return err
+}
+
+// answering is a server with one answer to all but what it is asked about mounts.
+func answering(t *testing.T, body string) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestResponseAtItsLimitsAndOneAbove(t *testing.T) {
+	t.Parallel()
+	long := func(n int) string {
+		const frame = `{"request_id":"1","data":{"v":""}}`
+		return strings.Replace(frame, `""`, `"`+strings.Repeat("x", n-len(frame))+`"`, 1)
+	}
+	deep := func(n int) string { // the object and its data are two levels
+		return `{"request_id":"1","data":{"v":` + strings.Repeat("[", n-2) + strings.Repeat("]", n-2) + `}}`
+	}
+	values := func(n int) string { // the object, its id, its data and the list are four values
+		return `{"request_id":"1","data":{"v":[` + strings.Repeat("0,", n-5) + `0]}}`
+	}
+	for name, test := range map[string]struct {
+		limit limits.Limit
+		body  func(int) string
+	}{
+		"bytes":  {limits.ResponseBytes, long},
+		"depth":  {limits.ResponseDepth, deep},
+		"values": {limits.VolumeResponseValues, values},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := resumeAt(t, answering(t, test.body(test.limit.Max()))).readAny(); err != nil {
+				t.Errorf("at the limit: %v", err)
+			}
+			err := resumeAt(t, answering(t, test.body(test.limit.Max()+1))).readAny()
+			if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), test.limit.String()) {
+				t.Errorf("one above the limit: %v", err)
+			}
+		})
+	}
+}
+
+// The driver asks for no compression, and inflates nothing: a bomb is what it is.
+func TestCompressedAnswersAreNotInflated(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			t.Error("compression is asked for")
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		bomb := gzip.NewWriter(w)
+		_, _ = bomb.Write(make([]byte, 1<<20))
+		_ = bomb.Close()
+	}))
+	t.Cleanup(server.Close)
+	if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "is not Vault's") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLongHeadersAreRefused(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 2*maxHeaderBytes))
+	}))
+	t.Cleanup(server.Close)
+	if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || len(err.Error()) > limits.ErrorBytes.Max() {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A response that breaks off may be of credentials that Vault has made: it is not asked
+// for again at once.
+func TestResponseThatBreaksOffIsNotAskedForAgain(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		asked.Add(1)
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, `{"request_id"`)
+	}))
+	t.Cleanup(server.Close)
+	session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{}, "token")
+	if err := session.readAny(); !errors.Is(err, ErrUnavailable) || asked.Load() != 1 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
+	}
+}
+
+func TestSealedIsVaultsOwnWord(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		want   Outcome
+	}{
+		"Vault's":         {503, `{"errors":["Vault is sealed"]}`, Sealed},
+		"one of several":  {503, `{"errors":["1 error occurred:\n\t* Vault is sealed\n\n"]}`, Sealed},
+		"a load balancer": {503, "<html>Service Unavailable", Failed},
+		"on request":      {503, `{"initialized":true,"sealed":false}`, Failed},
+		"a namespace":     {503, `{"errors":["API access to this namespace has been locked by an administrator"]}`, Failed},
+		"an engine":       {500, `{"errors":["Vault is sealed"]}`, Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			response := answerOf(test.status, test.body)
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://vault/v1/x", nil)
+			if got, err := behindABreaker(nil).receive(request, response); got != test.want || err != nil {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+}
+
+// What is not Vault may say OK to anything; the token would live on.
+func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
+	tests := map[string]struct {
+		status int
+		body   string
+		ok     bool
+	}{
+		"Vault's":                {http.StatusNoContent, "", true},
+		"Vault's with a warning": {http.StatusOK, `{"request_id":"1","warnings":["x"]}`, true},
+		"a page":                 {http.StatusOK, "<html>", false},
+		"nothing":                {http.StatusOK, "", false},
+		"JSON of another":        {http.StatusOK, `{"status":"ok"}`, false},
+		"an empty object":        {http.StatusOK, `{}`, false},
+		"null":                   {http.StatusOK, `null`, false},
+		"done later":             {http.StatusAccepted, `{"request_id":"1"}`, false},
+		"a redirect to itself":   {http.StatusTemporaryRedirect, "", false},
+		"a redirect with a page": {http.StatusTemporaryRedirect, "<html>", false},
+		"a redirect with JSON":   {http.StatusTemporaryRedirect, `{"request_id":"1"}`, false},
+		"not changed":            {http.StatusNotModified, "", false},
+		"a page that refuses":    {http.StatusForbidden, "<html>", false},
+		"a page, bad request":    {http.StatusBadRequest, "<html>", false},
+		"not there, in JSON":     {http.StatusNotFound, `{"errors":[]}`, false},
+		"nothing found":          {http.StatusNotFound, "404 page not found", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "/v1/auth/token/revoke-self")
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body)
+			}))
+			defer server.Close()
+			err := resumeAt(t, server.URL).Revoke(t.Context())
+			if name == "a page" && !strings.Contains(err.Error(), "the answer is not Vault's (invalid character '<'") {
+				t.Errorf("the message is %v", err)
+			}
+			if test.ok && err != nil || !test.ok && !errors.Is(err, ErrUnavailable) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func resumeAt(t *testing.T, address string) *Session {
+	t.Helper()
+	session, err := NewServers(klog.Background(), time.Now).Resume(t.Context(), Endpoint{Address: address}, Options{MaxRetries: NoRetries}, Token{Secret: "token"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	return session
+}
