@@ -139,7 +139,7 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	if wanted.Endpoint, err = d.config.Vault.endpoint(spec.Server, secret); err != nil {
 		return wanted, err
 	}
-	if wanted.Login, err = login(request, pod, spec.Auth, secret); err != nil {
+	if wanted.Login, err = login(request, pod, spec.Auth, secret, d.config.Vault.foreign(wanted.Endpoint.Address)); err != nil {
 		return wanted, err
 	}
 	logger := klog.FromContext(ctx)

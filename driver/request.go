@@ -49,13 +49,14 @@ func splitContext(raw map[string]string) volumeContext {
 
 // login is what the volume shows to Vault: the pod's tokens, or an AppRole's two
 // halves from its Secret.
-func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys) (provider.Login, error) {
+// address is empty for the driver's own Vault.
+func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys, address string) (provider.Login, error) {
 	l := provider.Login{Mount: auth.Path, Role: auth.Role, ServiceAccount: pod.namespace + "/" + pod.serviceAccount}
 	if auth.Audience.Chosen {
 		l.Audience = "audience " + auth.Audience.Name // not empty for the API server's
 	}
 	if auth.Type != volume.AppRole {
-		tokens, err := chooseTokens(request, pod, auth.Audience)
+		tokens, err := chooseTokens(request, pod, auth.Audience, address)
 		l.JWT, l.OtherJWT = tokens.first, tokens.other
 		return l, err
 	}

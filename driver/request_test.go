@@ -35,15 +35,22 @@ func TestChooseTokens(t *testing.T) {
 	tests := map[string]struct {
 		secrets, context string
 		audience         volume.Audience
+		address          string // of another Vault
 		want             podTokens
 		wantError        string
 	}{
-		"for Vault by preference":  {secrets: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
-		"from the volume context":  {context: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
-		"for Vault, alone":         {secrets: `{"vault":{"token":"` + podToken("vault") + `"}}`, want: podTokens{first: podToken("vault")}},
-		"for Vault, chosen":        {secrets: bothTokens(), audience: volume.Audience{Name: "vault", Chosen: true}, want: podTokens{first: podToken("vault")}},
-		"the API server's, chosen": {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
-		"the API server's, alone":  {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podTokens{first: podToken("api-server")}},
+		"for Vault by preference":                 {secrets: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
+		"from the volume context":                 {context: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
+		"for Vault, alone":                        {secrets: `{"vault":{"token":"` + podToken("vault") + `"}}`, want: podTokens{first: podToken("vault")}},
+		"for Vault, chosen":                       {secrets: bothTokens(), audience: volume.Audience{Name: "vault", Chosen: true}, want: podTokens{first: podToken("vault")}},
+		"the API server's, chosen":                {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
+		"the API server's, alone":                 {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podTokens{first: podToken("api-server")}},
+		"another Vault":                           {secrets: bothTokens(), address: "https://other", want: podTokens{first: podToken("vault")}},
+		"the API server's, chosen, another Vault": {secrets: bothTokens(), address: "https://other", audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
+		"the API server's, offered, another Vault": {
+			secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, address: "https://other",
+			wantError: `https://other is not the driver's own Vault; set audience to "" to show it that token`,
+		},
 		"the other of another pod": {
 			secrets:   `{"vault":{"token":"` + podToken("vault") + `"},"":{"token":"` + tokenWith(`{"kubernetes.io":{"namespace":"bank"}}`) + `"}}`,
 			wantError: `the token is for the namespace "bank" and the volume for "shop"`,
@@ -77,7 +84,7 @@ func TestChooseTokens(t *testing.T) {
 			if test.context != "" {
 				request.VolumeContext[keyTokens] = test.context
 			}
-			got, err := chooseTokens(request, thePod(), test.audience)
+			got, err := chooseTokens(request, thePod(), test.audience, test.address)
 			if test.wantError != "" {
 				if err == nil || !strings.Contains(err.Error(), test.wantError) || strings.Contains(err.Error(), "canary") {
 					t.Fatalf("got %v, want %s", err, test.wantError)
@@ -98,7 +105,7 @@ func FuzzChooseTokens(f *testing.F) {
 		request := &csi.NodePublishVolumeRequest{Secrets: map[string]string{keyTokens: text}}
 		var tokens podTokens
 		var err error
-		cost.Assert(t, len(text), func() { tokens, err = chooseTokens(request, thePod(), volume.Audience{}) })
+		cost.Assert(t, len(text), func() { tokens, err = chooseTokens(request, thePod(), volume.Audience{}, "") })
 		if err == nil && tokens.first == "" {
 			t.Fatal("there is no token, and no error")
 		}

@@ -24,7 +24,10 @@ type podTokens struct{ first, other string }
 // chooseTokens takes the pod's tokens out of a request. Kubernetes 1.36 sends them
 // among the secrets, where no user can plant one; older ones send them in the
 // volume context, and replace what a user planted there.
-func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audience volume.Audience) (podTokens, error) {
+//
+// address is empty for the driver's own Vault. Any other is shown the API server's token
+// only if the volume chooses it: who answers there could use it on the API server.
+func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audience volume.Audience, address string) (podTokens, error) {
 	text, inSecrets := request.GetSecrets()[keyTokens]
 	inContext, planted := request.GetVolumeContext()[keyTokens]
 	if inSecrets && planted {
@@ -36,7 +39,7 @@ func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audi
 	if text == "" {
 		return podTokens{}, fmt.Errorf("%w: the CSIDriver object must have tokenRequests", errNoToken)
 	}
-	tokens, err := pickTokens(text, audience)
+	tokens, err := pickTokens(text, audience, address)
 	if err != nil {
 		return podTokens{}, err
 	}
@@ -52,7 +55,7 @@ func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audi
 // pickTokens picks the one that the volume has chosen, or Vault's. A role may know
 // nothing of that: the Agent shows the API server's, and where Vault has the API
 // server review tokens with the very token that it was shown, no other will do.
-func pickTokens(text string, audience volume.Audience) (podTokens, error) {
+func pickTokens(text string, audience volume.Audience, address string) (podTokens, error) {
 	var tokens map[string]struct {
 		Token string `json:"token"`
 	}
@@ -65,8 +68,12 @@ func pickTokens(text string, audience volume.Audience) (podTokens, error) {
 		return podTokens{first: tokens[audience.Name].Token}, nil
 	case audience.Chosen:
 		return podTokens{}, refuse("audience", "%q is not among the audiences that the CSIDriver's tokenRequests offer: %q", audience.Name, slices.Sorted(maps.Keys(tokens)))
+	case forVault != "" && address != "":
+		return podTokens{first: forVault}, nil
 	case forVault != "":
 		return podTokens{first: forVault, other: forServer}, nil
+	case forServer != "" && address != "":
+		return podTokens{}, refuse("audience", "is missing: of the tokens that the CSIDriver's tokenRequests offer, the only one for Vault is the API server's own, and %s is not the driver's own Vault; set audience to \"\" to show it that token", address)
 	case forServer != "":
 		return podTokens{first: forServer}, nil
 	}
