@@ -2,9 +2,10 @@ package render
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"text/template/parse"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // execution is one run of a template: it gives answers, and notes what is asked
@@ -13,9 +14,12 @@ type execution struct {
 	template      Template
 	answers       Answers
 	used, missing []Query
+	asked         map[Query]bool // those in used
+	asksTooMuch   bool           // which no answer makes good
 	// secrets are the copies of answers that this run may change.
 	secrets map[Query]any
 	files   []WrittenFile
+	layout  layout // of files
 	failure *ownFailure
 }
 
@@ -28,7 +32,7 @@ func execute(t Template, trees map[string]*parse.Tree, answers Answers) (Result,
 	}
 	output, err := run(trees)
 	switch {
-	case err != nil && len(e.missing) == 0:
+	case err != nil && (len(e.missing) == 0 || e.asksTooMuch):
 		return Result{}, executionFailure(t, err, e.failure)
 	case err != nil:
 		// What failed may have worked on an answer that is not there yet.
@@ -37,16 +41,29 @@ func execute(t Template, trees map[string]*parse.Tree, answers Answers) (Result,
 	return Result{Output: output, Files: e.files, Missing: e.missing, Used: e.used}, nil
 }
 
-// ask returns the answer to a query, or notes that it is missing.
-func (e *execution) ask(query Query) (Answer, bool) {
-	if !slices.Contains(e.used, query) {
-		e.used = append(e.used, query)
+// ask returns the answer to a query of a function, or notes that it is missing.
+func (e *execution) ask(function string, query Query) (answer Answer, ok bool, err error) {
+	answer, ok = e.answers[query]
+	if e.asked[query] {
+		return answer, ok, nil
 	}
-	answer, ok := e.answers[query]
-	if !ok && !slices.Contains(e.missing, query) {
+	err = limits.VaultPathBytes.Check(len(query.Path))
+	if err == nil {
+		err = limits.Dependencies.Check(len(e.used) + 1)
+	}
+	if err != nil {
+		e.asksTooMuch = true
+		return Answer{}, false, e.fail("%s: %v; ask for fewer or shorter paths", function, err)
+	}
+	if e.asked == nil {
+		e.asked = map[Query]bool{}
+	}
+	e.asked[query] = true
+	e.used = append(e.used, query)
+	if !ok {
 		e.missing = append(e.missing, query)
 	}
-	return answer, ok
+	return answer, ok, nil
 }
 
 // fail is for what the author has to put right in the template.

@@ -75,8 +75,8 @@ func (f *filling) fillBlock(block *parse.BranchNode) (plain bool) {
 	if err != nil {
 		return false
 	}
-	answer, ok := f.ask(query)
-	if !ok || answer.Secret == nil {
+	answer, ok, err := f.ask(function, query)
+	if err != nil || !ok || answer.Secret == nil {
 		return false
 	}
 	for _, node := range block.List.Nodes {

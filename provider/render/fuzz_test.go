@@ -2,11 +2,14 @@ package render
 
 import (
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // canary stands for every secret value: it has no letter sequence that a template
@@ -24,8 +27,9 @@ func canaries() Answers {
 	}
 }
 
-// FuzzRender looks for a template that escapes as a panic, and for an error that
-// shows what came from Vault or from the volume's Secret.
+// FuzzRender looks for a template that escapes as a panic or costs too much, for an error
+// that shows what came from Vault or from the volume's Secret, and for a result that
+// CheckResult refuses though the template has it.
 func FuzzRender(f *testing.F) {
 	for _, test := range errorCases(f) {
 		f.Add(test.template.Text)
@@ -59,7 +63,15 @@ func FuzzRender(f *testing.F) {
 			return
 		}
 		given := Template{Name: "file", Text: text, Pod: Pod{SecretKeys: map[string]string{"key": canary}}}
-		_, err := Render(given, canaries())
+		var result Result
+		var err error
+		cost.Assert(t, len(text), func() { result, err = Render(given, canaries()) })
+		if err == nil {
+			err = CheckResult(given, result)
+		}
+		if errors.Is(err, ErrNotAsked) {
+			t.Fatalf("its own result is refused: %+v", result)
+		}
 		if err != nil && strings.Contains(err.Error(), canary) {
 			t.Fatalf("the error shows a secret value: %v", err)
 		}

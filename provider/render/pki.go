@@ -26,9 +26,9 @@ func (e *execution) pkiCert(arguments ...string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, ok := e.ask(NewIssue(path, data))
-	if !ok {
-		return nil, nil
+	answer, ok, err := e.ask("pkiCert", NewIssue(path, data))
+	if err != nil || !ok {
+		return nil, err
 	}
 	pems, err := parsePEMs(answer.Secret)
 	if err != nil {

@@ -20,9 +20,9 @@ func (e *execution) secret(arguments ...string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, ok := e.ask(query)
-	if !ok {
-		return nil, nil
+	answer, ok, err := e.ask("secret", query)
+	if err != nil || !ok {
+		return nil, err
 	}
 	if e.secrets[query] == nil {
 		e.secrets[query] = toTemplate(answer.Secret)
@@ -52,13 +52,18 @@ func (e *execution) parsePairs(function string, pairs []string) (map[string]stri
 		if pair == "" {
 			continue
 		}
-		key, value, ok := strings.Cut(pair, "=")
-		if !ok || strings.ContainsAny(pair, argumentEnd+keyEnd) {
+		key, value, ok := cutPair(pair)
+		if !ok {
 			return nil, e.fail("%s: argument %d after the path is not key=value", function, i+1)
 		}
-		data[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		data[key] = value
 	}
 	return data, nil
+}
+
+func cutPair(pair string) (key, value string, ok bool) {
+	key, value, ok = strings.Cut(pair, "=")
+	return strings.TrimSpace(key), strings.TrimSpace(value), ok && !strings.ContainsAny(pair, argumentEnd+keyEnd)
 }
 
 func (e *execution) list(path string) ([]string, error) {
@@ -69,7 +74,10 @@ func (e *execution) list(path string) ([]string, error) {
 	if path == "" {
 		return nil, e.fail("secrets: the path is empty")
 	}
-	answer, _ := e.ask(Query{Verb: List, Path: path})
+	answer, _, err := e.ask("secrets", Query{Verb: List, Path: path})
+	if err != nil {
+		return nil, err
+	}
 	return slices.Sorted(slices.Values(answer.Names)), nil
 }
 

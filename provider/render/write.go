@@ -3,10 +3,11 @@ package render
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // writeToFile makes a file of the volume beside the template's own. The arguments
@@ -39,16 +40,18 @@ func (e *execution) writeToFile(name, owner, group, perms string, rest ...string
 	if strings.Contains(flags, "newline") {
 		file.Content = append(file.Content, '\n')
 	}
-	e.write(file, strings.Contains(flags, "append"))
+	if err := e.write(file, strings.Contains(flags, "append")); err != nil {
+		return "", e.fail("%s: %v; write fewer files, or put them into fewer directories", function, err)
+	}
 	return "", nil
 }
 
 // write adds a file to the set, or changes one that this run has written before.
-func (e *execution) write(file WrittenFile, appends bool) {
-	i := slices.IndexFunc(e.files, func(other WrittenFile) bool { return other.Path == file.Path })
-	if i < 0 {
+func (e *execution) write(file WrittenFile, appends bool) error {
+	i, exists := e.layout.files[file.Path]
+	if !exists {
 		e.files = append(e.files, file)
-		return
+		return e.layout.add(file.Path)
 	}
 	// An owner that is not given stays what it was.
 	before := e.files[i]
@@ -59,17 +62,35 @@ func (e *execution) write(file WrittenFile, appends bool) {
 		file.GID = before.GID
 	}
 	if appends {
-		file.Content = slices.Concat(before.Content, file.Content)
+		// A copy for each call would take quadratic time.
+		file.Content = append(before.Content, file.Content...)
 	}
 	e.files[i] = file
+	return nil
 }
 
-// The limits are those of the volume's other files (driver/volume): what the kernel
-// takes as one name, and as a path below the kubelet's.
-const (
-	maxPathBytes = 1024
-	maxNameBytes = 255
-)
+// layout is the paths of some files, within the limits of a volume.
+type layout struct {
+	files       map[string]int // in the order of add
+	directories map[string]bool
+}
+
+// add takes one more file in, in time in proportion to its path.
+func (l *layout) add(file string) error {
+	if l.files == nil {
+		l.files, l.directories = map[string]int{}, map[string]bool{}
+	}
+	if _, exists := l.files[file]; !exists {
+		l.files[file] = len(l.files)
+	}
+	for directory := path.Dir(file); directory != "." && !l.directories[directory]; directory = path.Dir(directory) {
+		l.directories[directory] = true
+	}
+	if err := limits.Files.Check(len(l.files)); err != nil {
+		return err
+	}
+	return limits.Directories.Check(len(l.directories))
+}
 
 // relativePath finds a path of the container in the volume. One that is relative
 // is so to the volume.
@@ -86,12 +107,15 @@ func (p Pod) relativePath(name string) (string, *problem) {
 	if name == "" || !below || strings.HasSuffix(name, "/") {
 		return "", &problem{name, "is not a file below " + mount + ", where the volume is; files can be written there alone"}
 	}
-	if len(relative) > maxPathBytes {
-		return "", &problem{name, fmt.Sprintf("is %d bytes long below the volume; %d are allowed", len(relative), maxPathBytes)}
+	if err := limits.FilePathBytes.Check(len(relative)); err != nil {
+		return "", &problem{name, fmt.Sprintf("is too long below the volume: %v", err)}
+	}
+	if err := limits.DirectoryDepth.Check(strings.Count(relative, "/")); err != nil {
+		return "", &problem{name, fmt.Sprintf("is nested too deeply: %v", err)}
 	}
 	for part := range strings.SplitSeq(relative, "/") {
-		if len(part) > maxNameBytes {
-			return "", &problem{name, fmt.Sprintf("has a part of %d bytes; %d are allowed", len(part), maxNameBytes)}
+		if err := limits.FileNameBytes.Check(len(part)); err != nil {
+			return "", &problem{name, fmt.Sprintf("has a part that is too long: %v", err)}
 		}
 		if strings.HasPrefix(part, "..") || strings.ContainsFunc(part, unicode.IsControl) {
 			return "", &problem{name, `has a part that starts with ".." or holds a control character; choose another name`}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -52,7 +53,7 @@ func FuzzReply(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if result, err := answer.result(); err != nil && (len(err.Error()) > messageLimit || errors.Unwrap(err) == nil || result.Output != nil) {
+		if result, err := answer.result(); err != nil && (limits.ErrorBytes.Check(len(err.Error())) != nil || errors.Unwrap(err) == nil || result.Output != nil) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -155,7 +156,7 @@ func TestErrorsTravel(t *testing.T) {
 
 func TestLongErrorsAreShortened(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{strings.Repeat("x", messageLimit+1), strings.Repeat("\xff", messageLimit+1), "x" + strings.Repeat("é", messageLimit)} {
+	for _, text := range []string{strings.Repeat("x", limits.ErrorBytes.Max()+1), strings.Repeat("\xff", limits.ErrorBytes.Max()+1), "x" + strings.Repeat("é", limits.ErrorBytes.Max())} {
 		payload, err := json.Marshal(newReply(render.Result{}, errors.New(text)))
 		if err != nil {
 			t.Fatal(err)

@@ -26,11 +26,8 @@ const (
 
 	// outputLimit is for all files that one template makes, in bytes.
 	outputLimit = 4 << 20
-	// queriesLimit is how many secrets a template may ask for, and pathLimit how
-	// long the path of each may be in bytes: it stands in errors.
-	queriesLimit = 1000
-	pathLimit    = 2 << 10
-	// messageLimit is the length in bytes of an error.
+	// messageLimit is how much is read in bytes of what a worker says while it starts,
+	// and of its standard error.
 	messageLimit = 4 << 10
 
 	// requestLimit holds a template and all its secrets in JSON.

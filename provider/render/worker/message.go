@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -36,6 +37,12 @@ type failure struct {
 	text string
 }
 
+// isReported tells an error that a worker reported from one that it has made.
+func isReported(err error) bool {
+	var reported *failure
+	return errors.As(err, &reported)
+}
+
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.kind }
 
@@ -49,14 +56,9 @@ func newReply(result render.Result, err error) reply {
 			r.Failure = name
 		}
 	}
-	r.Message = shorten(r.Message)
+	// JSON would replace what is not UTF-8 by something longer.
+	r.Message = limits.Truncate(strings.ToValidUTF8(r.Message, "?"), limits.ErrorBytes.Max())
 	return r
-}
-
-// shorten cuts between characters, so that JSON leaves the text as it is.
-func shorten(text string) string {
-	text = strings.ToValidUTF8(text, "?")
-	return strings.ToValidUTF8(text[:min(len(text), messageLimit)], "")
 }
 
 // result takes apart what a worker claims to be the outcome.
@@ -80,7 +82,7 @@ func decodeReply(payload []byte) (reply, error) {
 		return reply{}, errNonsense
 	}
 	_, known := kinds()[r.Failure]
-	if r.Failure != "" && !known || len(r.Message) > messageLimit {
+	if r.Failure != "" && !known || limits.ErrorBytes.Check(len(r.Message)) != nil {
 		return reply{}, errNonsense
 	}
 	return r, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -40,10 +41,14 @@ func misbehaviours() map[string]func() reply {
 		"many elements": func() reply {
 			return sendAndWait(frame([]byte(`{"Result":{"Missing":["..` + strings.Repeat(`",".."`, elementsLimit+1) + `"]}}`)))
 		},
-		"no query":        func() reply { return sendAndWait(frame([]byte(`{"Result":{"Missing":["x"]}}`))) },
+		"no query": func() reply { return sendAndWait(frame([]byte(`{"Result":{"Missing":["x"]}}`))) },
+		"ask for a write": func() reply {
+			return reply{Result: render.Result{Missing: []render.Query{render.NewWrite("sys/policies/acl/x", nil)}}}
+		},
+		"make a file":     func() reply { return reply{Result: render.Result{Files: []render.WrittenFile{{Path: "x"}}}} },
 		"unknown failure": func() reply { return reply{Failure: "worse", Message: "x"} },
 		"long failure": func() reply {
-			return sendAndWait(frame([]byte(`{"Failure":"data","Message":"` + strings.Repeat("x", messageLimit+1) + `"}`)))
+			return sendAndWait(frame([]byte(`{"Failure":"data","Message":"` + strings.Repeat("x", limits.ErrorBytes.Max()+1) + `"}`)))
 		},
 		"panic": func() reply { panic("a secret") },
 		"exit":  func() reply { os.Exit(0); return reply{} },
@@ -89,6 +94,8 @@ func TestMisbehaviour(t *testing.T) {
 		"deep JSON":        {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
 		"many elements":    {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
 		"no query":         {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"ask for a write":  {render.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
+		"make a file":      {render.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
 		"unknown failure":  {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
 		"long failure":     {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
 		"panic":            {render.ErrInvalid, "invalid template: it makes the renderer crash"},
@@ -97,8 +104,8 @@ func TestMisbehaviour(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := attack(t, pool, name)
-			if !errors.Is(err, test.kind) || err.Error() != test.want {
+			result, err := attack(t, pool, name)
+			if result != "" || !errors.Is(err, test.kind) || err.Error() != test.want {
 				t.Fatalf("got  %v\nwant %s", err, test.want)
 			}
 			requireWorking(t, pool)

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"errors"
+
+	"github.com/vaultmount/vaultmount/provider/render"
 )
 
 // Reason is why a worker was ended before its time.
@@ -38,7 +40,7 @@ func reasonOf(err error) Reason {
 		return Wall
 	case errors.Is(err, errMemory):
 		return Memory
-	case errors.Is(err, errTooLong), errors.Is(err, errNonsense):
+	case errors.Is(err, errTooLong), errors.Is(err, errNonsense), errors.Is(err, render.ErrNotAsked):
 		return Output
 	case errors.Is(err, errCrash), errors.Is(err, errStack):
 		return Crash

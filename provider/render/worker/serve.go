@@ -109,14 +109,8 @@ func checkSize(result render.Result) error {
 	if size > outputLimit {
 		return fmt.Errorf("%w: it writes more than %d MiB", render.ErrInvalid, outputLimit>>20)
 	}
-	if len(result.Used) > queriesLimit {
-		return fmt.Errorf("%w: it asks for more than %d secrets", render.ErrInvalid, queriesLimit)
-	}
 	for _, query := range result.Used {
 		size += query.Size()
-		if len(query.Path) > pathLimit {
-			return fmt.Errorf("%w: it asks for a secret whose path has more than %d KiB", render.ErrInvalid, pathLimit>>10)
-		}
 	}
 	for _, query := range result.Missing {
 		size += query.Size()

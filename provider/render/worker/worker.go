@@ -126,7 +126,7 @@ func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Ans
 	}
 	defer p.places.Release(tenant, 1)
 	for range attempts {
-		result, err := p.attempt(ctx, tenant, payload)
+		result, err := p.attempt(ctx, tenant, t, payload)
 		if !errors.Is(err, errKilled) {
 			return result, err
 		}
@@ -136,14 +136,21 @@ func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Ans
 }
 
 // attempt runs a request in one worker, and keeps the worker if it behaved.
-func (p *Pool) attempt(ctx context.Context, tenant string, payload []byte) (render.Result, error) {
+func (p *Pool) attempt(ctx context.Context, tenant string, t render.Template, payload []byte) (render.Result, error) {
 	worker, err := p.take(ctx, tenant)
 	if err != nil {
 		return render.Result{}, err
 	}
 	watch := &watch{limits: p.config.Limits, cpuTime: worker.cpuTime, resident: worker.resident}
 	answer, err := worker.exchange(ctx, payload, watch)
-	if err != nil {
+	var result render.Result
+	if err == nil {
+		result, err = answer.result()
+	}
+	if err == nil {
+		err = render.CheckResult(t, result)
+	}
+	if err != nil && !isReported(err) {
 		if reason := reasonOf(err); reason != "" {
 			p.config.Killed(reason)
 		}
@@ -155,5 +162,5 @@ func (p *Pool) attempt(ctx context.Context, tenant string, payload []byte) (rend
 	} else {
 		p.put(worker)
 	}
-	return answer.result()
+	return result, err
 }
