@@ -36,10 +36,11 @@ func manifests() []manifest {
 	return []manifest{{
 		path:      "vaultmount.yaml",
 		version:   oldest,
-		values:    []string{"--set=namespace.create=true"},
-		templates: []string{"namespace", "csidriver", "rbac", "daemonset"},
+		values:    []string{"--set=namespace.create=true", "--set=networkPolicy.vaultPorts={443,8200}"},
+		templates: []string{"namespace", "csidriver", "rbac", "daemonset", "networkpolicy"},
 		head: `# vaultmount for one cluster: kubectl apply -f vaultmount.yaml
-# Set --vault-address below first. Nothing else has to change.
+# Set --vault-address below first. If Vault has another port than 443 or 8200, or
+# Prometheus is not in the namespace monitoring, change the NetworkPolicy too.
 ` + made,
 	}, {
 		path:      "policy/mutating.yaml",
@@ -66,9 +67,11 @@ func manifests() []manifest {
 # webhook, or the injector. Kubernetes 1.30 and later.
 #
 # It runs after all that changes pods. A pod has been translated if it has a volume
-# of the driver, or the mark, which the policy, the webhook and the injector set. So
-# a pod that the webhook leaves to the injector (fallback leave-to-injector) passes
-# where the injector runs, and is rejected where it does not.
+# of the driver or a container of the Vault Agent. So a pod that the webhook leaves to
+# the injector (fallback leave-to-injector) passes where the injector runs, and is
+# rejected where it does not. The API server acts on a new policy after up to a few
+# seconds, and on the guard perhaps first: until then annotated pods are rejected, and
+# controllers try again.
 #
 # For another prefix or driver name, change them in the expressions.
 ` + made,
@@ -76,7 +79,7 @@ func manifests() []manifest {
 		path:      "webhook/webhook.yaml",
 		version:   oldest,
 		values:    webhook,
-		templates: []string{"webhook-rbac", "webhook"},
+		templates: []string{"webhook-rbac", "webhook", "webhook-networkpolicy"},
 		head: `# The webhook that translates the Vault Agent Injector's annotations. It needs the
 # driver (../vaultmount.yaml), and Kubernetes 1.30 or newer.
 ` + made,
@@ -90,7 +93,7 @@ func manifests() []manifest {
 		path:      "webhook-cert-manager/webhook.yaml",
 		version:   oldest,
 		values:    certManager,
-		templates: []string{"webhook-rbac", "webhook"},
+		templates: []string{"webhook-rbac", "webhook", "webhook-networkpolicy"},
 		head: `# The webhook with a certificate of cert-manager in place of its own. It then needs
 # no permission at all.
 ` + made,

@@ -25,6 +25,7 @@ func TestNetworkPolicyLetsVaultBeReached(t *testing.T) {
 		{"by address of IPv6", "vault.address=https://[fd00::1]", []int32{443}},
 		{"name that begins like a Service's", "vault.address=https://vault.svcs.example.com", []int32{443}},
 		{"Service that volumes may name", "vault.address=https://vault.example.com,vault.allowAddresses={https://vault.shop.svc}", []int32{443, 8200}},
+		{"proxy that volumes may name", "vault.address=https://vault.example.com,vault.allowProxies={http://proxy.example.com:3128}", []int32{443, 3128}},
 		{"ports that are said", "vault.address=https://vault.vault.svc,networkPolicy.vaultPorts={8300,8301}", []int32{8300, 8301}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -52,9 +53,47 @@ func TestNetworkPolicyLetsDNSBeReached(t *testing.T) {
 	}
 }
 
-// networkPolicy is the driver's.
+// Metrics name pods and namespaces, so not every pod of the cluster may read them.
+func TestNetworkPolicyLetsTheMonitoringReadMetrics(t *testing.T) {
+	for _, test := range []struct {
+		name, argument string
+		want           []string
+	}{
+		{"default", address, []string{"monitoring"}},
+		{"another namespace", `--set=networkPolicy.metrics[0].namespaceSelector.matchLabels.kubernetes\.io/metadata\.name=prometheus`, []string{"prometheus"}},
+		{"anyone", "--set-json=networkPolicy.metrics=[]", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rendered := mustTemplate(t, oldest, address, "--set=webhook.enabled=true", test.argument)
+			for policy, port := range map[string]string{"vaultmount": "metrics", "vaultmount-webhook": "health"} {
+				if got := mayReach(t, object[networkingv1.NetworkPolicy](t, rendered, "NetworkPolicy", policy).Spec, port); !slices.Equal(got, test.want) {
+					t.Errorf("%s is reached by the namespaces %q, want %q", policy, got, test.want)
+				}
+			}
+		})
+	}
+}
+
+// mayReach are the namespaces that a policy lets in at a port, none for all of them.
+func mayReach(t *testing.T, spec networkingv1.NetworkPolicySpec, port string) []string {
+	t.Helper()
+	for _, rule := range spec.Ingress {
+		if rule.Ports[0].Port.String() != port {
+			continue
+		}
+		var names []string
+		for _, peer := range rule.From {
+			names = append(names, peer.NamespaceSelector.MatchLabels[corev1.LabelMetadataName])
+		}
+		return names
+	}
+	t.Fatalf("no rule for port %s", port)
+	return nil
+}
+
+// networkPolicy is the driver's, which is there unless somebody turns it off.
 func networkPolicy(t *testing.T, set string) networkingv1.NetworkPolicySpec {
 	t.Helper()
-	rendered := mustTemplate(t, oldest, "--set=networkPolicy.enabled=true", "--set="+set)
+	rendered := mustTemplate(t, oldest, "--set="+set)
 	return object[networkingv1.NetworkPolicy](t, rendered, "NetworkPolicy", "vaultmount").Spec
 }

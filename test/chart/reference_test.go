@@ -78,7 +78,7 @@ func TestEverythingIsEveryValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What something else among the values excludes.
-	excluded := []string{"monitoring.serviceMonitor.enabled", "policy.enabled", "vault.ca.configMap", "webhook.hostNetwork"}
+	excluded := []string{"monitoring.serviceMonitor.enabled", "networkPolicy.enabled", "policy.enabled", "vault.ca.configMap", "webhook.hostNetwork"}
 	for _, leaf := range leaves(t) {
 		var value any = set
 		for key := range strings.SplitSeq(leaf.path, ".") {

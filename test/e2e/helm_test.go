@@ -32,7 +32,9 @@ func TestHelm(t *testing.T) {
 	t.Cleanup(func() { h.uninstall(t) })
 
 	t.Run("tutorial", func(t *testing.T) {
-		eventually(t, "the policy and its guard act", func() bool { return probePolicy(t.Context()) == "translates, guards" })
+		eventually(t, "the policy and its guard act", func() bool {
+			return bed.ProbeAdmission(t.Context()) == testbed.Admission{Translates: true, Guards: true}
+		})
 		playTutorial(t, byAdmission{})
 	})
 	t.Run("upgrade", h.testUpgrade)

@@ -70,12 +70,11 @@ func (t tour) installPolicy(ctx context.Context) error {
 	return t.awaitPolicy(ctx)
 }
 
-// awaitPolicy asks until the API server goes by the policy, which it does a moment
-// after it has stored it.
+// awaitPolicy waits until the API server acts on the policy: until then the guard,
+// on which it may act sooner, rejects annotated pods.
 func (t tour) awaitPolicy(ctx context.Context) error {
-	return t.await(ctx, "the policy is at work", func() (bool, error) {
-		pod, err := t.bed.Kubectl(ctx, "create", "--dry-run=server", "--filename="+tutorialFiles+"pod-payroll.yaml", "--output=yaml")
-		return strings.Contains(pod, "volumeAttributes"), err
+	return t.await(ctx, "the policy translates pods", func() (bool, error) {
+		return t.bed.ProbeAdmission(ctx).Translates, nil
 	})
 }
 

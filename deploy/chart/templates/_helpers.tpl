@@ -70,14 +70,14 @@ for the webhook, and for what the policy has to send.
 {{- end -}}
 
 {{/*
-The ports of Vault, for a NetworkPolicy. Most network plugins hold a policy against
+The ports of Vault and of the proxies in front of it, for a NetworkPolicy. Most network plugins hold a policy against
 the port of the pod, after that of the Service has been translated, and others before.
 The pods behind a Service usually listen at 8200.
 */}}
 {{- define "vaultmount.vaultPorts" -}}
 {{- $ports := .Values.networkPolicy.vaultPorts -}}
 {{- if not $ports -}}
-{{- range prepend .Values.vault.allowAddresses .Values.vault.address -}}
+{{- range concat (list .Values.vault.address) .Values.vault.allowAddresses .Values.vault.allowProxies -}}
 {{- $ports = append $ports (include "vaultmount.portOf" . | int) -}}
 {{- $name := regexReplaceAll ":[0-9]+$" (urlParse .).host "" -}}
 {{- if regexMatch "^[^.:]+$|\\.svc(\\.|$)" $name -}}

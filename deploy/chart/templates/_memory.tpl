@@ -17,6 +17,7 @@ What the driver's container needs. Volumes are memory, and count as the
 container's: what all of them may take is requested along with the program's
 64 MiB. The limit has room for what is needed at times: 100 MiB for each of at
 most three processes that run templates, and 64 MiB for the driver's state.
+The CPU limit keeps what tenants ask of the driver from taking the whole node.
 */}}
 {{- define "vaultmount.resources" -}}
 {{- $budget := include "vaultmount.kibibytes" (list .Values "volumeBudget" "128Mi") | int64 -}}
@@ -31,6 +32,6 @@ most three processes that run templates, and 64 MiB for the driver's state.
 {{- $mebibytes := div (add $budget 1023) 1024 -}}
 {{- $computed := dict
   "requests" (dict "cpu" "10m" "memory" (printf "%dMi" (add $mebibytes 64)))
-  "limits" (dict "memory" (printf "%dMi" (add $mebibytes 64 300 64))) -}}
+  "limits" (dict "cpu" "2" "memory" (printf "%dMi" (add $mebibytes 64 300 64))) -}}
 {{- mergeOverwrite $computed (deepCopy .Values.driver.resources) | toYaml -}}
 {{- end -}}
