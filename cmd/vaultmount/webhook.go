@@ -64,6 +64,7 @@ func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(logger)
 	source, err := o.certificate.source(ctx)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
 	}
 	metrics := admission.NewMetrics(source)
 	server := &admission.Server{
-		Handler:     &admission.Handler{Reviewer: admission.Reviewer{Translator: translator}, Metrics: metrics},
+		Handler:     admission.NewHandler(admission.Reviewer{Translator: translator}, metrics),
 		Certificate: source,
 		Now:         time.Now,
 	}

@@ -10,15 +10,14 @@
 package admission
 
 import (
-	"errors"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // WarningsAnnotation repeats, on a translated pod, what its author was warned of.
@@ -98,14 +97,14 @@ func skip(kind string, object klog.ObjectRef, reason string) Outcome {
 
 func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	outcome := Outcome{Kind: request.Kind.Kind, Object: klog.KRef(request.Namespace, request.Name)}
-	var pod corev1.Pod
-	if err := decode(request.Object.Raw, &pod); err != nil {
+	pod, err := annotation.DecodePod(request.Object.Raw)
+	if err != nil {
 		outcome.Result, outcome.Reason = Refused, reasonUnreadable
-		outcome.Response = deny("read the pod: " + err.Error())
+		outcome.Response = deny(limits.Truncate("read the pod: "+err.Error(), limits.ErrorBytes.Max()))
 		return outcome
 	}
-	outcome.Object.Name = nameOf(&pod)
-	translation := r.Translator.Translate(&pod, request.Namespace)
+	outcome.Object.Name = nameOf(pod)
+	translation := r.Translator.Translate(pod, request.Namespace)
 	outcome.judge(translation)
 	outcome.Response = allow()
 	if translation.Decision == annotation.Refuse {
@@ -113,11 +112,11 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	}
 	outcome.Response.Warnings = podWarnings(translation)
 	if translation.Decision == annotation.Translate {
-		changed := r.Translator.Apply(&pod, translation)
+		changed := r.Translator.Apply(pod, translation)
 		if len(outcome.Response.Warnings) > 0 {
 			changed.Annotations[WarningsAnnotation] = strings.Join(outcome.Response.Warnings, "\n")
 		}
-		outcome.patch(&pod, changed)
+		outcome.patch(pod, changed)
 	}
 	return outcome
 }
@@ -138,15 +137,6 @@ func (o *Outcome) judge(translation annotation.Translation) {
 	default:
 		o.Result = Translated
 	}
-}
-
-// decode reads an object as the API server does: "Annotations" is not
-// "annotations".
-func decode(raw []byte, object any) error {
-	if len(raw) == 0 {
-		return errors.New("the request holds no object")
-	}
-	return kjson.UnmarshalCaseSensitivePreserveInts(raw, object)
 }
 
 // nameOf: a pod of a controller has no name yet.

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // noCertificate is that of a webhook that has just started.
@@ -23,7 +25,7 @@ type noCertificate struct{}
 
 func (noCertificate) Current() (*tls.Certificate, error) { return nil, errors.New("not yet") }
 
-func newHandler() *Handler { return &Handler{Metrics: NewMetrics(noCertificate{})} }
+func newHandler() *Handler { return NewHandler(Reviewer{}, NewMetrics(noCertificate{})) }
 
 // post sends a request to the handler and returns the answer and the log.
 func post(t *testing.T, handler http.Handler, contentType string, body io.Reader) (*httptest.ResponseRecorder, string) {
@@ -79,7 +81,7 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 		"a new version":  {"application/json", `{"apiVersion":"admission.k8s.io/v2","kind":"AdmissionReview","request":{}}`, 500, `apiVersion "admission.k8s.io/v2" and kind "AdmissionReview" are not those of`},
 		"a long version": {"application/json", `{"apiVersion":"` + strings.Repeat("v", 5000) + `"}`, 500, `apiVersion "` + strings.Repeat("v", 40) + `" and kind ""`},
 		"no request":     {"application/json", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 500, "holds no request"},
-		"too large":      {"application/json", strings.Repeat(" ", maxBody+1), 413, "too large"},
+		"too large":      {"application/json", strings.Repeat(" ", limits.ReviewBytes.Max()+1), 413, "(review-bytes)"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +100,7 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 func TestHandlerSurvivesAPanic(t *testing.T) {
 	t.Parallel()
 	c := readCase(t, "testdata/tutorial-payroll/object.yaml")
-	recorder, logs := post(t, &Handler{}, "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
+	recorder, logs := post(t, NewHandler(Reviewer{}, nil), "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
 	if recorder.Code != http.StatusInternalServerError || !strings.Contains(recorder.Body.String(), "see the webhook's log") {
 		t.Errorf("answered %d, %s", recorder.Code, recorder.Body)
 	}
@@ -110,7 +112,7 @@ func TestHandlerSurvivesAPanic(t *testing.T) {
 func requireMetric(t *testing.T, handler *Handler, want string) {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	handler.Metrics.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	handler.metrics.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	if !strings.Contains(recorder.Body.String(), "\n"+want) {
 		t.Errorf("%s is not in:\n%s", want, recorder.Body)
 	}
@@ -144,8 +146,7 @@ func TestHandlerCountsAndLogs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := readCase(t, "testdata/"+name+"/object.yaml")
-			handler := newHandler()
-			handler.Reviewer = Reviewer{c.Translator}
+			handler := NewHandler(Reviewer{c.Translator}, NewMetrics(noCertificate{}))
 			_, logs := post(t, handler, "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
 			for _, want := range test.metrics {
 				requireMetric(t, handler, want)
@@ -174,7 +175,7 @@ func TestLogsHoldNoValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.object = text
-		_, logs := post(t, &Handler{Reviewer: Reviewer{c.Translator}, Metrics: NewMetrics(noCertificate{})}, "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
+		_, logs := post(t, NewHandler(Reviewer{c.Translator}, NewMetrics(noCertificate{})), "application/json", reviewOf(t, "admission.k8s.io/v1", c.request(t)))
 		if logs == "" || strings.Contains(logs, canary) {
 			t.Errorf("%s: logged %q", directory, logs)
 		}

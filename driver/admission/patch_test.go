@@ -8,6 +8,7 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
 )
@@ -121,4 +122,8 @@ func TestSecondReviewChangesNothing(t *testing.T) {
 			t.Errorf("%s: the second review is %+v", directory, second)
 		}
 	}
+}
+
+func decode(object []byte, into any) error {
+	return kjson.UnmarshalCaseSensitivePreserveInts(object, into)
 }

@@ -25,9 +25,11 @@ type Certificate interface {
 
 // Bounds of one request, and of those that are in flight when the server stops.
 const (
+	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	stopTimeout    = 10 * time.Second
+	maxHeader      = 8 << 10 // bytes; an API server sends less than one KiB
 )
 
 // Server answers reviews at POST /mutate over TLS. Health and metrics are served
@@ -56,8 +58,12 @@ func (s *Server) Serve(ctx context.Context, reviews, health net.Listener) error 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	running.Go(func() { cancel(fmt.Errorf("serve reviews: %w", overTLS.ServeTLS(reviews, "", ""))) })
-	running.Go(func() { cancel(fmt.Errorf("serve health and metrics: %w", plain.Serve(health))) })
+	running.Go(func() {
+		cancel(fmt.Errorf("serve reviews: %w", overTLS.ServeTLS(newConnections(reviews, maxConnections), "", "")))
+	})
+	running.Go(func() {
+		cancel(fmt.Errorf("serve health and metrics: %w", plain.Serve(newConnections(health, maxHealthConnections))))
+	})
 	<-ctx.Done()
 	cause := context.Cause(ctx)
 	stopping, stop := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -72,9 +78,15 @@ func (s *Server) Serve(ctx context.Context, reviews, health net.Listener) error 
 
 func (s *Server) server(ctx context.Context, handler http.Handler) *http.Server {
 	logger := klog.FromContext(ctx)
+	// With HTTP/2, reviews that wait to be read fill the window of their connection, and
+	// those behind them are not read either, whoever they are of.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: requestTimeout,
+		Protocols:         protocols,
+		MaxHeaderBytes:    maxHeader,
+		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
@@ -94,7 +106,7 @@ func (s *Server) healthRoutes() http.Handler {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /healthz", func(writer http.ResponseWriter, _ *http.Request) { fmt.Fprintln(writer, "ok") })
 	routes.HandleFunc("GET /readyz", s.ready)
-	routes.Handle("GET /metrics", s.Handler.Metrics.Handler())
+	routes.Handle("GET /metrics", s.Handler.metrics.Handler())
 	return routes
 }
 

@@ -73,7 +73,7 @@ func serve(t *testing.T, certificate Certificate, now time.Time) running {
 		return listener
 	}
 	reviews, health := listen(), listen()
-	server := &Server{Handler: &Handler{Metrics: NewMetrics(certificate)}, Certificate: certificate, Now: func() time.Time { return now }}
+	server := &Server{Handler: NewHandler(Reviewer{}, NewMetrics(certificate)), Certificate: certificate, Now: func() time.Time { return now }}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, reviews, health) }()
@@ -190,7 +190,7 @@ func TestServerAnswersReviews(t *testing.T) {
 			t.Fatal(err)
 		}
 		response.Body.Close()
-		if response.StatusCode != want || response.ProtoMajor != 2 {
+		if response.StatusCode != want || response.ProtoMajor != 1 {
 			t.Errorf("%s answers %s by %s", method, response.Status, response.Proto)
 		}
 	}
@@ -208,7 +208,7 @@ func TestServerEndsWithItsListener(t *testing.T) {
 	}
 	closed.Close()
 	certificate := &exchangeable{}
-	server := &Server{Handler: &Handler{Metrics: NewMetrics(certificate)}, Certificate: certificate, Now: time.Now}
+	server := &Server{Handler: NewHandler(Reviewer{}, NewMetrics(certificate)), Certificate: certificate, Now: time.Now}
 	if err := server.Serve(t.Context(), listener, closed); err == nil || !strings.Contains(err.Error(), "serve health and metrics") {
 		t.Errorf("it ends with %v", err)
 	}

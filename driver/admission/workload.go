@@ -1,20 +1,25 @@
 package admission
 
 import (
+	"encoding/json"
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/vaultmount/vaultmount/driver/annotation"
 )
 
-// workload is what all kinds that make pods have in common.
+// workload is what all kinds that make pods have in common. A template has the
+// fields of a pod.
 type workload struct {
 	Spec struct {
-		Template    corev1.PodTemplateSpec `json:"template"`
+		Template    json.RawMessage `json:"template"`
 		JobTemplate struct {
 			Spec struct {
-				Template corev1.PodTemplateSpec `json:"template"`
+				Template json.RawMessage `json:"template"`
 			} `json:"spec"`
 		} `json:"jobTemplate"`
 	} `json:"spec"`
@@ -32,18 +37,28 @@ func (r Reviewer) reviewWorkload(request *admissionv1.AdmissionRequest) Outcome 
 		outcome.Result, outcome.Reason = Skipped, reasonOperation
 		return outcome
 	}
-	var object workload
-	if err := decode(request.Object.Raw, &object); err != nil {
+	pod, err := decodeTemplate(request.Kind.Kind, request.Object.Raw)
+	if err != nil {
 		outcome.Result, outcome.Reason = Skipped, reasonUnreadable
 		return outcome
 	}
-	template := object.Spec.Template
-	if request.Kind.Kind == "CronJob" {
-		template = object.Spec.JobTemplate.Spec.Template
-	}
-	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 	translation := r.Translator.Translate(pod, request.Namespace)
 	outcome.judge(translation)
 	outcome.Response.Warnings = workloadWarnings(translation)
 	return outcome
+}
+
+func decodeTemplate(kind string, text []byte) (*corev1.Pod, error) {
+	var object workload
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &object); err != nil {
+		return nil, err
+	}
+	template := object.Spec.Template
+	if kind == "CronJob" {
+		template = object.Spec.JobTemplate.Spec.Template
+	}
+	if len(template) == 0 {
+		return &corev1.Pod{}, nil
+	}
+	return annotation.DecodePod(template)
 }

@@ -27,6 +27,8 @@ const (
 	AnnotationsBytes
 	// PodVolumes is how many volumes a pod gets: one for each mount path.
 	PodVolumes
+	// PodItems is how many containers and volumes of its own a pod has.
+	PodItems
 	// PodMounts is how many volume mounts the containers of a pod have, those of the
 	// translation included: each container gets each volume.
 	PodMounts
@@ -83,6 +85,12 @@ const (
 	// time, decoded values included. One namespace has at most half of what the others
 	// leave.
 	NodeResponseBytes
+	// ReviewBytes is for the body of an admission review. A request to the API server
+	// has at most as much.
+	ReviewBytes
+	// ReviewValues is how many JSON values a review holds: the two bytes of a value
+	// may take a hundred bytes of memory.
+	ReviewValues
 	// Diagnostics is how many warnings and errors a pod gets.
 	Diagnostics
 	// SuggestionBytes is the longest word that a suggestion is computed for: the
@@ -116,6 +124,8 @@ func (l Limit) row() row {
 		return row{"annotations-bytes", "bytes", 256 << 10}
 	case PodVolumes:
 		return row{"pod-volumes", "volumes", 100}
+	case PodItems:
+		return row{"pod-items", "containers and volumes", 4096}
 	case PodMounts:
 		return row{"pod-mounts", "mounts", 4096}
 	case NameBytes:
@@ -164,6 +174,10 @@ func (l Limit) row() row {
 		return row{"volume-response-values", "JSON values", 500_000}
 	case NodeResponseBytes:
 		return row{"node-response-bytes", "bytes", 64 << 20}
+	case ReviewBytes:
+		return row{"review-bytes", "bytes", 3 << 20}
+	case ReviewValues:
+		return row{"review-values", "JSON values", 50_000}
 	case Diagnostics:
 		return row{"diagnostics", "diagnostics", 20}
 	case SuggestionBytes:

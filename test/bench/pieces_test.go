@@ -119,7 +119,7 @@ const annotatedPod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"app","
 
 func measureReview(b *testing.B, size size) Series {
 	reviewer := admission.Reviewer{Translator: annotation.Translator{Prefix: annotation.DefaultPrefix, Driver: rig.DriverName}}
-	server := httptest.NewServer(&admission.Handler{Reviewer: reviewer, Metrics: admission.NewMetrics(noCertificate{})})
+	server := httptest.NewServer(admission.NewHandler(reviewer, admission.NewMetrics(noCertificate{})))
 	defer server.Close()
 	body, err := json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},

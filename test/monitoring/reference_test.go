@@ -47,7 +47,7 @@ func webhookMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	metrics := admission.NewMetrics(noCertificate{})
 	metrics.SyncedCertificate(nil)
-	handler := &admission.Handler{Reviewer: admission.Reviewer{Translator: annotation.Translator{Prefix: annotation.DefaultPrefix}}, Metrics: metrics}
+	handler := admission.NewHandler(admission.Reviewer{Translator: annotation.Translator{Prefix: annotation.DefaultPrefix}}, metrics)
 	for _, body := range []string{"no review", reviewOfPod} {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mutate", strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")

@@ -7,7 +7,6 @@ import (
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	kjson "sigs.k8s.io/json"
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
@@ -52,9 +51,7 @@ func read(node *yaml.Node) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pod corev1.Pod
-	// As the API server reads it: "Annotations" is not "annotations".
-	return &pod, kjson.UnmarshalCaseSensitivePreserveInts(encoded, &pod)
+	return annotation.DecodePod(encoded)
 }
 
 func (t *translation) note(object string, translated annotation.Translation) {
