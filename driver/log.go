@@ -2,12 +2,16 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"path"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
+	"github.com/vaultmount/vaultmount/provider/recovery"
 )
 
 // The keys of log lines. Values are names and outcomes, never a request: a
@@ -21,6 +25,8 @@ const (
 	logRepublish = "republish"
 	logSocket    = "socket"
 	logDriver    = "driver"
+	logReason    = "reason"
+	logStack     = "stack"
 )
 
 const methodPublish = "NodePublishVolume"
@@ -31,21 +37,29 @@ const (
 	levelCall   = 5 // any call, some of them several times a minute
 )
 
-// logCalls writes one line for the outcome of each call and turns errors into
-// statuses.
+// logCalls writes one line for the outcome of each call and turns errors, and panics,
+// into statuses.
 func logCalls(logger klog.Logger, observer Observer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		call := logger.WithValues(describe(info.FullMethod, request)...)
 		notes := &callNotes{}
 		start := time.Now()
-		response, err := handle(context.WithValue(klog.NewContext(ctx, call), callNotesKey{}, notes), request)
+		var response any
+		err := recovery.Do(func() (err error) {
+			response, err = handle(context.WithValue(klog.NewContext(ctx, call), callNotesKey{}, notes), request)
+			return err
+		})
+		var panicked *recovery.PanicError
+		if errors.As(err, &panicked) {
+			call = call.WithValues(logStack, panicked.Stack)
+		}
 		err = toStatus(err)
 		duration := time.Since(start)
 		code := status.Code(err).String()
 		observer.Called(path.Base(info.FullMethod), code, duration, path.Base(info.FullMethod) == methodPublish && !notes.republish)
 		call = call.WithValues(logCode, code, logDuration, duration.Round(time.Microsecond).String())
 		if err != nil {
-			call.Error(nil, "Call failed", "reason", status.Convert(err).Message())
+			call.Error(nil, "Call failed", logReason, status.Convert(err).Message())
 			return nil, err
 		}
 		if notes.republish {
@@ -82,11 +96,11 @@ func level(method string, notes *callNotes) int {
 func describe(method string, request any) []any {
 	values := []any{logMethod, path.Base(method)}
 	if r, ok := request.(interface{ GetVolumeId() string }); ok && r.GetVolumeId() != "" {
-		values = append(values, logVolumeID, r.GetVolumeId())
+		values = append(values, logVolumeID, limits.Truncate(r.GetVolumeId(), limits.NameBytes.Max()))
 	}
 	if r, ok := request.(interface{ GetVolumeContext() map[string]string }); ok {
 		context := r.GetVolumeContext()
-		values = append(values, logPod, klog.KRef(context[keyPodNamespace], context[keyPodName]))
+		values = append(values, logPod, klog.KRef(limits.Truncate(context[keyPodNamespace], limits.NameBytes.Max()), limits.Truncate(context[keyPodName], limits.NameBytes.Max())))
 	}
 	return values
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // NodeGetInfo implements csi.NodeServer; the kubelet asks once, at registration.
@@ -37,6 +38,9 @@ func (d *Driver) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetVolum
 	if target == "" {
 		return nil, missing("volume_path")
 	}
+	if err := checkFields(field{"volume_id", request.GetVolumeId(), limits.NameBytes}, field{"volume_path", target, limits.TargetPathBytes}); err != nil {
+		return nil, err
+	}
 	if err := d.checkTarget(target); err != nil {
 		return nil, noVolumeAt(target, err)
 	}
@@ -45,7 +49,7 @@ func (d *Driver) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetVolum
 		return nil, err
 	}
 	if !exists {
-		return nil, fmt.Errorf("read the usage of %s: %w", target, errNoVolume)
+		return nil, fmt.Errorf("read the usage of %s: %w", quote(target), errNoVolume)
 	}
 	usage, err := tmpfs.ReadUsage(target)
 	if err != nil {
@@ -64,5 +68,5 @@ func noVolumeAt(target string, err error) error {
 	if !errors.As(err, &field) {
 		return err
 	}
-	return fmt.Errorf("read the usage of %s: %w: %s", target, errNoVolume, field.problem)
+	return fmt.Errorf("read the usage of %s: %w: %s", quote(target), errNoVolume, field.problem)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -11,6 +12,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 var (
@@ -24,9 +26,11 @@ var (
 // argumentError is a field of a CSI request that the driver cannot work with.
 type argumentError struct {
 	field, problem string
+	cause          error // may be nil; its text is part of problem
 }
 
 func (e *argumentError) Error() string { return e.field + ": " + e.problem }
+func (e *argumentError) Unwrap() error { return e.cause }
 
 func argument(field, problem string) error { return &argumentError{field: field, problem: problem} }
 
@@ -63,7 +67,7 @@ func code(err error) codes.Code {
 	return codes.Internal
 }
 
-// toStatus makes the answer of a call. What is a status already comes from the
+// toStatus makes the answer of a call. The kubelet logs it and makes an Event of it. What is a status already comes from the
 // generated code, for calls that the driver does not serve.
 func toStatus(err error) error {
 	if err == nil {
@@ -72,5 +76,27 @@ func toStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
-	return status.Error(code(err), fmt.Sprint(err))
+	return status.Error(code(err), limits.Shorten(err.Error(), limits.ErrorBytes.Max()))
 }
+
+// quote shows enough of what a request holds to recognise it. It may be of any length,
+// and is no part of an error beyond that.
+func quote(text string) string { return fmt.Sprintf("%q", limits.Truncate(text, quotedBytes)) }
+
+// quoteList shows the first of some names.
+func quoteList(texts []string) string {
+	var quoted []string
+	for i, text := range texts {
+		if i == quotedTexts {
+			quoted = append(quoted, fmt.Sprintf("... (%d in all)", len(texts)))
+			break
+		}
+		quoted = append(quoted, quote(text))
+	}
+	return "[" + strings.Join(quoted, " ") + "]"
+}
+
+const (
+	quotedBytes = 128
+	quotedTexts = 5
+)

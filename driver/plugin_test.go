@@ -78,7 +78,13 @@ func newProcessThat(t *testing.T, config Config, opens Opener) *Plugin {
 // run runs a process until the test ends, and waits until the kubelet can find it.
 func run(t *testing.T, p *Plugin) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(logged(t, context.Background()))
+	runIn(t, p, logged(t, context.Background()))
+}
+
+// runIn is run with a logger.
+func runIn(t *testing.T, p *Plugin, ctx context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	t.Cleanup(func() {

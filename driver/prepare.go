@@ -2,11 +2,11 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/recovery"
 )
 
 // preparation is the part of a mount that is done while Vault answers.
@@ -16,13 +16,16 @@ type preparation struct {
 	err    error
 }
 
-// prepare begins with a mount. It is followed by one attach or discard, which wait
-// for it.
+// prepare begins with a mount. It is followed by attach, which waits for it, and in any
+// case by discard.
 func (d *Driver) prepare(mount mount) *preparation {
 	p := &preparation{done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.volume, p.err = d.mounts.mounter.Prepare(mount.Target, mount.Size)
+		p.err = recovery.Do(func() (err error) {
+			p.volume, err = d.mounts.mounter.Prepare(mount.Target, mount.Size)
+			return err
+		})
 	}()
 	return p
 }
@@ -35,16 +38,18 @@ func (d *Driver) attach(ctx context.Context, mount mount, p *preparation, conten
 		return p.err
 	}
 	if err := ctx.Err(); err != nil {
-		return errors.Join(fmt.Errorf("give up before the volume is mounted: %w", err), p.volume.Discard())
+		return fmt.Errorf("give up before the volume is mounted: %w", err)
 	}
-	return d.mounts.attach(mount, p.volume, contents)
+	err := d.mounts.attach(mount, p.volume, contents)
+	p.volume = nil // mounted, or discarded after an error
+	return err
 }
 
-// discard leaves nothing of a mount. What went wrong with it is beside the point
-// by then.
+// discard leaves nothing of a mount that was not attached. What went wrong with it is
+// beside the point by then.
 func (p *preparation) discard() error {
 	<-p.done
-	if p.err != nil {
+	if p.err != nil || p.volume == nil {
 		return nil
 	}
 	return p.volume.Discard()

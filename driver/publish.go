@@ -54,6 +54,9 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 }
 
 func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
+	if err := checkPublishFields(request); err != nil {
+		return err
+	}
 	if request.GetVolumeId() == "" {
 		return missing("volume_id")
 	}
@@ -68,7 +71,10 @@ func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
 		return argument("volume_capability", "the driver serves file systems, not block devices")
 	}
 	if fsType := mount.GetFsType(); fsType != "" && fsType != "tmpfs" {
-		return argument("fsType", fmt.Sprintf("%q is not available, a volume is a tmpfs; leave csi.fsType out", fsType))
+		return argument("fsType", fmt.Sprintf("%s is not available, a volume is a tmpfs; leave csi.fsType out", quote(fsType)))
+	}
+	if !request.GetReadonly() {
+		return argument("csi.readOnly", fmt.Sprintf("is not true, so containers could write to the files: since runc 1.2, a writable mount of a read-only volume is writable; add \"readOnly: true\" beside \"driver: %s\" in the volume", d.config.Name))
 	}
 	return d.checkTarget(request.GetTargetPath())
 }
@@ -86,7 +92,7 @@ func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequ
 	return nil
 }
 
-func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) error {
+func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (err error) {
 	size, err := d.volumeSize(spec)
 	if err != nil {
 		return err
@@ -109,14 +115,21 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	}
 	defer d.mounts.release(mount.VolumeID)
 	prepared := d.prepare(mount)
+	// Deferred for a panic as well: after one, the kubelet does not call again to remove
+	// what is left.
+	defer func() { err = errors.Join(err, prepared.discard()) }()
 	rendered, err := d.provider.Open(ctx, wanted)
 	if err != nil {
-		return errors.Join(err, prepared.discard())
+		return err
 	}
+	attached := false
+	defer func() {
+		if !attached {
+			d.provider.Close(mount.VolumeID)
+		}
+	}()
 	err = d.attach(ctx, mount, prepared, rendered)
-	if err != nil {
-		d.provider.Close(request.GetVolumeId())
-	}
+	attached = err == nil
 	return err
 }
 

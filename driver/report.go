@@ -7,6 +7,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/monitor"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Volumes tells what is known of each volume on the node, in the order of pods.
@@ -50,7 +51,7 @@ func describeMount(m mount) monitor.Volume {
 func addStatus(v *monitor.Volume, status provider.Status) {
 	v.State = monitor.Fresh
 	if status.Err != nil {
-		v.State, v.Error = monitor.Failing, status.Err.Error()
+		v.State, v.Error = monitor.Failing, text(status.Err)
 	}
 	v.Refreshed, v.Next = status.Refreshed, status.Next
 	v.Session = describeSession(status.Session)
@@ -76,5 +77,5 @@ func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return limits.Shorten(err.Error(), limits.ErrorBytes.Max())
 }

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The keys that the kubelet adds to a volume context (podInfoOnMount) and to the
@@ -21,6 +23,38 @@ const (
 	keyServiceAccount = kubeletPrefix + "serviceAccount.name"
 	keyTokens         = kubeletPrefix + "serviceAccount.tokens"
 )
+
+// field is a part of a request, with its limit.
+type field struct {
+	name, value string
+	limit       limits.Limit
+}
+
+// checkFields checks the length of fields. It comes before anything else that reads them.
+func checkFields(fields ...field) error {
+	for _, f := range fields {
+		if err := f.limit.Check(len(f.value)); err != nil {
+			return &argumentError{field: f.name, problem: err.Error(), cause: err}
+		}
+	}
+	return nil
+}
+
+func checkPublishFields(request *csi.NodePublishVolumeRequest) error {
+	mount, context := request.GetVolumeCapability().GetMount(), request.GetVolumeContext()
+	return checkFields(
+		field{"volume_id", request.GetVolumeId(), limits.NameBytes},
+		field{"target_path", request.GetTargetPath(), limits.TargetPathBytes},
+		field{"fsType", mount.GetFsType(), limits.NameBytes},
+		field{"volume_mount_group", mount.GetVolumeMountGroup(), limits.NameBytes},
+		field{keyPodName, context[keyPodName], limits.NameBytes},
+		field{keyPodNamespace, context[keyPodNamespace], limits.NameBytes},
+		field{keyPodUID, context[keyPodUID], limits.NameBytes},
+		field{keyServiceAccount, context[keyServiceAccount], limits.NameBytes},
+		field{keyTokens, context[keyTokens], limits.CredentialBytes},
+		field{keyTokens, request.GetSecrets()[keyTokens], limits.CredentialBytes},
+	)
+}
 
 // volumeContext is what comes with a publish, the kubelet's part and the user's
 // part taken asunder.
@@ -61,22 +95,31 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 		return l, err
 	}
 	var err error
-	if l.RoleID, err = secret.get("role-id", auth.RoleID); err != nil {
+	if l.RoleID, err = secret.get("role-id", auth.RoleID, limits.CredentialBytes); err != nil {
 		return l, err
 	}
-	l.SecretID, err = secret.get("secret-id", auth.SecretID)
+	l.SecretID, err = secret.get("secret-id", auth.SecretID, limits.CredentialBytes)
 	return l, err
 }
 
-// outputs are what makes the files, in their order.
+// outputs are what makes the files, in their order. The templates in the Secret count as
+// those in the attributes do, which volume.Parse has counted alone.
 func outputs(spec volume.Spec, secret secretKeys) ([]provider.Output, error) {
 	all := make([]provider.Output, 0, len(spec.Files))
+	templates := 0
 	for _, file := range spec.Files {
-		text := spec.Text(file)
+		text, key := spec.Text(file), "template/"+file.Path
 		if file.TemplateKey != "" {
 			var err error
-			if text, err = secret.get("template-key/"+file.Path, file.TemplateKey); err != nil {
+			key = "template-key/" + file.Path
+			if text, err = secret.get(key, file.TemplateKey, limits.TemplateBytes); err != nil {
 				return nil, err
+			}
+		}
+		if file.Secret == "" {
+			templates += len(text)
+			if err := limits.VolumeTemplateBytes.Check(templates); err != nil {
+				return nil, refuseBy(key, fmt.Errorf("with the templates before it, %w", err))
 			}
 		}
 		all = append(all, provider.Output{Token: file.Token, Template: provider.Template{

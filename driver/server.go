@@ -12,6 +12,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // VaultConfig is what the administrator says of Vault, and what volumes may say
@@ -41,12 +42,12 @@ func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider
 	endpoint := provider.Endpoint{Address: c.Address, Proxy: server.Proxy, ServerName: server.ServerName, SkipVerify: server.SkipVerify}
 	if server.Address != "" && server.Address != c.Address {
 		if !c.Addresses.Allows(server.Address) {
-			return endpoint, refuse("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", server.Address, c.Address)
+			return endpoint, refuse("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", limits.Truncate(server.Address, quotedBytes), c.Address)
 		}
 		endpoint.Address = server.Address
 	}
 	if server.Proxy != "" && !c.Proxies.Allows(server.Proxy) {
-		return endpoint, refuse("proxy-address", "%s is not on the driver's list (--allow-proxy)", server.Proxy)
+		return endpoint, refuse("proxy-address", "%s is not on the driver's list (--allow-proxy)", limits.Truncate(server.Proxy, quotedBytes))
 	}
 	if server.SkipVerify && c.ForbidSkipVerify {
 		return endpoint, refuse("tls-skip-verify", "is forbidden in this cluster (--forbid-tls-skip-verify); give the authority that signed Vault's certificate with ca-cert")
@@ -84,10 +85,10 @@ func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpo
 	if endpoint.CACert, err = c.authority(server.CACert, secret); err != nil {
 		return err
 	}
-	if endpoint.ClientCert, err = secret.get("client-cert", server.ClientCert); err != nil {
+	if endpoint.ClientCert, err = secret.get("client-cert", server.ClientCert, limits.CABundleBytes); err != nil {
 		return err
 	}
-	if endpoint.ClientKey, err = secret.get("client-key", server.ClientKey); err != nil {
+	if endpoint.ClientKey, err = secret.get("client-key", server.ClientKey, limits.CABundleBytes); err != nil {
 		return err
 	}
 	if endpoint.CACert == "" && endpoint.Address == c.Address && !endpoint.SkipVerify {
@@ -100,7 +101,7 @@ func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpo
 // cluster.
 func (c VaultConfig) authority(name string, secret secretKeys) (string, error) {
 	if !volume.IsClusterCA(name) {
-		return secret.get("ca-cert", name)
+		return secret.get("ca-cert", name, limits.CABundleBytes)
 	}
 	pem, err := c.clusterCA(name)
 	if err == nil && pem == "" {
@@ -121,6 +122,11 @@ func refuse(key, format string, arguments ...any) error {
 	return &volume.AttributeError{Key: key, Problem: fmt.Sprintf(format, arguments...)}
 }
 
+// refuseBy keeps the kind of the cause.
+func refuseBy(key string, cause error) error {
+	return &volume.AttributeError{Key: key, Problem: cause.Error(), Err: cause}
+}
+
 // secretKeys are the keys of the Secret that nodePublishSecretRef names, less
 // what the kubelet adds.
 type secretKeys map[string]string
@@ -136,18 +142,21 @@ func newSecretKeys(secrets map[string]string) secretKeys {
 }
 
 // get returns the value of the key that an attribute names, empty if it names
-// none.
-func (s secretKeys) get(attribute, key string) (string, error) {
+// none. The limit is that of the value.
+func (s secretKeys) get(attribute, key string, limit limits.Limit) (string, error) {
 	if key == "" {
 		return "", nil
 	}
 	if value := s[key]; value != "" {
+		if err := limit.Check(len(value)); err != nil {
+			return "", refuseBy(attribute, fmt.Errorf("names the key %s of the Secret, whose %w", quote(key), err))
+		}
 		return value, nil
 	}
 	if len(s) == 0 {
-		return "", refuse(attribute, "names the key %q, but the volume has no Secret; set csi.nodePublishSecretRef", key)
+		return "", refuse(attribute, "names the key %s, but the volume has no Secret; set csi.nodePublishSecretRef", quote(key))
 	}
-	return "", refuse(attribute, "names the key %q, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %q", key, slices.Sorted(maps.Keys(s)))
+	return "", refuse(attribute, "names the key %s, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %s", quote(key), quoteList(slices.Sorted(maps.Keys(s))))
 }
 
 // The limits keep one volume from holding a call of the kubelet longer than it

@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider/recovery"
 )
 
 // sweepInterval is the time between two looks for volumes that nobody will ask to
@@ -42,7 +43,7 @@ func (d *Driver) sweep(logger klog.Logger) {
 		if !d.inFlight.start(each.VolumeID) {
 			continue // the kubelet looks after it
 		}
-		if err := d.sweepOne(logger, each); err != nil {
+		if err := recovery.Do(func() error { return d.sweepOne(logger, each) }); err != nil {
 			logger.Error(err, "Volume not swept", logVolumeID, each.VolumeID)
 		}
 		d.inFlight.finish(each.VolumeID)

@@ -17,7 +17,7 @@ import (
 func (d *Driver) checkTarget(target string) error {
 	pods := filepath.Join(d.config.KubeletRoot, "pods")
 	if filepath.Clean(target) != target || !strings.HasPrefix(target, pods+"/") {
-		return argument("target_path", fmt.Sprintf("%q is not below %s; is --kubelet-root the kubelet's --root-dir?", target, pods))
+		return argument("target_path", fmt.Sprintf("%s is not below %s; is --kubelet-root the kubelet's --root-dir?", quote(target), pods))
 	}
 	parent := filepath.Dir(target)
 	if isPlain(pods, strings.TrimPrefix(parent, pods)) {
@@ -30,7 +30,7 @@ func (d *Driver) checkTarget(target string) error {
 		return nil
 	}
 	if isNoPath(err) {
-		return argument("target_path", fmt.Sprintf("%q cannot be a path: %v", target, errors.Unwrap(err)))
+		return argument("target_path", fmt.Sprintf("%s cannot be a path: %v", quote(target), errors.Unwrap(err)))
 	}
 	if err != nil {
 		return fmt.Errorf("resolve the parent of the target path: %w", err)
@@ -41,7 +41,7 @@ func (d *Driver) checkTarget(target string) error {
 		return fmt.Errorf("resolve the kubelet's directory of pods: %w", err)
 	}
 	if real != realPods+strings.TrimPrefix(parent, pods) {
-		return argument("target_path", fmt.Sprintf("a symbolic link leads from %q out to %q", parent, real))
+		return argument("target_path", fmt.Sprintf("a symbolic link leads from %s out to %s", quote(parent), quote(real)))
 	}
 	return checkNoLink(target)
 }
@@ -73,13 +73,13 @@ func checkNoLink(target string) error {
 		return nil
 	}
 	if isNoPath(err) {
-		return argument("target_path", fmt.Sprintf("%q cannot be a path: %v", target, errors.Unwrap(err)))
+		return argument("target_path", fmt.Sprintf("%s cannot be a path: %v", quote(target), errors.Unwrap(err)))
 	}
 	if err != nil {
 		return fmt.Errorf("look at the target path: %w", err)
 	}
 	if info.Mode().Type() == fs.ModeSymlink {
-		return argument("target_path", fmt.Sprintf("%q is a symbolic link, and the driver makes a directory there; remove the link", target))
+		return argument("target_path", fmt.Sprintf("%s is a symbolic link, and the driver makes a directory there; remove the link", quote(target)))
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func pickTokens(text string, audience volume.Audience, address string) (podToken
 	case audience.Chosen && tokens[audience.Name].Token != "":
 		return podTokens{first: tokens[audience.Name].Token}, nil
 	case audience.Chosen:
-		return podTokens{}, refuse("audience", "%q is not among the audiences that the CSIDriver's tokenRequests offer: %q", audience.Name, slices.Sorted(maps.Keys(tokens)))
+		return podTokens{}, refuse("audience", "%s is not among the audiences that the CSIDriver's tokenRequests offer: %s", quote(audience.Name), quoteList(slices.Sorted(maps.Keys(tokens))))
 	case forVault != "" && address != "":
 		return podTokens{first: forVault}, nil
 	case forVault != "":
@@ -77,7 +77,7 @@ func pickTokens(text string, audience volume.Audience, address string) (podToken
 	case forServer != "":
 		return podTokens{first: forServer}, nil
 	}
-	return podTokens{}, fmt.Errorf("%w: the CSIDriver's tokenRequests offer neither the audience %q nor the API server's own; choose one of %q with the attribute audience", errNoToken, vaultAudience, slices.Sorted(maps.Keys(tokens)))
+	return podTokens{}, fmt.Errorf("%w: the CSIDriver's tokenRequests offer neither the audience %q nor the API server's own; choose one of %s with the attribute audience", errNoToken, vaultAudience, quoteList(slices.Sorted(maps.Keys(tokens))))
 }
 
 // podClaims are what the API server writes into the token of a pod.
@@ -116,7 +116,7 @@ func checkClaims(token string, pod volumeContext) error {
 		{"service account", got.ServiceAccount.Name, pod.serviceAccount},
 	} {
 		if claim.token != claim.pod {
-			return fmt.Errorf("%w: the token is for the %s %q and the volume for %q", errNoToken, claim.name, claim.token, claim.pod)
+			return fmt.Errorf("%w: the token is for the %s %s and the volume for %s", errNoToken, claim.name, quote(claim.token), quote(claim.pod))
 		}
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
@@ -14,6 +16,9 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpubli
 	}
 	if request.GetTargetPath() == "" {
 		return nil, missing("target_path")
+	}
+	if err := checkFields(field{"volume_id", request.GetVolumeId(), limits.NameBytes}, field{"target_path", request.GetTargetPath(), limits.TargetPathBytes}); err != nil {
+		return nil, err
 	}
 	if err := d.checkTarget(request.GetTargetPath()); err != nil {
 		return nil, err

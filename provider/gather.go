@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vaultmount/vaultmount/provider/recovery"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -65,7 +66,10 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 				into.err = *why
 				return nil
 			}
-			into.reply, into.err = a.ask(ctx, fresh)
+			into.err = recovery.Do(func() (err error) {
+				into.reply, err = a.ask(ctx, fresh)
+				return err
+			})
 			if err := into.err; errors.Is(err, ErrTooLarge) {
 				full.Store(&err)
 			}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/recovery"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -24,6 +25,7 @@ const (
 	logVolumeID = "volumeID"
 	logVolumes  = "volumeIDs"
 	logPod      = "pod"
+	logStack    = "stack"
 )
 
 // workers refresh volumes at a time. They mostly wait for Vault, which lets as
@@ -133,7 +135,12 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 	before, v := p.find(request.VolumeID), newVolume(p, request)
 	p.join(v, request)
 	v.inherit(ctx, before)
-	contents, err := v.open(ctx, previews)
+	var contents []Rendered
+	// After a panic, too, nothing is left.
+	err = recovery.Do(func() (err error) {
+		contents, err = v.open(ctx, previews)
+		return err
+	})
 	if err != nil {
 		v.shut()
 		p.leave(v, true)

@@ -174,7 +174,8 @@ type writtenFiles struct {
 	mutex    sync.Mutex
 	contents map[string]string
 	writes   int
-	err      error // of the next Replace
+	err      error  // of the next Replace
+	panicsOn string // a volume
 }
 
 func (f *writtenFiles) put(volumeID string, contents []Rendered) {
@@ -193,9 +194,12 @@ func (f *writtenFiles) put(volumeID string, contents []Rendered) {
 // Replace implements Files.
 func (f *writtenFiles) Replace(volumeID string, contents []Rendered) error {
 	f.mutex.Lock()
-	err := f.err
+	err, panics := f.err, f.panicsOn == volumeID
 	f.writes++
 	f.mutex.Unlock()
+	if panics {
+		panic("canary")
+	}
 	if err != nil {
 		return err
 	}

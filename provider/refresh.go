@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/recovery"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -22,7 +23,9 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	if asked {
 		a.age = MinInterval
 	}
-	err := a.run(own, func() error { return v.update(own, a, asked) })
+	err := recovery.Do(func() error {
+		return a.run(own, func() error { return v.update(own, a, asked) })
+	})
 	defer v.save()
 	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		// The volume closes, or is about to be mounted, or the process ends: nobody is
@@ -143,7 +146,12 @@ func (v *volume) note(failure error, now time.Time) {
 			v.provider.logger.Info("Volume refreshed again", logVolumeID, v.id, logPod, v.pod)
 		}
 	case v.failure == nil:
-		v.provider.logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
+		logger := v.provider.logger
+		var panicked *recovery.PanicError
+		if errors.As(failure, &panicked) {
+			logger = logger.WithValues(logStack, panicked.Stack)
+		}
+		logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
 	}
 	v.failure = failure
 }

@@ -96,7 +96,7 @@ func (r *revocations) enqueue(key string, with means, g grant) {
 		return
 	}
 	var trouble trouble
-	r.schedule.wake(newTask(func(ctx context.Context) time.Time {
+	r.schedule.wake(newTask(guarded(r.logger, r.clock, func(ctx context.Context) time.Time {
 		err := r.revoke(ctx, with, g)
 		now := r.clock.Now()
 		switch {
@@ -114,7 +114,7 @@ func (r *revocations) enqueue(key string, with means, g grant) {
 		r.observer.Revoked(err)
 		r.finish(key)
 		return time.Time{}
-	}), r.clock.Now())
+	})), r.clock.Now())
 }
 
 func (r *revocations) revoke(ctx context.Context, with means, g grant) error {

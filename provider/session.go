@@ -58,7 +58,7 @@ var (
 
 func newSession(p *Provider, key string) *session {
 	s := &session{provider: p, key: key, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
-	s.task = newTask(s.maintain)
+	s.task = newTask(guarded(p.logger, p.clock, s.maintain))
 	return s
 }
 

@@ -2,7 +2,13 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/vaultmount/vaultmount/provider/recovery"
 )
 
 // task is something to do, again and again. Its fields belong to the schedule.
@@ -14,6 +20,26 @@ type task struct {
 	index   int       // in the heap, or notWaiting
 	cancel  context.CancelFunc
 	removed bool
+}
+
+// panicBackoff is the time to the next run of a task after one that panicked.
+const panicBackoff = time.Minute
+
+// guarded is run, except that a panic only ends this run: the task runs again later, and
+// those of other tenants go on.
+func guarded(logger klog.Logger, clock clock.Clock, run func(ctx context.Context) time.Time) func(ctx context.Context) time.Time {
+	return func(ctx context.Context) (next time.Time) {
+		err := recovery.Do(func() error {
+			next = run(ctx)
+			return nil
+		})
+		var panicked *recovery.PanicError
+		if errors.As(err, &panicked) {
+			logger.Error(err, "Background task failed; it runs again later", logStack, panicked.Stack)
+			next = clock.Now().Add(panicBackoff)
+		}
+		return next
+	}
 }
 
 const notWaiting = -1

@@ -57,7 +57,7 @@ func newVolume(p *Provider, r Request) *volume {
 		provider: p, id: r.VolumeID, pod: r.Pod, outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
 		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
-	v.task = newTask(v.refreshTask)
+	v.task = newTask(guarded(p.logger, p.clock, v.refreshTask))
 	return v
 }
 

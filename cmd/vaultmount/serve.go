@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/apiserver"
@@ -31,7 +30,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 	}
 	// consul-template logs through the global logger, with words of its own choice.
 	log.SetOutput(io.Discard)
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(logs), textlogger.Verbosity(o.verbosity)))
+	logger := newLogger(logs, o.verbosity)
 	ctx = klog.NewContext(ctx, logger)
 	n, err := o.node(logger)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 
 	"github.com/vaultmount/vaultmount/driver/admission"
 	"github.com/vaultmount/vaultmount/driver/admission/certificate"
@@ -58,7 +57,7 @@ func (o *webhookOptions) addFlags(flags *pflag.FlagSet) {
 }
 
 func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(logs), textlogger.Verbosity(o.verbosity)))
+	logger := newLogger(logs, o.verbosity)
 	ctx = klog.NewContext(ctx, logger)
 	translator, err := o.translator()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The reasons of Events, as "kubectl describe pod" shows them.
@@ -38,9 +40,6 @@ const (
 	burst   = 10
 	perTime = 1. / 300
 )
-
-// longest is what the API server takes as the text of an Event, in bytes.
-const longest = 1024
 
 // NewEvents returns a recorder that finds volumes by find and counts Events by
 // count. Stop ends it.
@@ -78,20 +77,8 @@ func (e *Events) Refreshed(volumeID string, before, now error) {
 	message = "volume \"" + volume.Name + "\": " + message
 	e.recorder.Event(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: volume.Namespace, Name: volume.Pod, UID: types.UID(volume.PodUID),
-	}, kind, reason, shorten(message))
+	}, kind, reason, limits.Shorten(message, limits.ErrorBytes.Max()))
 	e.count(reason)
-}
-
-func shorten(message string) string {
-	if len(message) <= longest {
-		return message
-	}
-	const more = "…"
-	cut := longest - len(more)
-	for cut > 0 && message[cut]&0xC0 == 0x80 { // not within a character
-		cut--
-	}
-	return message[:cut] + more
 }
 
 // sink is the API server's part of an event recorder.

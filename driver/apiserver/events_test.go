@@ -4,9 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"k8s.io/client-go/tools/record"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // What a pod tells of a volume is true of each cause: an Event for the beginning and
@@ -48,20 +49,14 @@ func TestRefreshedTellsOfChanges(t *testing.T) {
 	}
 }
 
-func TestShorten(t *testing.T) {
+// An Event keeps the volume, the cause and the remedy of an error of any length.
+func TestEventIsBounded(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{
-		"short":      "all is well",
-		"as long":    strings.Repeat("x", longest),
-		"too long":   strings.Repeat("x", longest+1),
-		"characters": strings.Repeat("é", longest),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got := shorten(text)
-			if len(got) > longest || !utf8.ValidString(got) || len(text) <= longest && got != text || len(got) < min(len(text), longest-4) {
-				t.Errorf("got %d bytes of %d", len(got), len(text))
-			}
-		})
+	recorder := record.NewFakeRecorder(1)
+	events := Events{recorder: recorder, count: func(string) {}, find: func(string) (Volume, bool) { return Volume{Name: "secrets"}, true }}
+	events.Refreshed("csi-1", nil, errors.New("read "+strings.Repeat("p", 1<<20)+": permission denied; grant read on it"))
+	got := strings.TrimPrefix(<-recorder.Events, "Warning SecretsNotRefreshed ")
+	if len(got) > limits.ErrorBytes.Max() || !strings.HasPrefix(got, `volume "secrets": the files stay`) || !strings.HasSuffix(got, "p: permission denied; grant read on it") {
+		t.Errorf("%d bytes: %s", len(got), got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // The error is an *AttributeError that wraps a *limits.ExceededError.
 func CheckSize(attributes map[string]string) error {
 	if err := limits.Attributes.Check(len(attributes)); err != nil {
-		return blame("", err)
+		return blame("volumeAttributes", err)
 	}
 	first, wrong := "", error(nil)
 	for key, value := range attributes {

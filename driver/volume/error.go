@@ -11,7 +11,7 @@ import (
 // instead. It repeats no template and at most the start of another value:
 // what a user needs to find the mistake is the key.
 type AttributeError struct {
-	// Key is the attribute as the user wrote it, empty for an error about all of them.
+	// Key is the attribute as the user wrote it.
 	Key string
 	// Problem is what is wrong and the way out.
 	Problem string
@@ -21,9 +21,6 @@ type AttributeError struct {
 
 // Error implements error.
 func (e *AttributeError) Error() string {
-	if e.Key == "" {
-		return "volume attributes: " + e.Problem
-	}
 	return fmt.Sprintf("volume attribute %q: %s", limits.Truncate(e.Key, enoughOfKey), e.Problem)
 }
 

@@ -63,6 +63,11 @@ const (
 	TemplateDepth
 	// VolumeTemplateBytes is for all templates of a volume.
 	VolumeTemplateBytes
+	// CredentialBytes is for the service-account tokens that the kubelet sends, for a role
+	// id and for a secret id.
+	CredentialBytes
+	// TargetPathBytes is for the path where a volume is mounted (PATH_MAX of Linux).
+	TargetPathBytes
 	// VaultPathBytes is for a path in Vault: it is repeated in errors.
 	VaultPathBytes
 	// Dependencies is how many reads, writes and lists a volume asks of Vault.
@@ -156,6 +161,10 @@ func (l Limit) row() row {
 		return row{"template-depth", "levels", 200}
 	case VolumeTemplateBytes:
 		return row{"volume-template-bytes", "bytes", 512 << 10}
+	case CredentialBytes:
+		return row{"credential-bytes", "bytes", 64 << 10}
+	case TargetPathBytes:
+		return row{"target-path-bytes", "bytes", 4 << 10}
 	case VaultPathBytes:
 		return row{"vault-path-bytes", "bytes", 2 << 10}
 	case Dependencies:
@@ -230,6 +239,28 @@ func (e *ExceededError) Error() string {
 	return fmt.Sprintf("%d %s exceed the limit of %d (%s)", e.Got, e.Limit.Unit(), e.Limit.Max(), e.Limit)
 }
 
+// Shorten cuts the middle out of text, so that at most max bytes are left. An error begins
+// with what failed, and ends with the cause and the remedy: two thirds of what is left
+// are the end.
+func Shorten(text string, max int) string {
+	const ellipsis = " ... "
+	if len(text) <= max {
+		return text
+	}
+	head := (max - len(ellipsis)) / 3
+	tail := len(text) - (max - len(ellipsis) - head)
+	for head > 0 && isWithinRune(text[head]) {
+		head--
+	}
+	for tail < len(text) && isWithinRune(text[tail]) {
+		tail++
+	}
+	return text[:head] + ellipsis + text[tail:]
+}
+
+// isWithinRune is true of all bytes of a rune in UTF-8 but the first.
+func isWithinRune(b byte) bool { return b&0xC0 == 0x80 }
+
 // Truncate shortens text to at most max bytes, with "..." in place of what it cuts
 // off. It cuts between two runes.
 func Truncate(text string, max int) string {
@@ -238,7 +269,7 @@ func Truncate(text string, max int) string {
 		return text
 	}
 	cut := max - len(ellipsis)
-	for cut > 0 && text[cut]&0xC0 == 0x80 {
+	for cut > 0 && isWithinRune(text[cut]) {
 		cut--
 	}
 	return text[:cut] + ellipsis

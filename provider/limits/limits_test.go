@@ -44,6 +44,24 @@ func thousands(n int) string {
 	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }
 
+func TestShorten(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		max        int
+		want       string
+	}{
+		{"short", "abcdefgh", 8, "abcdefgh"},
+		{"long", "0123456789abcdefghij", 14, "012 ... efghij"},
+		{"between runes", "éééééééééééé", 14, "é ... ééé"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Shorten(test.text, test.max); got != test.want || len(got) > test.max || !utf8.ValidString(got) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestTruncate(t *testing.T) {
 	for _, test := range []struct {
 		name, text string

@@ -142,6 +142,7 @@ func (v *vaultmount) request(t *testing.T, c testCase) *csi.NodePublishVolumeReq
 	return &csi.NodePublishVolumeRequest{
 		VolumeId:         c.name,
 		TargetPath:       target,
+		Readonly:         true,
 		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
 		VolumeContext:    attributes,
 		Secrets:          v.secrets,

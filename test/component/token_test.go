@@ -139,7 +139,7 @@ func (n *node) nth(t *testing.T, request *csi.NodePublishVolumeRequest, name str
 	})
 	maps.Copy(volumeContext, attributes)
 	return &csi.NodePublishVolumeRequest{
-		VolumeId: request.GetVolumeId() + "-" + name, TargetPath: target,
+		VolumeId: request.GetVolumeId() + "-" + name, TargetPath: target, Readonly: true,
 		VolumeCapability: request.GetVolumeCapability(), VolumeContext: volumeContext, Secrets: request.GetSecrets(),
 	}
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // controller answers for the controller that the driver does not have: the suite
-// wants volumes from one. It sits in the suite's own client, so that all other
-// calls go to the driver as they are.
+// wants volumes from one. It sits in the suite's own client. Volumes are published
+// read-only, as the driver demands; all other calls go to it as they are.
 type controller struct {
 	volumeContext map[string]string
 }
@@ -30,6 +30,9 @@ func (c controller) intercept(ctx context.Context, method string, request, reply
 		return nil
 	case csi.Controller_DeleteVolume_FullMethodName:
 		return nil
+	}
+	if publish, ok := request.(*csi.NodePublishVolumeRequest); ok {
+		publish.Readonly = true // the suite cannot ask for it
 	}
 	if err := invoke(ctx, method, request, reply, connection, options...); err != nil {
 		return err

@@ -21,7 +21,7 @@ func TestPodReadsItsSecret(t *testing.T) {
 	}
 }
 
-// The pod says neither readOnly nor who may read; the driver does.
+// The container asks for a writable mount, and does not get it.
 func TestPodOfAnotherUserReadsByItsGroup(t *testing.T) {
 	apply(t, "group.yaml")
 	awaitReady(t, "default", "group")
@@ -120,6 +120,13 @@ func TestBadAttributeShowsOnThePod(t *testing.T) {
 	eventually(t, "the pod's events name the attribute", func() bool {
 		return strings.Contains(kubectl(t, "describe", "pod", "typo"),
 			`volume attribute "templat/database-config.txt": is unknown; did you mean "template/database-config.txt"?`)
+	})
+}
+
+func TestWritableVolumeIsRefused(t *testing.T) {
+	apply(t, "writable.yaml")
+	eventually(t, "the pod's events say what to add", func() bool {
+		return strings.Contains(kubectl(t, "describe", "pod", "writable"), `add "readOnly: true" beside "driver: csi.vaultmount.dev" in the volume`)
 	})
 }
 

@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -85,8 +86,11 @@ func isRefusal(code codes.Code) bool {
 	return false
 }
 
+var longPath = regexp.MustCompile(`((?:/?x){10})(?:/?x)*/?\.\.\.`)
+
 func normalizePaths(root, message string) string {
-	return strings.ReplaceAll(message, root, "/var/lib/kubelet")
+	// A long path is cut at a place that depends on the length of the root.
+	return longPath.ReplaceAllString(strings.ReplaceAll(message, root, "/var/lib/kubelet"), "$1...")
 }
 
 func badCalls() []badCall {
@@ -163,6 +167,12 @@ func badRequests() []badCall {
 		change("block device", func(r *csi.NodePublishVolumeRequest) {
 			r.VolumeCapability.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
 		}),
+		change("not read-only", func(r *csi.NodePublishVolumeRequest) { r.Readonly = false }),
+		change("volume id that is too long", func(r *csi.NodePublishVolumeRequest) { r.VolumeId = strings.Repeat("x", 1<<20) }),
+		change("pod name that is too long", func(r *csi.NodePublishVolumeRequest) {
+			r.VolumeContext[rig.KubeletPrefix+"pod.name"] = strings.Repeat("x", 1<<20)
+		}),
+		change("target path of a megabyte", func(r *csi.NodePublishVolumeRequest) { r.TargetPath += strings.Repeat("/x", 1<<19) }),
 		change("other file system", func(r *csi.NodePublishVolumeRequest) { r.GetVolumeCapability().GetMount().FsType = "ext4" }),
 		change("group that is no number", func(r *csi.NodePublishVolumeRequest) {
 			r.GetVolumeCapability().GetMount().VolumeMountGroup = "staff"

@@ -126,6 +126,7 @@ func (k *Kubelet) RequestFor(t testing.TB, issuer *Vault, pod Pod, attributes ma
 	return &csi.NodePublishVolumeRequest{
 		VolumeId:         "csi-" + pod.Name + "-" + pod.Volume,
 		TargetPath:       target,
+		Readonly:         true,
 		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
 		VolumeContext:    volumeContext(pod, attributes),
 		Secrets:          map[string]string{TokensKey: issuer.TokensFor(t, pod)},

@@ -1,0 +1,136 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// panicking panics on the volumes of one pod. Its words are no part of the answer.
+type panicking struct{ nothing }
+
+func (panicking) Open(_ context.Context, request provider.Request) ([]provider.Rendered, error) {
+	if request.Pod == "shop/web" {
+		panic("canary " + request.VolumeID)
+	}
+	return []provider.Rendered{{Content: []byte("x")}}, nil
+}
+
+// counted remembers the codes of calls.
+type counted struct {
+	mutex sync.Mutex
+	codes []string
+}
+
+func (c *counted) Called(method, code string, _ time.Duration, _ bool) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.codes = append(c.codes, method+" "+code)
+}
+
+// lines are log lines.
+type lines struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) String() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.text.String()
+}
+
+// A panic is the error of the call that panicked, with one log line. The server serves
+// the next calls, of that volume as well, and nothing of the volume is left. The test
+// mounts, so it needs root.
+func TestPanicIsTheErrorOfItsCall(t *testing.T) {
+	config := newNode(t)
+	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
+	mounter, err := tmpfs.NewMounter()
+	must(t, err)
+	d, request := newDriver(t, config, panicking{})
+	d.mounts.mounter = mounter
+	observer, log := &counted{}, &lines{}
+	p, err := NewPlugin(config, DefaultEndpoint(config.KubeletRoot, config.Name), func(context.Context) (*Charge, error) {
+		return &Charge{Driver: d, Reporter: nothing{}, State: nothing{}, Close: func(context.Context, bool) error { return nil }}, nil
+	}, observer)
+	must(t, err)
+	ctx := klog.NewContext(t.Context(), textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(log))))
+	runIn(t, p, ctx)
+	node := csi.NewNodeClient(dial(t, p.endpoint))
+	must(t, os.MkdirAll(filepath.Dir(request.GetTargetPath()), 0o755))
+
+	for range 2 { // were the volume still in progress, the second were Aborted
+		_, err := node.NodePublishVolume(t.Context(), request)
+		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "canary") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Lstat(request.GetTargetPath()); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the target path is left: %v", err)
+		}
+	}
+	request.VolumeContext[keyPodName] = "db"
+	request.Secrets[keyTokens] = strings.ReplaceAll(bothTokens(), podToken("vault"), tokenOf("db", "vault"))
+	request.Secrets[keyTokens] = strings.ReplaceAll(request.Secrets[keyTokens], podToken("api-server"), tokenOf("db", "api-server"))
+	if _, err := node.NodePublishVolume(t.Context(), request); err != nil {
+		t.Errorf("the next pod is refused: %v", err)
+	}
+	if _, err := node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: request.GetVolumeId(), TargetPath: request.GetTargetPath()}); err != nil {
+		t.Error(err)
+	}
+
+	if want := "NodePublishVolume Internal,NodePublishVolume Internal,NodePublishVolume OK,NodeUnpublishVolume OK"; strings.Join(observer.codes, ",") != want {
+		t.Errorf("calls were counted as %q", observer.codes)
+	}
+	text := log.String()
+	if strings.Contains(text, "canary") || strings.Count(text, "panicking.Open") != 2 || strings.Count(text, `stack="`) != 2 {
+		t.Errorf("the log does not hold the two stacks, or a secret:\n%s", text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "stack=") && (!strings.Contains(line, `"Call failed"`) || !strings.Contains(line, `pod="shop/web"`)) {
+			t.Errorf("not one line with all: %s", line)
+		}
+	}
+}
+
+func tokenOf(pod, audience string) string {
+	return tokenWith(`{"aud":["` + audience + `"],"kubernetes.io":{"namespace":"shop","pod":{"name":"` + pod + `","uid":"1-2-3"},"serviceaccount":{"name":"app","uid":"4"}}}`)
+}
+
+// What only a kernel could make fail does not leave a lock behind either.
+func TestPanicOfPreparationIsItsError(t *testing.T) {
+	t.Parallel()
+	config := newNode(t)
+	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
+	d, request := newDriver(t, config, panicking{}) // without a mounter
+	request.VolumeContext[keyPodName] = "db"
+	request.Secrets[keyTokens] = `{"vault":{"token":"` + tokenOf("db", "vault") + `"}}`
+	must(t, os.MkdirAll(filepath.Dir(request.GetTargetPath()), 0o755))
+	if _, err := d.NodePublishVolume(t.Context(), request); err == nil || !strings.Contains(err.Error(), "internal error of vaultmount") {
+		t.Errorf("got %v", err)
+	}
+	if !d.inFlight.start(request.GetVolumeId()) {
+		t.Error("the volume is still in progress")
+	}
+}
