@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -16,9 +17,15 @@ import (
 // answer is what Vault said to one query, and when to attend to it again.
 type answer struct {
 	query render.Query
-	// hidden says that the query holds the value of a secret.
+	// hidden says that the query may hold the value of a secret.
 	hidden bool
-	said   render.Answer
+	// said is what Vault said last: a candidate, while isCandidate is true. The files were
+	// made of accepted, which is nil before they were made of any value.
+	said        render.Answer
+	isCandidate bool
+	accepted    *render.Answer
+	// misfit is why the files could not be made of the candidate.
+	misfit trouble
 	// lease has no end where there is none.
 	lease term
 	// at is when Vault was asked; zero for before this process.
@@ -51,10 +58,15 @@ func (a answers) inTurn() []*answer {
 	return all
 }
 
-func (a answers) forRenderer() render.Answers {
+// forRenderer returns what Vault said last, and the accepted value of those that are
+// held back.
+func (a answers) forRenderer(held heldBack) render.Answers {
 	known := render.Answers{}
 	for query, each := range a {
 		known[query] = each.said
+		if held[each] != nil {
+			known[query] = *each.accepted
+		}
 	}
 	return known
 }
@@ -69,10 +81,37 @@ func (a answers) holdSecret() bool {
 	return false
 }
 
-// keep forgets all answers but those to the queries in use. Their leases end by
-// themselves.
-func (a answers) keep(used map[render.Query]bool) {
-	maps.DeleteFunc(a, func(query render.Query, _ *answer) bool { return !used[query] })
+// accept notes that the files are made of the answers to these queries, but for those
+// that are held back, and forgets the others. Their leases end by themselves. While
+// candidates are held back, it keeps what Vault has made for these: they ask for it again
+// at the next attempt.
+func (a answers) accept(used map[render.Query]bool, held heldBack, now time.Time) {
+	keepMade := len(held) > 0 && len(a) <= limits.Dependencies.Max()
+	for query, each := range a {
+		switch {
+		case used[query] && held[each] == nil:
+			each.accept()
+		case used[query]:
+		case keepMade && each.accepted == nil && !isStatic(query, each.said) && !each.lease.expired(now):
+		default:
+			delete(a, query)
+		}
+	}
+}
+
+// candidates returns those that have an accepted value besides, in order: what may be
+// read at any time, and what Vault has made.
+func (a answers) candidates() (static, made []*answer) {
+	for _, each := range a.inOrder() {
+		switch {
+		case !each.isCandidate || each.accepted == nil:
+		case isStatic(each.query, each.said):
+			static = append(static, each)
+		default:
+			made = append(made, each)
+		}
+	}
+	return static, made
 }
 
 // leased are those that Vault has made for this volume alone.
@@ -86,15 +125,17 @@ func (a answers) leased() answers {
 	return all
 }
 
-// failure is why one of them could not be had, nil if all were.
+// failure is why one of them could not be had or does not fit, nil if all are fine.
 func (a answers) failure() error {
 	for _, each := range a.inOrder() {
-		if each.trouble.err != nil {
-			return each.trouble.err
+		if err := each.failure(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+func (a *answer) failure() error { return first(a.trouble.err, a.misfit.err) }
 
 // next is when the first of them is due, zero for never.
 func (a answers) next() time.Time {
@@ -132,16 +173,34 @@ func (a *answer) wasRenewable() bool { return a.isLeased() && a.said.Secret.Rene
 
 func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.After(now) }
 
-// says takes over what Vault says now, and reports whether templates can see the
-// difference. Of a lease, they do not: it is renewed without rewriting files.
+// says takes over what Vault says now, and reports whether the files have to be made
+// again. Of a lease, they do not show the difference: it is renewed without that.
 func (a *answer) says(r reply, refresh Refresh, now time.Time, chance random) (changed bool) {
-	changed = !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer)
+	if !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer) {
+		a.isCandidate = true
+	}
 	a.said, a.at, a.token, a.ahead, a.trouble = r.Answer, r.at, r.token, r.ahead, trouble{}
+	if !a.isCandidate {
+		a.accept() // the same value is held once
+	}
 	a.lease = leaseOf(r.Answer, r.at)
 	// An answer that was for another pod first is not fresh for longer than there.
 	a.plan(refresh, r.at, chance)
 	a.due = notBefore(now.Add(shortestRest), a.due)
-	return changed
+	return a.isCandidate
+}
+
+// accept notes that the files are made of what Vault said last.
+func (a *answer) accept() {
+	said := a.said
+	a.accepted, a.isCandidate, a.misfit = &said, false, trouble{}
+}
+
+// refuse notes why the files cannot be made of the candidate.
+func (a *answer) refuse(err error, now time.Time, chance random) {
+	if !a.misfit.retry.After(now) {
+		a.misfit.add(err, now, time.Time{}, chance)
+	}
 }
 
 func sameSecret(a, b render.Answer) bool {

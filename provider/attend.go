@@ -12,7 +12,8 @@ import (
 type patience struct {
 	// refresh bounds one refresh, so that a Vault which takes requests and does not
 	// answer holds no worker for long; fetch, the part of it before the files are
-	// written.
+	// written. The files of candidates get half of what is left, so that there is time
+	// to write those of the accepted values.
 	refresh, fetch time.Duration
 	// ask is for one secret: a secrets engine that hangs must not take the others'
 	// time. It is the default of client-timeout.

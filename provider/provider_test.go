@@ -27,9 +27,10 @@ type bench struct {
 	files *writtenFiles
 	saved *memory
 	logs  *logBuffer
-	// sharing and observer are of the next process.
+	// sharing, observer and patient are of the next process.
 	sharing  Sharing
 	observer Observer
+	patient  patience
 }
 
 func newBench(t *testing.T) *bench {
@@ -70,6 +71,9 @@ func (b *bench) start() {
 		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
+	if b.patient != (patience{}) {
+		b.Provider.patience = b.patient
+	}
 }
 
 func (b *bench) end() {
@@ -174,8 +178,9 @@ type writtenFiles struct {
 	mutex    sync.Mutex
 	contents map[string]string
 	writes   int
-	err      error  // of the next Replace
-	panicsOn string // a volume
+	err      error                           // of the next Replace
+	panicsOn string                          // a volume
+	refuse   func(contents []Rendered) error // of those contents, nil for none
 }
 
 func (f *writtenFiles) put(volumeID string, contents []Rendered) {
@@ -199,6 +204,9 @@ func (f *writtenFiles) Replace(volumeID string, contents []Rendered) error {
 	f.mutex.Unlock()
 	if panics {
 		panic("canary")
+	}
+	if err == nil && f.refuse != nil {
+		err = f.refuse(contents)
 	}
 	if err != nil {
 		return err
@@ -232,6 +240,13 @@ type memory struct {
 	mutex   sync.Mutex
 	records map[string][]byte
 	full    bool
+	frozen  bool // it takes nothing any more, as of a process that was killed
+}
+
+func (m *memory) freeze(frozen bool) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.frozen = frozen
 }
 
 // Save implements Store.
@@ -240,6 +255,9 @@ func (m *memory) Save(key string, record []byte) error {
 	defer m.mutex.Unlock()
 	if m.full {
 		return errors.New("no space left on device")
+	}
+	if m.frozen {
+		return nil
 	}
 	if m.records == nil {
 		m.records = map[string][]byte{}

@@ -44,7 +44,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 // update does what is due, and writes what that has changed. The error is of what
 // concerns the whole volume.
 func (v *volume) update(ctx context.Context, a *access, asked bool) error {
-	changes, lacking, err := v.fetch(ctx, a, asked)
+	lacking, err := v.fetch(ctx, a, asked)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 	if !v.stale {
 		return lacking
 	}
-	return first(v.rewrite(ctx, a, changes), lacking)
+	return first(v.rewrite(ctx, a), lacking)
 }
 
 // fetch attends to what is due, each answer by itself: a static secret that is gone
@@ -65,7 +65,7 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 // others from being asked. (Where all of Vault is away, the circuit makes attempts
 // cheap.) Why one could not be had is noted with the answer; lacking is why there is
 // no token.
-func (v *volume) fetch(ctx context.Context, a *access, asked bool) (changes []change, lacking, err error) {
+func (v *volume) fetch(ctx context.Context, a *access, asked bool) (lacking, err error) {
 	asking, cancel := context.WithTimeout(ctx, v.provider.patience.fetch)
 	defer cancel()
 	for _, each := range v.answers.inTurn() {
@@ -76,24 +76,20 @@ func (v *volume) fetch(ctx context.Context, a *access, asked bool) (changes []ch
 			each.due = v.provider.now() // what was fetched is written first
 			continue
 		}
-		before := *each
 		changed, err := v.attend(asking, a, each)
-		if changed {
-			v.stale = true
-			changes = append(changes, change{each, before})
-		}
+		v.stale = v.stale || changed
 		switch {
 		case errors.Is(err, vault.ErrTokenGone):
-			return nil, nil, err
+			return nil, err
 		case ctx.Err() != nil:
-			return nil, nil, first(err, ctx.Err())
+			return nil, first(err, ctx.Err())
 		case errors.As(err, new(*tokenError)):
 			lacking = err
 		case err != nil:
 			each.postpone(err, v.provider.now(), v.provider.chance)
 		}
 	}
-	return changes, lacking, nil
+	return lacking, nil
 }
 
 func first(a, b error) error {

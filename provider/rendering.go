@@ -9,20 +9,20 @@ import (
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
-// render renders every output, asking Vault for what the answers lack. Answers
-// that no template uses any more are forgotten. previews are nil, or what each
-// output came to without an answer.
-func (v *volume) render(ctx context.Context, a *access, previews []render.Result) ([]Rendered, error) {
-	known := v.answers.forRenderer()
+// render renders every output, asking Vault for what the answers lack, and returns which
+// queries the templates use. previews are nil, or what each output came to without an
+// answer.
+func (v *volume) render(ctx context.Context, a *access, previews []render.Result, held heldBack) ([]Rendered, map[render.Query]bool, error) {
+	known := v.answers.forRenderer(held)
 	a.knowsSecret = v.answers.holdSecret()
 	if err := v.prefetch(ctx, a, previews, known); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	used := map[render.Query]bool{}
 	contents := make([]Rendered, len(v.outputs))
 	for i, output := range v.outputs {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("render the files: %w", ctx.Err())
+			return nil, nil, fmt.Errorf("render the files: %w", ctx.Err())
 		}
 		if output.Token {
 			contents[i], v.shown = Rendered{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
@@ -34,12 +34,11 @@ func (v *volume) render(ctx context.Context, a *access, previews []render.Result
 		}
 		content, err := v.renderOne(ctx, a, output.Template, preview, known, used)
 		if err != nil {
-			return nil, &FileError{Name: output.Template.Name, err: err}
+			return nil, nil, &FileError{Name: output.Template.Name, err: err}
 		}
 		contents[i] = content
 	}
-	v.answers.keep(used)
-	return contents, nil
+	return contents, used, nil
 }
 
 // round runs a template with the answers at hand, unless a preview has shown what

@@ -21,7 +21,7 @@ func (v *volume) inherit(ctx context.Context, before *volume) {
 	leased := answers{}
 	for query, each := range before.answers.leased() {
 		copied := *each
-		copied.trouble = trouble{} // the new one finds out by itself
+		copied.trouble, copied.misfit = trouble{}, trouble{} // the new one finds out by itself
 		leased[query] = &copied
 	}
 	v.session.leaveOver(v.id, leased)

@@ -25,7 +25,7 @@ func (p *Provider) RetainedBytes(volumeID string) int64 {
 // retain counts the memory of a volume again. It is for whoever fetches for the volume.
 func (v *volume) retain() {
 	endpoint, _ := v.way()
-	total := v.answers.size().Memory()
+	total := v.answers.size().Memory() + v.answers.acceptedSize().Memory()
 	for _, output := range v.outputs {
 		total += int64(len(output.Template.Text) + len(output.Template.Name))
 	}
@@ -68,6 +68,19 @@ func (a answers) size() vault.Size {
 	var total vault.Size
 	for _, each := range a {
 		total = total.Add(sizeOf(each.said))
+	}
+	return total
+}
+
+// acceptedSize is that of the values which the files show in the place of candidates. It
+// counts for the memory, and not against what a volume may read: the secret that replaces
+// a candidate could not be read otherwise.
+func (a answers) acceptedSize() vault.Size {
+	var total vault.Size
+	for _, each := range a {
+		if each.isCandidate && each.accepted != nil {
+			total = total.Add(sizeOf(*each.accepted))
+		}
 	}
 	return total
 }

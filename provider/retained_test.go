@@ -197,3 +197,24 @@ func (f rendererFunc) Render(ctx context.Context, t render.Template, known rende
 	f(fairqueue.Tenant(ctx))
 	return render.InProcess{}.Render(ctx, t, known)
 }
+
+// While a candidate waits, the value that the files show is memory as well.
+func TestRetainedBytesCountAcceptedValues(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const size = 1 << 20
+	values := map[string]string{"a": "x:" + strings.Repeat("1", size)}
+	b.holdValues(values)
+	b.open(b.request("v", `{{ with secret "values/a" }}{{ index (.Data.value | split ":") 1 | len }}{{ end }}`))
+	before := b.RetainedBytes("v")
+	b.vault.change(func() { values["a"] = strings.Repeat("2", size) })
+	b.pass(DefaultInterval, func() {})
+	if got := b.RetainedBytes("v"); before < size || got < before+size {
+		t.Errorf("a volume with %d bytes has %d with its candidate", before, got)
+	}
+	b.vault.change(func() { values["a"] = "x:3" })
+	b.pass(longestBackoff, func() {})
+	if got := b.RetainedBytes("v"); got > before {
+		t.Errorf("with the candidate accepted, it has %d bytes", got)
+	}
+}

@@ -56,6 +56,16 @@ type answerRecord struct {
 	Token     int
 	Due       time.Time
 	Trouble   *troubleRecord `json:",omitempty"`
+	// Candidate says that the files are not made of this value yet, and Accepted is the
+	// one that they are made of, if there is one.
+	Candidate bool           `json:",omitempty"`
+	Accepted  *valueRecord   `json:",omitempty"`
+	Misfit    *troubleRecord `json:",omitempty"`
+}
+
+type valueRecord struct {
+	Secret *api.Secret `json:",omitempty"`
+	Names  []string    `json:",omitempty"`
 }
 
 type sessionRecord struct {
@@ -158,7 +168,10 @@ func encodeAnswers(all answers) []answerRecord {
 	for _, a := range all.inOrder() {
 		r := answerRecord{
 			Verb: a.query.Verb, Path: a.query.Path, Hidden: a.hidden, Secret: a.said.Secret, Names: a.said.Names, Lease: a.lease, Token: a.token, Due: a.due,
-			Trouble: a.trouble.record(),
+			Trouble: a.trouble.record(), Candidate: a.isCandidate, Misfit: a.misfit.record(),
+		}
+		if a.isCandidate && a.accepted != nil {
+			r.Accepted = &valueRecord{Secret: a.accepted.Secret, Names: a.accepted.Names}
 		}
 		for key, value := range a.query.Data() {
 			if r.Arguments == nil {
@@ -181,10 +194,17 @@ func decodeAnswers(records []answerRecord) answers {
 		case render.Issue:
 			query = render.NewIssue(r.Path, r.Arguments)
 		}
-		all[query] = &answer{
+		a := &answer{
 			query: query, hidden: r.Hidden, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due,
-			trouble: r.Trouble.trouble(),
+			trouble: r.Trouble.trouble(), isCandidate: r.Candidate, misfit: r.Misfit.trouble(),
 		}
+		switch {
+		case !r.Candidate:
+			a.accept()
+		case r.Accepted != nil:
+			a.accepted = &render.Answer{Secret: r.Accepted.Secret, Names: r.Accepted.Names}
+		}
+		all[query] = a
 	}
 	return all
 }

@@ -28,7 +28,7 @@ func sampleAnswers() answers {
 	write := render.NewWrite("pki/issue/app", map[string]string{"common_name": "app", "ttl": "1h"})
 	issue := render.NewIssue("pki/issue/app", map[string]string{"common_name": "app"})
 	list := render.Query{Verb: render.List, Path: "kv"}
-	return answers{
+	all := answers{
 		read: {query: read, said: render.Answer{Secret: &api.Secret{
 			RequestID: "r", LeaseID: "database/creds/app/1", LeaseDuration: 20, Renewable: true, Warnings: []string{"w"},
 			Data: map[string]any{"username": "u", "<n>": json.Number("1.50"), "none": nil, "list": []any{json.Number("1"), "x", true}},
@@ -37,6 +37,22 @@ func sampleAnswers() answers {
 		issue: {query: issue, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "private_key": "PEM"}}}, token: 2, due: start.Add(time.Hour)},
 		list:  {query: list, said: render.Answer{Names: []string{"a", "b"}}, token: 2, due: start.Add(time.Minute)},
 	}
+	for _, each := range all {
+		each.accept()
+	}
+	return all
+}
+
+// sampleCandidates are answers that the files are not made of so far.
+func sampleCandidates() answers {
+	all := sampleAnswers()
+	for _, each := range all {
+		each.isCandidate = true
+	}
+	all[queryOf("database/creds/app")].said = render.Answer{Secret: &api.Secret{LeaseID: "database/creds/app/2", Data: map[string]any{"username": "v"}}}
+	all[render.Query{Verb: render.List, Path: "kv"}].said = render.Answer{}
+	all[render.NewIssue("pki/issue/app", map[string]string{"common_name": "app"})].accepted = nil
+	return all
 }
 
 func TestTroubleSurvivesTheState(t *testing.T) {
@@ -100,6 +116,10 @@ func sampleRecords() map[string]record {
 	failing.Trouble = &troubleRecord{Text: "unavailable for now", Failures: 3, Passes: true}
 	refused.Trouble = failing.Answers[0].Trouble
 	records["volume-failing"], records["session-failing"] = &failing, &refused
+	candidates := *records["volume"].(*volumeRecord)
+	candidates.Answers = encodeAnswers(sampleCandidates())
+	candidates.Answers[0].Misfit = &troubleRecord{Text: "it does not fit", Failures: 2}
+	records["volume-candidates"] = &candidates
 	// Of later programs, which note when they saved a record.
 	l := timeline{clock: clocktesting.NewFakeClock(start), boot: upSince{clocktesting.NewFakeClock(start.Add(time.Hour)), start}}
 	for _, kind := range []string{"volume", "session", "revocation"} {
@@ -148,8 +168,10 @@ func TestStateOfEachVersionIsRead(t *testing.T) {
 
 func TestAnswersSurviveTheState(t *testing.T) {
 	t.Parallel()
-	if got := decodeAnswers(encodeAnswers(sampleAnswers())); !reflect.DeepEqual(got, sampleAnswers()) {
-		t.Errorf("got %+v", got)
+	for name, want := range map[string]answers{"accepted": sampleAnswers(), "candidates": sampleCandidates()} {
+		if got := decodeAnswers(encodeAnswers(want)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v", name, got)
+		}
 	}
 }
 

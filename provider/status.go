@@ -52,7 +52,8 @@ type Due struct {
 	// Expires is when its lease ends, unless it is renewed; zero for none.
 	Expires   time.Time
 	Renewable bool
-	// Err is why Vault did not answer last time.
+	// Err is why Vault did not answer last time, or why the files cannot be made of what it
+	// said.
 	Err error
 }
 
@@ -113,7 +114,7 @@ func (a answers) plan() []Due {
 	for _, each := range a.inOrder() {
 		all = append(all, Due{
 			Path: each.shownPath(), Verb: each.query.Verb, At: each.due,
-			Expires: each.lease.Expires, Renewable: each.lease.Renewable, Err: each.trouble.err,
+			Expires: each.lease.Expires, Renewable: each.lease.Renewable, Err: each.failure(),
 		})
 	}
 	return all

@@ -96,8 +96,9 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	a := v.newAccess(true, MinInterval)
+	var used map[render.Query]bool
 	err = a.run(ctx, func() error {
-		contents, err = v.render(ctx, a, previews)
+		contents, used, err = v.render(ctx, a, previews, nil)
 		return err
 	})
 	if lacking := (*tokenError)(nil); errors.As(err, &lacking) {
@@ -106,6 +107,7 @@ func (v *volume) open(ctx context.Context, previews []render.Result) (contents [
 	if err != nil {
 		return nil, err
 	}
+	v.answers.accept(used, nil, v.provider.now())
 	now := v.provider.now()
 	v.written = digest(contents)
 	v.mutex.Lock()
