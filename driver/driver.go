@@ -8,6 +8,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,9 +54,11 @@ type Config struct {
 	// VolumeSize is the size in bytes of a volume that asks for none, and
 	// MaxVolumeSize the largest that one may ask for.
 	VolumeSize, MaxVolumeSize int64
-	// VolumeBudget is what the sizes of all volumes of the node may come to, in bytes;
-	// 0 for no limit.
+	// VolumeBudget is the capacity of the node for volumes, in bytes; 0 for no limit.
 	VolumeBudget int64
+	// NamespaceShare is the part of the capacity that the volumes of one namespace may
+	// take, in percent, 1 to 100; 0 is DefaultNamespaceShare.
+	NamespaceShare int
 	// Annotations are the settings for volumes that hold the annotations of pods:
 	// the prefix, and what the administrator allows. New sets the rest.
 	Annotations annotation.Translator
@@ -74,8 +77,8 @@ func (c Config) Validate() error {
 		return errors.New("the driver name is empty")
 	case len(c.Name) > 63:
 		return fmt.Errorf("the driver name %q is longer than the 63 characters that CSI allows", c.Name)
-	case strings.Contains(c.Name, "/"):
-		return fmt.Errorf("the driver name %q holds a slash; it names files as well", c.Name)
+	case len(validation.IsDNS1123Subdomain(c.Name)) > 0:
+		return fmt.Errorf("the driver name %q is not a domain name of lower-case letters, digits, hyphens and dots, as CSI requires; write it like csi.example.com", c.Name)
 	case c.NodeName == "":
 		return errors.New("the node name is empty")
 	case !filepath.IsAbs(c.KubeletRoot):
@@ -86,6 +89,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
 	case c.VolumeBudget != 0 && c.VolumeBudget < c.MaxVolumeSize:
 		return fmt.Errorf("the budget of all volumes, %d bytes, is less than the %d that a single one may ask for", c.VolumeBudget, c.MaxVolumeSize)
+	case c.NamespaceShare < 0 || c.NamespaceShare > 100:
+		return fmt.Errorf("the share of a namespace, %d %%, is not from 1 to 100", c.NamespaceShare)
+	case c.VolumeBudget != 0 && c.namespaceCapacity() < c.MaxVolumeSize:
+		return fmt.Errorf("the share of a namespace, %d bytes of the budget of all volumes, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-budget, or lower --max-volume-size", c.namespaceCapacity(), c.MaxVolumeSize)
 	}
 	return checkPrefix(c.Annotations.Prefix)
 }
@@ -120,7 +127,28 @@ func New(config Config, mounts *Mounts, provider Provider) (*Driver, error) {
 	}
 	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
 	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
+	mounts.capacity = config.capacity(provider)
 	return &Driver{config: config, mounts: mounts, provider: provider, seed: maphash.MakeSeed()}, nil
+}
+
+// DefaultNamespaceShare keeps the other half of the capacity for other namespaces.
+const DefaultNamespaceShare = 50
+
+// retainer is a provider that tells how many bytes it keeps for a volume.
+type retainer interface{ RetainedBytes(volumeID string) int64 }
+
+func (c Config) capacity(provider Provider) capacity {
+	limits := capacity{node: c.VolumeBudget, namespace: c.namespaceCapacity()}
+	if r, ok := provider.(retainer); ok {
+		limits.retained = r.RetainedBytes
+	}
+	return limits
+}
+
+// namespaceCapacity is what the volumes of one namespace may take, in bytes; 0 for no
+// limit.
+func (c Config) namespaceCapacity() int64 {
+	return c.VolumeBudget * int64(cmp.Or(c.NamespaceShare, DefaultNamespaceShare)) / 100
 }
 
 // inFlight keeps two calls from working on one volume: the kubelet gives up on a

@@ -15,13 +15,19 @@ func TestConfigValidate(t *testing.T) {
 		"good":           {func(*Config) {}, ""},
 		"no name":        {func(c *Config) { c.Name = "" }, "driver name is empty"},
 		"long name":      {func(c *Config) { c.Name = strings.Repeat("x", 64) }, "63 characters"},
-		"name of a path": {func(c *Config) { c.Name = "../x" }, "slash"},
+		"longest name":   {func(c *Config) { c.Name = strings.Repeat("x", 63) }, ""},
+		"name of a path": {func(c *Config) { c.Name = "../x" }, "is not a domain name"},
+		"name of a glob": {func(c *Config) { c.Name = "csi.*.dev" }, "is not a domain name"},
+		"capitals":       {func(c *Config) { c.Name = "CSI.example.com" }, "is not a domain name"},
 		"no node":        {func(c *Config) { c.NodeName = "" }, "node name is empty"},
 		"relative root":  {func(c *Config) { c.KubeletRoot = "kubelet" }, "not an absolute path"},
 		"other prefix":   {func(c *Config) { c.Annotations.Prefix = "openbao.openbao.org/" }, ""},
 		"kubelet's":      {func(c *Config) { c.Annotations.Prefix = "csi.storage.k8s.io/" }, "prefix of annotations"},
 		"verb as prefix": {func(c *Config) { c.Annotations.Prefix = "secret/" }, "prefix of annotations"},
-		"budget":         {func(c *Config) { c.VolumeBudget = 1 }, ""},
+		"budget":         {func(c *Config) { c.VolumeBudget = 2 }, ""},
+		"small share":    {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget = 3, 4 }, "2 bytes of the budget of all volumes, is less than the 3"},
+		"larger share":   {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget, c.NamespaceShare = 3, 4, 75 }, ""},
+		"no percentage":  {func(c *Config) { c.NamespaceShare = 101 }, "is not from 1 to 100"},
 		"small budget":   {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget = 3, 2 }, "is less than the 3 that a single one may ask for"},
 		"sizes reversed": {func(c *Config) { c.VolumeSize = 2 }, "is less than the usual one"},
 	}
@@ -30,7 +36,7 @@ func TestConfigValidate(t *testing.T) {
 			t.Parallel()
 			config := good
 			test.change(&config)
-			_, err := New(config, nil, nil)
+			err := config.Validate()
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}

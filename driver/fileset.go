@@ -8,6 +8,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // templatePod is what a template may know of the pod. The node's own address is the
@@ -28,45 +29,74 @@ func (d *Driver) templatePod(text string, pod volumeContext, spec volume.Spec, s
 }
 
 // set puts the files of the volume together: those that the attributes name, and
-// those that templates write beside.
+// those that templates write beside. Nothing is created before all of them are checked.
 func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
 	if len(rendered) != len(v.Files) {
 		return tmpfs.Set{}, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(rendered))
 	}
+	count := len(v.Files)
+	for _, each := range rendered {
+		count += len(each.Written)
+	}
+	if err := limits.Files.Check(count); err != nil {
+		return tmpfs.Set{}, fmt.Errorf("%w: the files of the volume, with those of writeToFile: %w", provider.ErrTemplate, err)
+	}
 	set := tmpfs.Set{UID: v.UID, GID: v.GID}
-	writers := map[string]string{}
+	tree := fileTree{files: map[string]string{}, directories: map[string]string{}}
 	for i, file := range v.Files {
 		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: rendered[i].Content, Perms: file.Perms})
-		writers[file.Path] = fmt.Sprintf("the attribute of %q", file.Path)
+		if err := tree.add(file.Path, fmt.Sprintf("the attribute of %q", file.Path)); err != nil {
+			return tmpfs.Set{}, fmt.Errorf("%w: %w", provider.ErrTemplate, err)
+		}
 	}
 	for i, file := range v.Files {
 		for _, written := range rendered[i].Written {
-			writer := fmt.Sprintf("writeToFile in %q", file.Path)
-			if err := checkWritten(written, writer, writers); err != nil {
-				return tmpfs.Set{}, fmt.Errorf("render file %q: %w: %w", file.Path, provider.ErrTemplate, err)
+			// The renderer has checked the path, but a template may have taken it over.
+			err := volume.CheckFilePath(written.Path)
+			if err == nil {
+				err = tree.add(written.Path, fmt.Sprintf("writeToFile in %q", file.Path))
 			}
-			writers[written.Path] = writer
+			if err != nil {
+				return tmpfs.Set{}, fmt.Errorf("render file %q: %w: writeToFile: %w", file.Path, provider.ErrTemplate, err)
+			}
 			set.Files = append(set.Files, writtenFile(written, owner{v.UID, v.GID}))
 		}
 	}
 	return set, nil
 }
 
-// checkWritten repeats what the renderer has checked, since that may have been
-// taken over by the template, and looks for two files at one place.
-func checkWritten(written provider.WrittenFile, writer string, writers map[string]string) error {
-	if err := volume.CheckFilePath(written.Path); err != nil {
-		return fmt.Errorf("writeToFile: %w", err)
+// fileTree is the paths of a volume, each with what makes it.
+type fileTree struct{ files, directories map[string]string }
+
+// add takes one more file in. It takes time in proportion to the path alone.
+func (t fileTree) add(file, maker string) error {
+	if err := limits.DirectoryDepth.Check(strings.Count(file, "/")); err != nil {
+		return fmt.Errorf("the path %q: %w", limits.Truncate(file, limits.SuggestionBytes.Max()), err)
 	}
-	for path, other := range writers {
-		switch {
-		case path == written.Path:
-			return fmt.Errorf("%s and %s make the same file %q; choose another path for one of them", writer, other, path)
-		case strings.HasPrefix(path, written.Path+"/"), strings.HasPrefix(written.Path, path+"/"):
-			return fmt.Errorf("%s makes %q and %s makes %q, one of which would have to be a directory; choose another path for one of them", writer, written.Path, other, path)
+	if other, exists := t.files[file]; exists {
+		return fmt.Errorf("%s and %s make the same file %q; choose another path for one of them", maker, other, file)
+	}
+	if other, exists := t.directories[file]; exists {
+		return conflict(maker, file, other, "a path below it")
+	}
+	for directory := path.Dir(file); directory != "."; directory = path.Dir(directory) {
+		if other, exists := t.files[directory]; exists {
+			return conflict(other, directory, maker, fmt.Sprintf("%q", file))
 		}
+		if _, exists := t.directories[directory]; exists {
+			break
+		}
+		t.directories[directory] = maker
+	}
+	t.files[file] = maker
+	if err := limits.Directories.Check(len(t.directories)); err != nil {
+		return fmt.Errorf("the directories of the volume: %w", err)
 	}
 	return nil
+}
+
+func conflict(one, file, other, below string) error {
+	return fmt.Errorf("%s makes %q and %s makes %s, one of which would have to be a directory; choose another path for one of them", one, file, other, below)
 }
 
 func writtenFile(written provider.WrittenFile, o owner) tmpfs.File {

@@ -2,12 +2,14 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 func TestFileSetTakesInWhatTemplatesWrite(t *testing.T) {
@@ -60,4 +62,40 @@ func written(paths []string) []provider.WrittenFile {
 		files = append(files, provider.WrittenFile{Path: path})
 	}
 	return files
+}
+
+// Directories cost kernel memory, and the check of many files must not take longer than
+// their paths are.
+func TestFileSetIsLimited(t *testing.T) {
+	t.Parallel()
+	files, directories := limits.Files.Max(), limits.Directories.Max()
+	deep := func(depth int) string { return strings.Repeat("d/", depth) + "f" }
+	tests := map[string]struct {
+		paths []string
+		want  string // empty for no error
+	}{
+		"as many files as may be":       {numbered("f%d", files-1), ""}, // and one of an attribute
+		"one file more":                 {numbered("f%d", files), "(files)"},
+		"as many directories as may be": {append(numbered("d%d/f", directories/2), numbered("e/d%d/f", directories/2-1)...)[:directories-1], ""},
+		"one directory more":            {append(numbered("d%d/f", directories/2), numbered("e/d%d/e/f", directories/4)...), "(directories)"},
+		"as deep as may be":             {[]string{deep(limits.DirectoryDepth.Max())}, ""},
+		"one level deeper":              {[]string{deep(limits.DirectoryDepth.Max() + 1)}, "(directory-depth)"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := mount{Files: []mountedFile{{Path: "a"}}}.set([]provider.Rendered{{Written: written(test.paths)}})
+			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, provider.ErrTemplate) || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func numbered(format string, count int) []string {
+	var paths []string
+	for i := range count {
+		paths = append(paths, fmt.Sprintf(format, i))
+	}
+	return paths
 }

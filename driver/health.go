@@ -57,14 +57,14 @@ func (p *Plugin) AwaitReady(ctx context.Context) error {
 func (p *Plugin) Numbers() monitor.Numbers {
 	p.mutex.Lock()
 	charge := p.charge
-	n := monitor.Numbers{Budget: p.config.VolumeBudget, Registered: p.registered && charge != nil}
+	n := monitor.Numbers{Budget: p.config.VolumeBudget, NamespaceCapacity: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
 	p.mutex.Unlock()
 	if charge == nil {
 		return n
 	}
 	n.Numbers = charge.Reporter.Numbers()
 	n.HeldBack = p.config.Vault.labels(n.HeldBack)
-	n.Tmpfs = charge.Driver.mounts.space()
+	n.Tmpfs, n.LargestNamespace = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {
 		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}

@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
@@ -17,8 +19,20 @@ type mount struct {
 	Files    []mountedFile
 	// Pod is where Events about the volume go.
 	Pod podRef
-	// Size is in bytes.
-	Size int64
+	// Size is in bytes, and Inodes how many the volume may hold.
+	Size   int64
+	Inodes int
+	// Written is what the driver wrote into the volume last. It is empty while a
+	// replacement of the files is under way.
+	Written tmpfs.Written `json:",omitempty"`
+}
+
+// charge is what the volume takes of the node's capacity, in bytes.
+func (v mount) charge() int64 { return v.Size + int64(v.Inodes)*tmpfs.InodeBytes }
+
+// describes reports whether other says the same of the volume's files.
+func (v mount) describes(other mount) bool {
+	return v.Target == other.Target && v.UID == other.UID && v.GID == other.GID && v.Pod == other.Pod && slices.Equal(v.Files, other.Files)
 }
 
 type podRef struct{ Namespace, Name, UID string }
@@ -37,9 +51,12 @@ func newMount(request *csi.NodePublishVolumeRequest, pod volumeContext, spec vol
 		VolumeID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: owner.uid, GID: owner.gid,
 		Pod: podRef{Namespace: pod.namespace, Name: pod.name, UID: pod.uid},
 	}
+	var paths []string
 	for _, file := range spec.Files {
 		m.Files = append(m.Files, mountedFile{Path: file.Path, Perms: file.Perms})
+		paths = append(paths, file.Path)
 	}
+	m.Inodes = tmpfs.Inodes(paths)
 	return m, nil
 }
 

@@ -27,33 +27,41 @@ type Store interface {
 // are besides their content. The provider hands it the content. It may be used
 // concurrently.
 type Mounts struct {
-	logger  klog.Logger
-	mounter *tmpfs.Mounter
-	store   Store
+	logger   klog.Logger
+	mounter  *tmpfs.Mounter
+	store    Store
+	capacity capacity
 
-	mutex   sync.Mutex
+	mutex   sync.Mutex // taken after that of a volume
 	volumes map[string]*mounted
-	// reserved are the sizes of volumes that are about to be mounted.
-	reserved map[string]int64
+	// reserved is the memory of volumes that are about to be mounted.
+	reserved map[string]claim
 }
 
-// mounted is a volume. Its mutex keeps a refresh and the removal apart.
+// mounted is a volume. Its mutex keeps a refresh, a mount and a removal apart.
 type mounted struct {
-	mutex  sync.Mutex
-	gone   bool
-	mount  mount
-	missed atomic.Bool // a sweep has found it unmounted
+	mutex sync.Mutex
+	gone  bool
+	// mount is written with both mutexes, and read with either.
+	mount mount
+	// unrecorded is a volume that was mounted already when the process started, and
+	// has no record. It belongs to the mutex of Mounts.
+	unrecorded bool
+	missed     atomic.Bool // a sweep has found it unmounted
 	// fingerprint is that of the kubelet's last call for it that was of use, 0 for none.
 	fingerprint atomic.Uint64
 }
 
 const mountPrefix = "mount-"
 
-var errUnmounted = fmt.Errorf("the volume is not mounted any more: %w", provider.ErrClosed)
+var (
+	errUnmounted  = fmt.Errorf("the volume is not mounted any more: %w", provider.ErrClosed)
+	errUnrecorded = fmt.Errorf("the volume has no record before the kubelet's next call for it: %w", provider.ErrClosed)
+)
 
 // NewMounts takes over what an earlier process has mounted.
 func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts, error) {
-	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}, reserved: map[string]int64{}}
+	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}, reserved: map[string]claim{}}
 	records, err := store.Load(mountPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of the mounted volumes: %w", err)
@@ -82,46 +90,141 @@ func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 	if volume.gone {
 		return errUnmounted
 	}
+	if len(volume.mount.Files) == 0 {
+		return errUnrecorded
+	}
 	set, err := volume.mount.set(contents)
 	if err != nil {
 		return err
 	}
-	changed, err := m.mounter.Replace(volume.mount.Target, set)
-	if changed {
-		m.logger.V(levelChange).Info("Files replaced", logVolumeID, volumeID)
+	if volume.mount.Written.Is(set) {
+		return nil
 	}
-	return err
+	if err := m.grow(volume, set); err != nil {
+		return err
+	}
+	return m.write(volume, set)
+}
+
+// write replaces the files. The record says nothing of them meanwhile: a process that
+// is killed must not leave a record of other files than there are.
+func (m *Mounts) write(volume *mounted, set tmpfs.Set) error {
+	v := volume.mount
+	v.Written = nil
+	m.save(v)
+	written, err := m.mounter.Replace(v.Target, set)
+	if err != nil {
+		m.save(volume.mount)
+		return err
+	}
+	v.Written = written
+	m.update(volume, v)
+	m.logger.V(levelChange).Info("Files replaced", logVolumeID, v.VolumeID)
+	return nil
+}
+
+// grow lets a volume hold the inodes of a set, as far as the capacity allows.
+func (m *Mounts) grow(volume *mounted, set tmpfs.Set) error {
+	v := volume.mount
+	inodes := set.Inodes()
+	if inodes <= v.Inodes {
+		return nil
+	}
+	v.Inodes = inodes
+	if err := m.reserve(v); err != nil {
+		return err
+	}
+	defer m.release(v.VolumeID)
+	if err := m.mounter.Grow(v.Target, inodes); err != nil {
+		return err
+	}
+	m.update(volume, v)
+	return nil
 }
 
 // attach mounts a prepared volume with its first content. It is recorded before it
 // is there: a record without a mount is swept, a mount without a record could not
-// be refreshed.
+// be refreshed. A refresh that comes in between waits for the mount.
 func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.Rendered) error {
 	set, err := v.set(contents)
+	if err == nil {
+		// By now it is known what templates write, and what the provider retains.
+		v.Inodes = max(v.Inodes, set.Inodes())
+		err = m.reserve(v)
+	}
 	if err != nil {
 		return errors.Join(err, prepared.Discard())
 	}
-	m.remember(v)
-	if err := prepared.Attach(set); err != nil {
+	volume := &mounted{mount: v}
+	volume.mutex.Lock()
+	defer volume.mutex.Unlock()
+	m.save(v)
+	m.mutex.Lock()
+	m.volumes[v.VolumeID] = volume
+	m.mutex.Unlock()
+	v.Written, err = prepared.Attach(set)
+	if err != nil {
+		volume.gone = true
 		m.drop(v.VolumeID)
 		return err
 	}
+	m.update(volume, v)
 	return nil
 }
 
-// remember notes a volume that is mounted, or about to be.
-func (m *Mounts) remember(v mount) {
-	v = v.measured()
+// update changes what is known of a volume, whose mutex is held.
+func (m *Mounts) update(volume *mounted, v mount) {
+	m.mutex.Lock()
+	volume.mount = v
+	m.mutex.Unlock()
+	m.save(v)
+}
+
+// save records a volume. No record is better than one that is not true any more: the
+// next process finds the volume in the mount table.
+func (m *Mounts) save(v mount) {
 	text, err := json.Marshal(v)
 	if err == nil {
 		err = m.store.Save(mountKey(v.VolumeID), text)
 	}
 	if err != nil {
 		m.logger.Error(err, "Mount not recorded; after a restart of the driver, the volume is adopted at its next republish", logVolumeID, v.VolumeID)
+		m.forget(mountKey(v.VolumeID))
 	}
+}
+
+// adopt takes over a volume that is mounted, as its attributes describe it now. It
+// changes nothing for a volume whose record says the same.
+func (m *Mounts) adopt(v mount) {
+	volume := m.take(v)
+	volume.mutex.Lock()
+	defer volume.mutex.Unlock()
+	known := volume.mount
+	if volume.gone || known.describes(v) {
+		return
+	}
+	v.Size, v.Inodes, v.Written = known.Size, known.Inodes, known.Written
+	m.update(volume, v.measured())
+}
+
+// take returns the entry of a volume, and makes one if there is none.
+func (m *Mounts) take(v mount) *mounted {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.volumes[v.VolumeID] = &mounted{mount: v}
+	volume := m.volumes[v.VolumeID]
+	if volume == nil {
+		volume = &mounted{mount: mount{VolumeID: v.VolumeID, Target: v.Target}}
+		for id, each := range m.volumes {
+			// The id of such a volume is a guess.
+			if each.unrecorded && each.mount.Target == v.Target {
+				volume.mount.Size, volume.mount.Inodes = each.mount.Size, each.mount.Inodes
+				delete(m.volumes, id)
+			}
+		}
+		m.volumes[v.VolumeID] = volume
+	}
+	volume.unrecorded = false
+	return volume
 }
 
 // remove unmounts a volume. No content is written to it from then on.
@@ -174,7 +277,9 @@ func (m *Mounts) published(volumeID string, fingerprint uint64) {
 
 // Pod tells whose volume it is, and the volume's name there.
 func (m *Mounts) Pod(volumeID string) (apiserver.Volume, bool) {
-	volume := m.find(volumeID)
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	volume := m.volumes[volumeID]
 	if volume == nil {
 		return apiserver.Volume{}, false
 	}

@@ -67,7 +67,7 @@ func (l *lines) String() string {
 func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 	config := newNode(t)
 	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
-	mounter, err := tmpfs.NewMounter()
+	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
 	must(t, err)
 	d, request := newDriver(t, config, panicking{})
 	d.mounts.mounter = mounter

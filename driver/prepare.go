@@ -23,7 +23,7 @@ func (d *Driver) prepare(mount mount) *preparation {
 	go func() {
 		defer close(p.done)
 		p.err = recovery.Do(func() (err error) {
-			p.volume, err = d.mounts.mounter.Prepare(mount.Target, mount.Size)
+			p.volume, err = d.mounts.mounter.Prepare(mount.Target, mount.Size, mount.Inodes)
 			return err
 		})
 	}()

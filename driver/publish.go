@@ -109,8 +109,8 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 	if err != nil {
 		return err
 	}
-	// What finds no room costs Vault nothing.
-	if err := d.mounts.reserve(mount.VolumeID, size, d.config.VolumeBudget); err != nil {
+	// A volume without capacity costs Vault nothing.
+	if err := d.mounts.reserve(mount); err != nil {
 		return err
 	}
 	defer d.mounts.release(mount.VolumeID)

@@ -23,6 +23,7 @@ func (p *Plugin) Volumes() []monitor.Volume {
 	}
 	for _, mount := range charge.Driver.mounts.all() {
 		v := describeMount(mount)
+		v.Capacity = mount.charge() + charge.Driver.mounts.retained(mount.VolumeID)
 		if state, ok := states[mount.VolumeID]; ok {
 			addStatus(&v, state)
 		}

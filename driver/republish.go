@@ -18,9 +18,7 @@ func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRe
 		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
 		return false
 	}
-	if d.mounts.find(mount.VolumeID) == nil {
-		d.mounts.remember(mount)
-	}
+	d.mounts.adopt(mount)
 	d.provider.Republish(wanted)
 	return true
 }

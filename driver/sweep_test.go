@@ -52,14 +52,14 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			mounts.remember(v)
+			mounts.adopt(v)
 			for i, want := range test.closed {
 				d.sweep(klog.Background())
 				if closed["v"] != want || (mounts.find("v") == nil) != want {
 					t.Errorf("after sweep %d, it is closed: %t, and known: %t", i+1, closed["v"], mounts.find("v") != nil)
 				}
 				if test.remounted {
-					mounts.remember(v)
+					mounts.volumes["v"] = &mounted{mount: v}
 				}
 			}
 		})

@@ -52,7 +52,7 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 		}
 		n.api.Timeout, n.api.UserAgent = apiTimeout, "vaultmount-driver/"+version
 	}
-	if n.mounter, err = tmpfs.NewMounter(); err != nil {
+	if n.mounter, err = tmpfs.NewMounter(config.Name); err != nil {
 		return nil, err
 	}
 	logger.Info("Volumes are tmpfs", "noswap", n.mounter.NoSwap())

@@ -17,6 +17,9 @@ type Numbers struct {
 	StateMounted bool
 	// Budget is what the volumes may take together, in bytes; 0 for no limit.
 	Budget int64
+	// NamespaceCapacity is what the volumes of one namespace may take of that, in bytes; 0
+	// for no limit. LargestNamespace is what those of the namespace with most of it take.
+	NamespaceCapacity, LargestNamespace int64
 	// Registered is true when the kubelet knows this process, or the one whose place
 	// it took.
 	Registered bool
@@ -54,8 +57,10 @@ func (m *Metrics) Read(read func() Numbers) {
 	add("unrefreshed_seconds", "Of the volumes that fail, the longest time since all was well; 0 if none fails.", func(n Numbers) float64 { return n.Unrefreshed.Seconds() })
 	add("revocations_waiting", "Vault tokens of pods that are gone, waiting to be revoked.", func(n Numbers) float64 { return float64(n.Revocations) })
 	add("tmpfs_bytes", "Memory that the files of all volumes take.", func(n Numbers) float64 { return float64(n.Tmpfs.Used) })
-	add("tmpfs_size_bytes", "Memory that all volumes may take together by their sizes.", func(n Numbers) float64 { return float64(n.Tmpfs.Size) })
-	add("tmpfs_budget_bytes", "Most that the sizes of all volumes may come to (--volume-budget); 0 for no limit.", func(n Numbers) float64 { return float64(n.Budget) })
+	add("tmpfs_size_bytes", "Capacity of the node that all volumes take: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses.", func(n Numbers) float64 { return float64(n.Tmpfs.Size) })
+	add("tmpfs_budget_bytes", "Capacity of the node for volumes (--volume-budget); 0 for no limit.", func(n Numbers) float64 { return float64(n.Budget) })
+	add("tmpfs_namespace_size_bytes", "Capacity of the node that the volumes of one namespace take, of the namespace that takes most.", func(n Numbers) float64 { return float64(n.LargestNamespace) })
+	add("tmpfs_namespace_limit_bytes", "Capacity of the node that the volumes of one namespace may take (--namespace-share); 0 for no limit.", func(n Numbers) float64 { return float64(n.NamespaceCapacity) })
 	add("state_bytes", "Memory that the driver's state takes.", func(n Numbers) float64 { return float64(n.State.Used) })
 	add("state_size_bytes", "Memory that the driver's state may take.", func(n Numbers) float64 { return float64(n.State.Size) })
 	add("state_mounted", "1 when the driver's state is mounted where its next process looks for it.", func(n Numbers) float64 { return number(n.StateMounted) })

@@ -15,15 +15,15 @@ const none = "-"
 // PrintTable writes a line for each volume. Times are told from now.
 func PrintTable(out io.Writer, volumes []Volume, now time.Time) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAMESPACE\tPOD\tVOLUME\tSTATE\tROLE\tTOKEN AGE\tREFRESHED\tNEXT\tLEASES\tUSED\tERROR")
+	fmt.Fprintln(table, "NAMESPACE\tPOD\tVOLUME\tSTATE\tROLE\tTOKEN AGE\tREFRESHED\tNEXT\tLEASES\tUSED\tCAPACITY\tERROR")
 	for _, v := range volumes {
 		role, age := none, none
 		if v.Session != nil {
 			role, age = cmp.Or(v.Session.Role, none), v.tokenAge(now)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
 			cmp.Or(v.Namespace, none), cmp.Or(v.Pod, none), v.Name, v.State, role, age,
-			ago(v.Refreshed, now), until(v.Next, now), v.leases(), share(v.Used, v.Size), cmp.Or(firstWords(v.Error), none))
+			ago(v.Refreshed, now), until(v.Next, now), v.leases(), share(v.Used, v.Size), kibibytes(v.Capacity), cmp.Or(firstWords(v.Error), none))
 	}
 	return table.Flush()
 }
@@ -39,6 +39,7 @@ func PrintVolume(out io.Writer, v Volume, now time.Time) error {
 	line("Volume id", "%s", v.ID)
 	line("Mounted at", "%s", v.Target)
 	line("Memory", "%s", share(v.Used, v.Size))
+	line("Capacity", "%s of the node's", kibibytes(v.Capacity))
 	line("Files", "%s", strings.Join(v.Files, ", "))
 	line("State", "%s", v.State)
 	line("Refreshed", "%s", ago(v.Refreshed, now))
@@ -130,6 +131,11 @@ func until(t, now time.Time) string {
 func share(used, size int64) string {
 	const kibi = 1 << 10
 	return fmt.Sprintf("%d of %d KiB", used/kibi, size/kibi)
+}
+
+func kibibytes(bytes int64) string {
+	const kibi = 1 << 10
+	return fmt.Sprintf("%d KiB", bytes/kibi)
 }
 
 // firstWords keeps a table a table; the whole error is shown for one volume.

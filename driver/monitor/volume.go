@@ -26,6 +26,9 @@ type Volume struct {
 	// Used and Size are bytes of memory.
 	Used int64 `json:"usedBytes"`
 	Size int64 `json:"sizeBytes"`
+	// Capacity is what the volume takes of the node's capacity, in bytes: its size, its
+	// inodes, and what the driver keeps of Vault's responses.
+	Capacity int64 `json:"capacityBytes"`
 }
 
 // State is how a volume fares.

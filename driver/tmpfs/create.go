@@ -22,10 +22,11 @@ type Prepared struct {
 
 // Prepare does what can be done for a volume of at most sizeBytes before its
 // content is known: it creates the directory at target, which is most of the work
-// where the disk beneath keeps a journal. After an error there is nothing.
-func (m *Mounter) Prepare(target string, sizeBytes int64) (*Prepared, error) {
+// where the disk beneath keeps a journal. Inodes is the number that Inodes returns for
+// the files that are known. After an error there is nothing.
+func (m *Mounter) Prepare(target string, sizeBytes int64, inodes int) (*Prepared, error) {
 	p := &Prepared{mounter: m, target: target, size: sizeBytes}
-	if err := p.mountFor(countInodes(Set{}, sizeBytes)); err != nil {
+	if err := p.mountFor(inodes); err != nil {
 		return nil, err
 	}
 	if err := makeDirectory(target); err != nil {
@@ -37,7 +38,7 @@ func (m *Mounter) Prepare(target string, sizeBytes int64) (*Prepared, error) {
 
 // mountFor has a tmpfs of so many inodes, in place of one of fewer.
 func (p *Prepared) mountFor(inodes int) error {
-	mount, err := newDetached(options{sizeBytes: p.size, inodes: inodes, mode: volumeMode, noswap: p.mounter.noswap})
+	mount, err := newDetached(options{source: p.mounter.source, sizeBytes: p.size, inodes: inodes, mode: volumeMode, noswap: p.mounter.noswap})
 	if err != nil {
 		return err
 	}
@@ -48,23 +49,23 @@ func (p *Prepared) mountFor(inodes int) error {
 	return nil
 }
 
-// Attach has the volume hold set, and be at its target. The size must hold the set
-// twice, since the old and the new files of a rotation exist at the same time; the
-// error is ErrFull if it does not. After an error there is neither a mount nor a
-// directory at target.
-func (p *Prepared) Attach(set Set) error {
+// Attach writes set into the volume, mounts it at its target, and returns what it wrote.
+// The size must hold the set twice, since the old and the new files of a rotation exist
+// at the same time; the error is ErrFull if it does not. After an error there is neither
+// a mount nor a directory at target.
+func (p *Prepared) Attach(set Set) (Written, error) {
 	if err := p.attach(set); err != nil {
-		return errors.Join(err, p.Discard())
+		return nil, errors.Join(err, p.Discard())
 	}
 	p.mount.Close()
-	return nil
+	return recordOf(set), nil
 }
 
 func (p *Prepared) attach(set Set) error {
 	if need := 2 * pageBytes(set); need > p.size {
 		return fmt.Errorf("%w: the files take %d bytes in whole pages, two generations of them %d, and the size is %d; raise the attribute size", ErrFull, need/2, need, p.size)
 	}
-	if inodes := countInodes(set, p.size); inodes > p.inodes {
+	if inodes := set.Inodes(); inodes > p.inodes {
 		if err := p.mountFor(inodes); err != nil {
 			return err
 		}
@@ -94,10 +95,10 @@ func (p *Prepared) Discard() error {
 }
 
 // Create is Prepare and Attach.
-func (m *Mounter) Create(target string, sizeBytes int64, set Set) error {
-	prepared, err := m.Prepare(target, sizeBytes)
+func (m *Mounter) Create(target string, sizeBytes int64, set Set) (Written, error) {
+	prepared, err := m.Prepare(target, sizeBytes, set.Inodes())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return prepared.Attach(set)
 }

@@ -9,6 +9,7 @@ import (
 )
 
 type options struct {
+	source    string // what the mount table shows as the device
 	sizeBytes int64
 	inodes    int
 	mode      string // octal
@@ -28,7 +29,7 @@ func newDetached(o options) (*detached, error) {
 	}
 	defer unix.Close(context)
 	settings := [][2]string{
-		{"source", "vaultmount"},
+		{"source", o.source},
 		{"size", strconv.FormatInt(o.sizeBytes, 10)},
 		{"nr_inodes", strconv.Itoa(o.inodes)},
 		{"mode", o.mode},
@@ -54,8 +55,7 @@ func newDetached(o options) (*detached, error) {
 }
 
 // openWritable clones the mount at target and lifts read-only from the clone
-// alone. The containers' mounts stay read-only, so no tenant can put a symbolic
-// link in the driver's way.
+// alone. The other mounts of the volume stay as they are.
 func openWritable(target string) (*detached, error) {
 	view, err := openTree(target)
 	if err != nil {
@@ -97,6 +97,22 @@ func (d *detached) setReadOnly(readOnly bool) error {
 	}
 	if err := unix.MountSetattr(d.fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
 		return fmt.Errorf("set the mount read-only=%t: %w", readOnly, err)
+	}
+	return nil
+}
+
+// growInodes raises the number of inodes that the volume may hold, for all its mounts.
+func (d *detached) growInodes(inodes int) error {
+	context, err := unix.Fspick(d.fd, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("open the tmpfs for a change: %w", err)
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigSetString(context, "nr_inodes", strconv.Itoa(inodes)); err != nil {
+		return fmt.Errorf("set tmpfs option nr_inodes=%d: %w", inodes, err)
+	}
+	if err := unix.FsconfigReconfigure(context); err != nil {
+		return fmt.Errorf("raise the number of inodes to %d: %w", inodes, err)
 	}
 	return nil
 }

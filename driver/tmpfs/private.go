@@ -51,7 +51,7 @@ func (m *Mounter) createPrivate(target string, sizeBytes int64) error {
 	if err != nil || exists {
 		return err
 	}
-	mount, err := newDetached(options{sizeBytes: sizeBytes, inodes: int(sizeBytes / int64(os.Getpagesize())), mode: privateMode, noswap: m.noswap})
+	mount, err := newDetached(options{source: m.source, sizeBytes: sizeBytes, inodes: int(sizeBytes / int64(os.Getpagesize())), mode: privateMode, noswap: m.noswap})
 	if err != nil {
 		return err
 	}

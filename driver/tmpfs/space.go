@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,8 +43,8 @@ func usageOf(stat unix.Statfs_t) Usage {
 	}
 }
 
-// full says what to do where the size or the number of inodes, which goes by the size,
-// ran out. The kernel's own words would name a path that only the driver sees.
+// full says what to do where the size or the number of inodes ran out. The kernel's own
+// words would name a path that only the driver sees.
 func (d *detached) full(err error, set Set) error {
 	if !errors.Is(err, unix.ENOSPC) {
 		return err
@@ -53,6 +54,9 @@ func (d *detached) full(err error, set Set) error {
 		return fmt.Errorf("%w: read the usage of the volume: %w", ErrFull, err)
 	}
 	usage := usageOf(stat)
+	if usage.InodesAvailable < int64(set.Inodes()) && usage.BytesAvailable >= pageBytes(set) {
+		return fmt.Errorf("%w: %d of %d inodes are free; delete the files that a container made in the volume", ErrFull, usage.InodesAvailable, usage.InodesTotal)
+	}
 	return fmt.Errorf("%w: the new ones take %d bytes in whole pages, and %d of %d are free beside those that are there; raise the attribute size. A container that keeps an old file open, or mounts it by subPath, holds its memory until it restarts", ErrFull, pageBytes(set), usage.BytesAvailable, usage.BytesTotal)
 }
 
@@ -67,16 +71,33 @@ func pageBytes(set Set) int64 {
 	return total
 }
 
-// countInodes allows two generations of the set, the links, and some slack; and
-// for sets that follow with more files, one for each page, which files take.
-func countInodes(set Set, sizeBytes int64) int {
-	const slack = 16
-	directories := map[string]bool{}
-	for _, file := range set.Files {
-		for directory := path.Dir(file.Path); directory != "."; directory = path.Dir(directory) {
+// InodeBytes is the kernel memory in bytes that an inode of a tmpfs takes with its
+// directory entry. The kernel does not count it against the size of the tmpfs, but
+// against the memory of the process that creates the file.
+const InodeBytes = 1 << 10
+
+// Inodes is how many inodes a volume needs for files at these paths: two generations,
+// the links that users see, and a few more for what replaces them.
+func Inodes(paths []string) int {
+	const others = 16
+	directories, top := map[string]bool{}, map[string]bool{}
+	for _, file := range paths {
+		name, _, _ := strings.Cut(file, "/")
+		top[name] = true
+		for directory := path.Dir(file); directory != "." && !directories[directory]; directory = path.Dir(directory) {
 			directories[directory] = true
 		}
 	}
-	pages := int(sizeBytes / int64(os.Getpagesize()))
-	return max(2*(len(set.Files)+len(directories)+1)+len(topNames(set)), pages) + slack
+	return 2*(len(paths)+len(directories)+1) + len(top) + others
+}
+
+// Inodes is how many inodes a volume needs for the set.
+func (s Set) Inodes() int { return Inodes(s.paths()) }
+
+func (s Set) paths() []string {
+	paths := make([]string, 0, len(s.Files))
+	for _, file := range s.Files {
+		paths = append(paths, file.Path)
+	}
+	return paths
 }

@@ -1,13 +1,14 @@
-// Package tmpfs is one volume on disk: a tmpfs on the target path that holds
+// Package tmpfs is one volume in memory: a tmpfs on the target path that holds
 // one complete set of files, replaced as a whole or not at all.
 //
 // A volume is filled before it is attached, so a target path is either no mount
 // or a mount with all its files, whenever the process is killed. It is attached
-// read-only: only this package, through a private writable view, changes it. The
-// package knows nothing of Vault, templates or CSI.
+// read-only, and this package changes it through a private writable view. A container
+// may be able to write there nevertheless, so the content of a volume is hostile: the
+// package never reads it back, opens no file of it, follows no link, and crosses no
+// mount. It knows nothing of Vault, templates or CSI.
 //
-// It calls the kernel directly and not through k8s.io/mount-utils, which runs
-// mount(8) and umount(8): the image holds no other program than the driver.
+// README.md says why it calls the kernel and not k8s.io/mount-utils.
 package tmpfs
 
 import (
@@ -64,14 +65,16 @@ func (s Set) ownerOf(file File) Owner {
 // be used concurrently for different targets; calls for one target are the
 // caller's to serialise.
 type Mounter struct {
+	source string
 	noswap bool
 }
 
 // NewMounter asks the kernel for what a volume needs: the mount API with
 // mount_setattr(2), Linux 5.12, as an error if it is missing; and tmpfs's
-// noswap, Linux 6.4 and not in a user namespace, as a property of the Mounter.
-func NewMounter() (*Mounter, error) {
-	mount, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode})
+// noswap, Linux 6.4 and not in a user namespace, as a property of the Mounter. The
+// mount table shows source, the name of the driver, as the device of its volumes.
+func NewMounter(source string) (*Mounter, error) {
+	mount, err := newDetached(options{source: source, sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode})
 	if err != nil {
 		return nil, fmt.Errorf("mount a tmpfs apart from the file tree (needs Linux 5.12 and CAP_SYS_ADMIN): %w", err)
 	}
@@ -79,29 +82,42 @@ func NewMounter() (*Mounter, error) {
 	if err := mount.setReadOnly(true); err != nil {
 		return nil, fmt.Errorf("make a mount read-only by mount_setattr (needs Linux 5.12): %w", err)
 	}
-	swapless, err := newDetached(options{sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode, noswap: true})
+	swapless, err := newDetached(options{source: source, sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode, noswap: true})
 	if err != nil {
 		// Older kernels and user namespaces refuse the option.
-		return &Mounter{}, nil
+		return &Mounter{source: source}, nil
 	}
 	swapless.Close()
-	return &Mounter{noswap: true}, nil
+	return &Mounter{source: source, noswap: true}, nil
 }
 
 // NoSwap reports whether the kernel keeps volumes out of swap.
 func (m *Mounter) NoSwap() bool { return m.noswap }
 
 // Replace swaps the files of the volume at target for set, atomically for a
-// reader that opens them through "..data". It reports false, and writes nothing,
-// when the volume holds the very same set already. After an error the volume
-// holds what it held before. The error is ErrUnmounted where there is none.
-func (m *Mounter) Replace(target string, set Set) (changed bool, err error) {
+// reader that opens them through "..data", and returns what it wrote. After an error
+// the volume holds what it held before. The error is ErrUnmounted where there is none.
+func (m *Mounter) Replace(target string, set Set) (Written, error) {
 	view, err := openWritable(target)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer view.Close()
-	return view.replace(set)
+	if err := view.replace(set); err != nil {
+		return nil, err
+	}
+	return recordOf(set), nil
+}
+
+// Grow raises the number of inodes that the volume at target may hold, for a set with
+// more files than before.
+func (m *Mounter) Grow(target string, inodes int) error {
+	view, err := openTree(target)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	return view.growInodes(inodes)
 }
 
 // Exists reports whether target is a volume; a link to one is none. It reads no

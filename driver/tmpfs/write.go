@@ -1,10 +1,8 @@
 package tmpfs
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -19,146 +17,148 @@ import (
 //	..data -> ..<generation>      swapped by rename
 //	conf -> ..data/conf           what users see
 const (
-	dataLink    = "..data"
-	dataLinkNew = "..data_new"
-	hidden      = ".."
+	dataLink = "..data"
+	hidden   = ".."
+
+	directoryMode = 0o755
 )
 
 // write fills a volume that is empty and that nobody else has seen.
 func (d *detached) write(set Set) error {
-	root, err := d.root()
+	top, err := d.openTop()
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	return d.full(put(root, set), set)
+	defer top.Close()
+	return d.full(top.put(set), set)
 }
 
-func (d *detached) replace(set Set) (changed bool, err error) {
-	root, err := d.root()
+func (d *detached) replace(set Set) error {
+	top, err := d.openTop()
 	if err != nil {
-		return false, err
+		return err
 	}
-	defer root.Close()
-	same, err := holds(root, set)
-	if err != nil || same {
-		return false, err
+	defer top.Close()
+	// What an earlier process left, or a container made, takes space. It prevents
+	// nothing else, so a file that cannot be removed is no error while the set fits.
+	left := top.removeOld()
+	if err := top.put(set); err != nil {
+		return errors.Join(d.full(err, set), left)
 	}
-	if err := sweep(root); err != nil {
-		return false, err
-	}
-	if err := put(root, set); err != nil {
-		return false, d.full(err, set)
-	}
-	// The swap is done; what is left of the old set is only in the way.
-	return true, errors.Join(removeStaleLinks(root, set), sweep(root))
+	_ = errors.Join(top.removeStaleLinks(set), top.removeOld()) // the next replacement tries again
+	return nil
 }
 
 // put makes a generation of the set the current one. After an error nothing is left
 // of it.
-func put(root *os.Root, set Set) error {
-	generation := hidden + rand.Text()
-	err := writeGeneration(root, generation, set)
+func (d directory) put(set Set) error {
+	generation := newName()
+	err := d.writeGeneration(generation, set)
 	if err == nil {
-		err = swap(root, generation, set)
+		err = d.swap(generation, set)
 	}
 	if err != nil {
-		return errors.Join(err, root.RemoveAll(generation))
+		return errors.Join(err, d.remove([]string{generation}))
 	}
 	return nil
 }
 
-func writeGeneration(root *os.Root, generation string, set Set) error {
-	if err := root.Mkdir(generation, 0o755); err != nil {
+func (d directory) writeGeneration(name string, set Set) error {
+	generation, err := makeDirectoryAt(d.fd, name)
+	if err != nil {
 		return fmt.Errorf("create a directory for the files: %w", err)
 	}
-	// Each part of a path below a root costs a look of its own.
-	directory, err := root.OpenRoot(generation)
-	if err != nil {
-		return fmt.Errorf("open the directory for the files: %w", err)
-	}
-	defer directory.Close()
+	defer unix.Close(generation)
+	made := map[string]bool{}
 	for _, file := range set.Files {
-		if parent := path.Dir(file.Path); parent != "." {
-			if err := directory.MkdirAll(parent, 0o755); err != nil {
-				return fmt.Errorf("create the directory of %q: %w", file.Path, err)
-			}
+		parent, err := makeParents(generation, file.Path, made)
+		if err != nil {
+			return fmt.Errorf("create the directory of %q: %w", file.Path, err)
 		}
-		if err := writeFile(directory, file, set); err != nil {
+		err = writeFile(parent, file, set)
+		_ = unix.Close(parent)
+		if err != nil {
 			return fmt.Errorf("write file %q: %w", file.Path, err)
 		}
 	}
 	return nil
 }
 
-func writeFile(directory *os.Root, file File, set Set) (err error) {
-	// Nobody but root reads it before it has its owner and mode.
-	f, err := directory.OpenFile(file.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0)
+func writeFile(parent int, file File, set Set) (err error) {
+	// The file is new (O_EXCL), so it is a regular one. Nobody but root reads it before
+	// it has its owner and mode.
+	fd, err := unix.Openat(parent, path.Base(file.Path), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	f := os.NewFile(uintptr(fd), "")
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(file.Content); err != nil {
 		return err
 	}
 	owner := set.ownerOf(file)
-	if err := f.Chown(owner.UID, owner.GID); err != nil {
+	if err := unix.Fchown(fd, owner.UID, owner.GID); err != nil {
 		return err
 	}
-	return unix.Fchmod(int(f.Fd()), file.Perms)
+	return unix.Fchmod(fd, file.Perms)
 }
 
 // swap puts the links that users see in place before "..data" moves, so that a
-// file of the new set is never missing once its content is there.
-func swap(root *os.Root, generation string, set Set) error {
+// file of the new set is never missing once its content is there. After an error there
+// is no link that was not there before.
+func (d directory) swap(generation string, set Set) (err error) {
+	var made []string
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.remove(made))
+		}
+	}()
 	for name := range topNames(set) {
-		err := root.Symlink(path.Join(dataLink, name), name)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		content := path.Join(dataLink, name)
+		if d.pointsTo(name, content) {
+			continue
+		}
+		if err := d.link(content, name); err != nil {
 			return fmt.Errorf("link %q: %w", name, err)
 		}
+		made = append(made, name)
 	}
-	if err := root.Symlink(generation, dataLinkNew); err != nil {
-		return fmt.Errorf("link the new files: %w", err)
-	}
-	if err := root.Rename(dataLinkNew, dataLink); err != nil {
+	if err := d.link(generation, dataLink); err != nil {
 		return fmt.Errorf("swap the files: %w", err)
 	}
 	return nil
 }
 
-// sweep removes every generation but the current one: the previous one, or what
+// removeOld removes every generation but the current one: the previous one, or what
 // a process left behind that was killed while it wrote.
-func sweep(root *os.Root) error {
-	current, err := root.Readlink(dataLink)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the current generation: %w", err)
-	}
-	return removeTop(root, func(name string) bool {
+func (d directory) removeOld() error {
+	current := d.current()
+	return d.removeAll(func(name string) bool {
 		return strings.HasPrefix(name, hidden) && name != dataLink && name != current
 	})
 }
 
-func removeStaleLinks(root *os.Root, set Set) error {
-	names := topNames(set)
-	return removeTop(root, func(name string) bool {
-		return !strings.HasPrefix(name, hidden) && !names[name]
+// removeStaleLinks removes the links to files that are gone. It leaves alone what this
+// package has not made.
+func (d directory) removeStaleLinks(set Set) error {
+	wanted := topNames(set)
+	return d.removeAll(func(name string) bool {
+		return !strings.HasPrefix(name, hidden) && !wanted[name] && d.pointsTo(name, path.Join(dataLink, name))
 	})
 }
 
-func removeTop(root *os.Root, unwanted func(name string) bool) error {
-	entries, err := fs.ReadDir(root.FS(), ".")
+func (d directory) removeAll(unwanted func(name string) bool) error {
+	entries, err := names(d.fd)
 	if err != nil {
-		return fmt.Errorf("list the volume: %w", err)
+		return err
 	}
-	for _, entry := range entries {
-		if !unwanted(entry.Name()) {
-			continue
-		}
-		if err := root.RemoveAll(entry.Name()); err != nil {
-			return fmt.Errorf("remove old files: %w", err)
+	var old []string
+	for _, name := range entries {
+		if unwanted(name) {
+			old = append(old, name)
 		}
 	}
-	return nil
+	return d.remove(old)
 }
 
 // topNames are the names at the top of the volume, one for each file or for the

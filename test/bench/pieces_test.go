@@ -85,7 +85,7 @@ func measureRender(b *testing.B, size size) (first, second Series) {
 }
 
 func measureVolume(b *testing.B, size size) (create, swap, same Series) {
-	mounter, err := tmpfs.NewMounter()
+	mounter, err := tmpfs.NewMounter(rig.DriverName)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -94,12 +94,12 @@ func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 	}
 	target := filepath.Join(b.TempDir(), "mount")
 	create = repeat(b, size.samples, func(int) error {
-		if err := mounter.Create(target, 64<<10, set("0")); err != nil {
+		if _, err := mounter.Create(target, 64<<10, set("0")); err != nil {
 			return err
 		}
 		return tmpfs.Remove(target)
 	})
-	if err := mounter.Create(target, 64<<10, set("0")); err != nil {
+	if _, err := mounter.Create(target, 64<<10, set("0")); err != nil {
 		b.Fatal(err)
 	}
 	defer func() {
@@ -107,8 +107,18 @@ func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 			b.Error(err)
 		}
 	}()
-	swap = repeat(b, size.republishes, func(i int) error { _, err := mounter.Replace(target, set(fmt.Sprint(i))); return err })
-	same = repeat(b, size.republishes, func(int) error { _, err := mounter.Replace(target, set("same")); return err })
+	written := tmpfs.Written{}
+	swap = repeat(b, size.republishes, func(i int) error {
+		written, err = mounter.Replace(target, set(fmt.Sprint(i)))
+		return err
+	})
+	last := set(fmt.Sprint(size.republishes - 1))
+	same = repeat(b, size.republishes, func(int) error {
+		if !written.Is(last) {
+			return errors.New("a set that was written is not known")
+		}
+		return nil
+	})
 	return create, swap, same
 }
 

@@ -62,7 +62,7 @@ func TestEverythingIsAnArgument(t *testing.T) {
 		want []string
 	}{
 		{"driver", driver(t, rendered).Args, []string{
-			"--vault-address=https://vault.example.com", "--vault-ca-file=/etc/vaultmount/bundle.pem", "--volume-budget=2Gi", "--volume-size=512Ki", "--max-volume-size=64Mi",
+			"--vault-address=https://vault.example.com", "--vault-ca-file=/etc/vaultmount/bundle.pem", "--volume-budget=2Gi", "--namespace-share=25", "--volume-size=512Ki", "--max-volume-size=64Mi",
 			"--listen=:9808", "--remove-taint=example.com/not-ready", "--driver-name=csi.example.com", "--kubelet-root=/var/snap/kubelet", "--annotation-prefix=openbao.openbao.org/",
 			"--allow-address=https://*.example.com:8201", "--allow-address=http://10.0.0.1", "--allow-proxy=http://proxy.example.com:3128", "--forbid-tls-skip-verify", "--forbid-token-file",
 			"--static-secret-render-interval=1m30s", "--template-cpu=500ms", "--revoke-on-unpublish=false", "--share-logins=serviceaccount", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--verbosity=4", "--host-ip=10.0.0.1",

@@ -22,7 +22,7 @@ func TestMemoryFollowsFromTheBudget(t *testing.T) {
 		{name: "default", request: "192Mi", limit: "556Mi"},
 		{name: "mebibytes", set: "driver.volumeBudget=300Mi", request: "364Mi", limit: "728Mi"},
 		{name: "gibibytes", set: "driver.volumeBudget=2Gi", request: "2112Mi", limit: "2476Mi"},
-		{name: "kibibytes are rounded up", set: "driver.volumeBudget=20481Ki", request: "85Mi", limit: "449Mi"},
+		{name: "kibibytes are rounded up", set: "driver.volumeBudget=40961Ki", request: "105Mi", limit: "469Mi"},
 		{name: "own limit", set: "driver.resources.limits.memory=1Gi", request: "192Mi", limit: "1Gi"},
 		{name: "own request", set: "driver.resources.requests.memory=1Gi", request: "1Gi", limit: "556Mi"},
 		{name: "limit of something else", set: "driver.resources.limits.cpu=2", request: "192Mi", limit: "556Mi"},

@@ -23,6 +23,8 @@ func TestRefusedValues(t *testing.T) {
 		{name: "budget with a fraction", set: []string{"driver.volumeBudget=1.5Gi"}, want: []string{`driver.volumeBudget: "1.5Gi"`, "like 128Mi"}},
 		{name: "no budget", set: []string{"driver.volumeBudget=0Mi"}, want: []string{`driver.volumeBudget: "0Mi"`}},
 		{name: "volume beyond the budget", set: []string{"driver.volumeBudget=8Mi"}, want: []string{"driver.maxVolumeSize: 16Mi is more than the 8Mi of driver.volumeBudget"}},
+		{name: "volume beyond the share of a namespace", set: []string{"driver.volumeBudget=31Mi"}, want: []string{"driver.maxVolumeSize: 16Mi is more than the 15872Ki that a namespace may take"}},
+		{name: "no share", set: []string{"driver.namespaceShare=0"}, want: []string{"/driver/namespaceShare"}},
 		{name: "usual size beyond the largest", set: []string{"driver.volumeSize=1Gi"}, want: []string{"driver.volumeSize: 1Gi is more than the 16Mi of driver.maxVolumeSize"}},
 		{name: "port", set: []string{"driver.port=99999"}, want: []string{"/driver/port"}},
 		{name: "driver name", set: []string{"driver.name=CSI_"}, want: []string{"/driver/name", "'CSI_'"}},

@@ -49,7 +49,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	v.secrets["role-id"], v.secrets["secret-id"] = vault.appRole(t)
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(io.Discard)))
 	v.context = klog.NewContext(t.Context(), logger)
-	mounter, err := tmpfs.NewMounter()
+	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (d *InProcess) Start(t testing.TB) {
 	if err := workers.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	mounter, err := tmpfs.NewMounter()
+	mounter, err := tmpfs.NewMounter(DriverName)
 	if err != nil {
 		t.Fatal(err)
 	}

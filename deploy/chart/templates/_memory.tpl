@@ -26,6 +26,10 @@ The CPU limit keeps what tenants ask of the driver from taking the whole node.
 {{- if gt $largest $budget -}}
 {{- fail (printf "driver.maxVolumeSize: %s is more than the %s of driver.volumeBudget, which all volumes of a node share; lower the one or raise the other" .Values.driver.maxVolumeSize .Values.driver.volumeBudget) -}}
 {{- end -}}
+{{- $share := div (mul $budget (int64 .Values.driver.namespaceShare)) 100 -}}
+{{- if gt $largest $share -}}
+{{- fail (printf "driver.maxVolumeSize: %s is more than the %dKi that a namespace may take (driver.namespaceShare, %d percent of driver.volumeBudget); lower the one or raise the other" .Values.driver.maxVolumeSize $share (int .Values.driver.namespaceShare)) -}}
+{{- end -}}
 {{- if gt $usual $largest -}}
 {{- fail (printf "driver.volumeSize: %s is more than the %s of driver.maxVolumeSize; lower the one or raise the other" .Values.driver.volumeSize .Values.driver.maxVolumeSize) -}}
 {{- end -}}

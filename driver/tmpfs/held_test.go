@@ -1,4 +1,4 @@
-package component
+package tmpfs_test
 
 import (
 	"errors"
@@ -28,7 +28,7 @@ func TestReplaceBesideAFileThatAContainerHolds(t *testing.T) {
 		for room, test := range sizes {
 			t.Run(way+", room for "+room, func(t *testing.T) {
 				mounter, target := newMounter(t), newTarget(t)
-				if err := mounter.Create(target, test.size, largeFile("1")); err != nil {
+				if _, err := mounter.Create(target, test.size, largeFile("1")); err != nil {
 					t.Fatal(err)
 				}
 				letGo := hold(t, filepath.Join(target, "a"))

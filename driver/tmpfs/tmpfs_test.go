@@ -1,4 +1,4 @@
-package component
+package tmpfs_test
 
 import (
 	"context"
@@ -16,14 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
-	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 const mebibyte = 1 << 20
 
 func newMounter(t *testing.T) *tmpfs.Mounter {
 	t.Helper()
-	mounter, err := tmpfs.NewMounter()
+	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +71,7 @@ func TestVolumeHasItsFilesOwnersAndOptions(t *testing.T) {
 		{Path: "a.txt", Content: []byte("A"), Perms: 0o440},
 		{Path: "conf/deep/b", Content: []byte("B"), Perms: 0o600},
 	}}
-	if err := mounter.Create(target, mebibyte, set); err != nil {
+	if _, err := mounter.Create(target, mebibyte, set); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range set.Files {
@@ -104,7 +103,7 @@ func TestVolumeHasItsFilesOwnersAndOptions(t *testing.T) {
 
 func TestReplaceSwapsTheWholeSet(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
-	if err := mounter.Create(target, mebibyte, tmpfs.Set{Files: []tmpfs.File{
+	if _, err := mounter.Create(target, mebibyte, tmpfs.Set{Files: []tmpfs.File{
 		{Path: "a", Content: []byte("old"), Perms: 0o644}, {Path: "gone/x", Content: []byte("old"), Perms: 0o644},
 	}}); err != nil {
 		t.Fatal(err)
@@ -114,11 +113,11 @@ func TestReplaceSwapsTheWholeSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer open.Close()
-	changed, err := mounter.Replace(target, tmpfs.Set{Files: []tmpfs.File{
+	_, err = mounter.Replace(target, tmpfs.Set{Files: []tmpfs.File{
 		{Path: "a", Content: []byte("new"), Perms: 0o600}, {Path: "come/y", Content: []byte("new"), Perms: 0o644},
 	}})
-	if err != nil || !changed {
-		t.Fatalf("changed=%t, %v", changed, err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if got := mustRead(t, target, "a") + mustRead(t, target, "come/y"); got != "newnew" {
 		t.Errorf("the files hold %q", got)
@@ -136,43 +135,58 @@ func TestReplaceSwapsTheWholeSet(t *testing.T) {
 	}
 }
 
-func TestReplaceWritesNothingForTheSameSet(t *testing.T) {
-	mounter, target := newMounter(t), newTarget(t)
-	set := oneFile("a", "same")
-	if err := mounter.Create(target, mebibyte, set); err != nil {
-		t.Fatal(err)
+func TestWrittenIsTheSetThatWasWritten(t *testing.T) {
+	set := func(change func(*tmpfs.File)) tmpfs.Set {
+		file := tmpfs.File{Path: "a", Content: []byte("content"), Perms: 0o644}
+		change(&file)
+		return tmpfs.Set{UID: 1, GID: 2, Files: []tmpfs.File{file, {Path: "b", Perms: 0o600}}}
 	}
-	before, err := os.Readlink(filepath.Join(target, "..data"))
+	same := set(func(*tmpfs.File) {})
+	written, err := newMounter(t).Create(newTarget(t), mebibyte, same)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := mounter.Replace(target, set); err != nil || changed {
-		t.Errorf("changed=%t, %v", changed, err)
-	}
-	if after, _ := os.Readlink(filepath.Join(target, "..data")); after != before {
-		t.Error("an unchanged set was written again")
-	}
-	set.Files[0].Perms = 0o600
-	if changed, err := mounter.Replace(target, set); err != nil || !changed {
-		t.Errorf("a change of mode alone: changed=%t, %v", changed, err)
-	}
-	set.Files[0].Owner = &tmpfs.Owner{UID: 100, GID: 1000}
-	for _, want := range []bool{true, false} {
-		if changed, err := mounter.Replace(target, set); err != nil || changed != want {
-			t.Errorf("a file with an owner of its own: changed=%t, want %t, %v", changed, want, err)
+	for name, test := range map[string]struct {
+		set  tmpfs.Set
+		want bool
+	}{
+		"the same":            {same, true},
+		"in another order":    {tmpfs.Set{UID: 1, GID: 2, Files: []tmpfs.File{same.Files[1], same.Files[0]}}, true},
+		"the owner by itself": {set(func(f *tmpfs.File) { f.Owner = &tmpfs.Owner{UID: 1, GID: 2} }), true},
+		"another content":     {set(func(f *tmpfs.File) { f.Content = []byte("Content") }), false},
+		"another mode":        {set(func(f *tmpfs.File) { f.Perms = 0o640 }), false},
+		"another owner":       {set(func(f *tmpfs.File) { f.Owner = &tmpfs.Owner{UID: 1, GID: 3} }), false},
+		"another path":        {set(func(f *tmpfs.File) { f.Path = "c" }), false},
+		"one file less":       {tmpfs.Set{UID: 1, GID: 2, Files: same.Files[:1]}, false},
+	} {
+		if got := written.Is(test.set); got != test.want {
+			t.Errorf("%s: got %t", name, got)
 		}
+	}
+	if (tmpfs.Written{}).Is(tmpfs.Set{}) {
+		t.Error("an empty record says that a volume holds nothing")
 	}
 }
 
 // A template may write more files when it is rendered again.
-func TestReplaceTakesMoreFilesThanThereWere(t *testing.T) {
+func TestReplaceTakesMoreFilesOnceTheVolumeIsGrown(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
-	if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+	if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
 		t.Fatal(err)
 	}
-	more := tmpfs.Set{}
+	more, paths := tmpfs.Set{}, []string{}
 	for i := range 60 {
-		more.Files = append(more.Files, tmpfs.File{Path: fmt.Sprintf("part-%d", i), Content: []byte("x"), Perms: 0o644})
+		paths = append(paths, fmt.Sprintf("part-%d", i))
+		more.Files = append(more.Files, tmpfs.File{Path: paths[i], Content: []byte("x"), Perms: 0o644})
+	}
+	if _, err := mounter.Replace(target, more); !errors.Is(err, tmpfs.ErrFull) || !strings.Contains(err.Error(), "inodes are free") {
+		t.Fatalf("with the inodes of one file: %v", err)
+	}
+	if got := mustRead(t, target, "a"); got != "x" {
+		t.Errorf("after the error, the file holds %q", got)
+	}
+	if err := mounter.Grow(target, tmpfs.Inodes(paths)); err != nil {
+		t.Fatal(err)
 	}
 	for _, set := range []tmpfs.Set{more, oneFile("a", "x"), more} {
 		if _, err := mounter.Replace(target, set); err != nil {
@@ -181,8 +195,6 @@ func TestReplaceTakesMoreFilesThanThereWere(t *testing.T) {
 	}
 }
 
-// A reader that resolves ..data once sees files of one generation, whenever it
-// looks.
 // A path as deep as one may be takes an inode for each directory, twice while it is
 // replaced, however small the volume is.
 func TestReplaceOfFilesInManyDirectories(t *testing.T) {
@@ -190,7 +202,7 @@ func TestReplaceOfFilesInManyDirectories(t *testing.T) {
 	for _, depth := range []int{100, 511} {
 		target := newTarget(t)
 		path := strings.Repeat("d/", depth) + "f"
-		if err := mounter.Create(target, 4*int64(os.Getpagesize()), oneFile(path, "first")); err != nil {
+		if _, err := mounter.Create(target, 4*int64(os.Getpagesize()), oneFile(path, "first")); err != nil {
 			t.Fatal(err)
 		}
 		for _, content := range []string{"second", "third"} {
@@ -208,7 +220,7 @@ func TestReplaceOfFilesInManyDirectories(t *testing.T) {
 // or in another volume.
 func TestReplaceWritesNothingBeneath(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
-	if err := mounter.Create(target, mebibyte, oneFile("a", "first")); err != nil {
+	if _, err := mounter.Create(target, mebibyte, oneFile("a", "first")); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Unmount(target, 0); err != nil {
@@ -224,8 +236,8 @@ func TestReplaceWritesNothingBeneath(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if changed, err := mounter.Replace(target, oneFile("a", "second")); changed || !errors.Is(err, tmpfs.ErrUnmounted) {
-			t.Errorf("%s beneath: changed %t, %v", beneath, changed, err)
+		if _, err := mounter.Replace(target, oneFile("a", "second")); !errors.Is(err, tmpfs.ErrUnmounted) {
+			t.Errorf("%s beneath: %v", beneath, err)
 		}
 		if entries, err := os.ReadDir(target); err != nil || len(entries) > 0 {
 			t.Errorf("%s beneath: it holds %v, %v", beneath, entries, err)
@@ -233,13 +245,15 @@ func TestReplaceWritesNothingBeneath(t *testing.T) {
 	}
 }
 
+// A reader that resolves ..data once sees files of one generation, whenever it
+// looks.
 func TestReplaceIsAtomicForReaders(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
 	generation := func(i int) tmpfs.Set {
 		content := fmt.Appendf(nil, "%d", i)
 		return tmpfs.Set{Files: []tmpfs.File{{Path: "a", Content: content, Perms: 0o644}, {Path: "b", Content: content, Perms: 0o644}}}
 	}
-	if err := mounter.Create(target, mebibyte, generation(0)); err != nil {
+	if _, err := mounter.Create(target, mebibyte, generation(0)); err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
@@ -253,6 +267,9 @@ func TestReplaceIsAtomicForReaders(t *testing.T) {
 			default:
 			}
 			directory, err := os.OpenRoot(filepath.Join(target, "..data"))
+			if errors.Is(err, os.ErrNotExist) {
+				continue // the kernel has read the link before the swap, and followed it after
+			}
 			if err != nil {
 				t.Errorf("open the current generation: %v", err)
 				return
@@ -285,7 +302,7 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 	mounter := newMounter(t)
 	t.Run("too large", func(t *testing.T) {
 		target := newTarget(t)
-		err := mounter.Create(target, 8192, oneFile("a", strings.Repeat("x", 4097)))
+		_, err := mounter.Create(target, 8192, oneFile("a", strings.Repeat("x", 4097)))
 		if !errors.Is(err, tmpfs.ErrFull) || !strings.Contains(err.Error(), "raise the attribute size") {
 			t.Errorf("got %v", err)
 		}
@@ -293,7 +310,7 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 	})
 	t.Run("no parent", func(t *testing.T) {
 		target := filepath.Join(t.TempDir(), "gone", "mount")
-		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
 			t.Error("a volume was created nowhere")
 		}
 		requireNothing(t, target)
@@ -303,7 +320,7 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 		if err := os.WriteFile(target, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
 			t.Error("a volume was created over a file")
 		}
 		if got := mustRead(t, target); got != "mine" {
@@ -315,7 +332,7 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(target, "mine"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err == nil {
 			t.Error("a volume was created over files")
 		}
 		if exists, _ := tmpfs.Exists(target); exists {
@@ -347,7 +364,7 @@ func TestCreateWhileProcessesStart(t *testing.T) {
 	defer stop()
 	for i := range 1000 {
 		target := filepath.Join(targets, fmt.Sprint(i))
-		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
 			t.Fatalf("volume %d: %v", i, err)
 		}
 		if err := tmpfs.Remove(target); err != nil {
@@ -358,14 +375,19 @@ func TestCreateWhileProcessesStart(t *testing.T) {
 
 func requireNothing(t *testing.T, target string) {
 	t.Helper()
-	rig.RequireNothing(t, target)
+	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the target path is still there: %v", err)
+	}
+	if options := mountOptions(t, target); options != nil {
+		t.Error("the target path is still mounted")
+	}
 }
 
 func TestRemove(t *testing.T) {
 	mounter := newMounter(t)
 	t.Run("a volume in use", func(t *testing.T) {
 		target := newTarget(t)
-		if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
 			t.Fatal(err)
 		}
 		open, err := os.Open(filepath.Join(target, "a"))
@@ -417,7 +439,7 @@ func TestExistsRefusesAForeignMount(t *testing.T) {
 
 func TestReadUsage(t *testing.T) {
 	mounter, target := newMounter(t), newTarget(t)
-	if err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
+	if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); err != nil {
 		t.Fatal(err)
 	}
 	usage, err := tmpfs.ReadUsage(target)
