@@ -3,9 +3,12 @@ package provider
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -40,5 +43,39 @@ func TestOpenRunsTemplatesNoMoreThanNeedBe(t *testing.T) {
 				t.Errorf("it ran %d times, want %d", got, c.runs)
 			}
 		})
+	}
+}
+
+// tenantRenderer keeps whose templates ran.
+type tenantRenderer struct {
+	mutex   sync.Mutex
+	tenants []string
+}
+
+func (r *tenantRenderer) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
+	r.mutex.Lock()
+	r.tenants = append(r.tenants, fairqueue.Tenant(ctx))
+	r.mutex.Unlock()
+	return render.InProcess{}.Render(ctx, t, answers)
+}
+
+// A process runs templates of one namespace alone, so each run has to name it: when a
+// pod starts, and at each refresh.
+func TestRendererIsToldTheNamespace(t *testing.T) {
+	b := newBench(t)
+	renderer := &tenantRenderer{}
+	b.renderer = renderer
+	b.open(b.request("v", `{{ $s := secret "database/creds/app" }}{{ $s.Data.username }}`))
+	atStart := len(renderer.tenants)
+	b.pass(24*time.Hour, func() {})
+	renderer.mutex.Lock()
+	defer renderer.mutex.Unlock()
+	if atStart == 0 || len(renderer.tenants) == atStart {
+		t.Fatalf("%d runs at the start, %d in all", atStart, len(renderer.tenants))
+	}
+	for _, tenant := range renderer.tenants {
+		if tenant != "default" {
+			t.Errorf("a template ran for the tenant %q", tenant)
+		}
 	}
 }

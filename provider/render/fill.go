@@ -16,6 +16,7 @@ import (
 const (
 	fillBytes = 64 << 10 // of a file, and of one value
 	fillDepth = 8        // of maps and lists in each other
+	fillPairs = 4 << 10  // of keys and values, in all ranges of a template
 	partBytes = 16       // that a part of a value counts besides its own
 )
 
@@ -28,6 +29,10 @@ const (
 // It runs nothing, so that it needs no confined process, and what it makes is the
 // same to the byte. For all other templates, and for those that lack an answer or a
 // key, it reports false.
+//
+// It is a second evaluator in a process that is not confined, for its speed. Without it
+// a publish takes 1.2 times as long (median, both versions in one run), and 9 times with
+// pods of ten namespaces in turn, since a confined process serves one namespace.
 func Fill(t Template, answers Answers) (filled Result, plain bool) {
 	if len(t.Text) > foreseeLimit {
 		return Result{}, false
@@ -50,6 +55,7 @@ func Fill(t Template, answers Answers) (filled Result, plain bool) {
 type filling struct {
 	execution
 	output bytes.Buffer
+	pairs  int // so far
 }
 
 // fillText knows text and comments. It reports false for everything else, as all of
@@ -126,6 +132,9 @@ func (f *filling) fillRange(block *parse.BranchNode, secret *api.Secret) (plain 
 	value, ok := fieldOf(block.Pipe, secret)
 	fields, isMap := value.(map[string]any)
 	if !ok || !isMap || block.ElseList != nil || len(block.Pipe.Decl) != 2 || block.Pipe.IsAssign {
+		return false
+	}
+	if f.pairs += len(fields); f.pairs > fillPairs {
 		return false
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {

@@ -2,10 +2,15 @@ package render
 
 import (
 	"encoding/json"
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // plainTemplates are those that are filled in, and their neighbours that are not.
@@ -156,5 +161,45 @@ func TestFillIsBounded(t *testing.T) {
 		if _, plain := Fill(Template{Name: "file", Text: text}, answers); plain != want {
 			t.Errorf("%.60s: plain is %t", body, plain)
 		}
+	}
+}
+
+// A secret may have very many keys, and a template may go through them again and
+// again without writing one. Not parallel: it counts what the whole process allocates.
+func TestFillLeavesManyKeysToAProcess(t *testing.T) {
+	many := map[string]any{}
+	for i := range fillPairs + 1 {
+		many[strconv.Itoa(i)] = ""
+	}
+	few := maps.Clone(many)
+	delete(few, "0")
+	half := map[string]any{}
+	for i := range fillPairs / 2 {
+		half[strconv.Itoa(i)] = ""
+	}
+	huge := map[string]any{}
+	for i := range limits.VolumeResponseValues.Max() {
+		huge[strconv.Itoa(i)] = ""
+	}
+	answers := Answers{{Verb: Read, Path: "kv"}: {Secret: &api.Secret{Data: map[string]any{"many": many, "few": few, "half": half, "huge": huge}}}}
+	ranges := func(key string) string { return `{{ range $k, $v := .Data.` + key + ` }}{{ end }}` }
+	for _, test := range []struct {
+		name, body string
+		want       bool
+	}{
+		{"at the limit", ranges("few"), true},
+		{"one above", ranges("many"), false},
+		{"in two ranges", ranges("half") + ranges("half"), true},
+		{"in three ranges", ranges("half") + ranges("half") + ranges("half"), false},
+		{"in many ranges", strings.Repeat(ranges("huge"), 80), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := `{{ with secret "kv" }}` + test.body + `{{ end }}`
+			cost.Assert(t, len(text), func() {
+				if _, plain := Fill(Template{Name: "file", Text: text}, answers); plain != test.want {
+					t.Errorf("plain is %t", plain)
+				}
+			})
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
@@ -44,12 +45,23 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// FuzzReply looks for bytes of a hostile worker that the parent cannot cope with.
+// hostileCalls let a reply come past the first checks of CheckResult.
+const hostileCalls = `{{ secret . "a=1" }}{{ pkiCert "b" . }}{{ secrets . }}{{ writeToFile . "" "1" . . }}{{ writeToFile "c" "" "" "0644" . }}`
+
+// FuzzReply looks for bytes of a hostile worker that the parent cannot cope with, or
+// that cost it more than in proportion.
 func FuzzReply(f *testing.F) {
 	f.Add([]byte(`{"Failure":"","Message":"","Result":{"Output":"QQ==","Missing":["cmVhZA.YQ."],"Used":null}}`))
 	f.Add([]byte(`{"Failure":"data","Message":"x"}`))
+	f.Add([]byte(`{"Result":{"Missing":["d3JpdGU.YQ.YQExAA"],"Files":[{"Path":"c","Content":"QQ==","UID":-1,"GID":-1,"Perms":420}]}}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		answer, err := decodeReply(payload)
+		var answer reply
+		var err error
+		cost.Assert(t, len(payload), func() {
+			if answer, err = decodeReply(payload); err == nil {
+				_ = render.CheckResult(file(hostileCalls), answer.Result)
+			}
+		})
 		if err != nil {
 			return
 		}
@@ -64,7 +76,9 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x01x"))
 	f.Add([]byte("\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		payload, err := readFrame(bytes.NewReader(sent), 100)
+		var payload []byte
+		var err error
+		cost.Assert(t, len(sent), func() { payload, err = readFrame(bytes.NewReader(sent), 100) })
 		if err == nil && (len(payload) > 100 || !bytes.HasPrefix(sent[headerSize:], payload)) {
 			t.Errorf("%q became %q", sent, payload)
 		}
@@ -74,8 +88,8 @@ func FuzzFrame(f *testing.F) {
 // FuzzRequest looks for a request that ends the worker that reads it.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"Template":{"Name":"x","Text":"{{ secret \"a\" }}"},"Answers":{"cmVhZA.YQ.":{"Secret":{"data":{"n":1.50}}}}}`))
-	f.Fuzz(func(_ *testing.T, payload []byte) {
-		_, _ = decodeRequest(payload)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		cost.Assert(t, len(payload), func() { _, _ = decodeRequest(payload) })
 	})
 }
 

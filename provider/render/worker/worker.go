@@ -121,7 +121,9 @@ func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Ans
 		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
 	}
 	tenant := fairqueue.Tenant(ctx)
-	if err := p.places.Acquire(ctx, tenant, fairqueue.Foreground, 1); err != nil {
+	if err := p.places.Acquire(ctx, tenant, fairqueue.Foreground, 1); errors.Is(err, fairqueue.ErrQueueFull) {
+		return render.Result{}, fmt.Errorf("%w: wait for a render worker: %w", render.ErrUnavailable, err)
+	} else if err != nil {
 		return render.Result{}, fmt.Errorf("wait for a render worker: %w", err)
 	}
 	defer p.places.Release(tenant, 1)
