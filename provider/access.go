@@ -49,7 +49,7 @@ type reply struct {
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
 	return &access{
 		volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{},
-		quota: v.provider.servers.NewQuota(v.tenant(), v.answers.size()),
+		quota: v.provider.servers.NewQuota(v.namespace, v.answers.size()),
 	}
 }
 

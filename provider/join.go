@@ -25,7 +25,7 @@ func (p *Provider) join(v *volume, request Request) {
 func (p *Provider) enter(v *volume, request Request, key string, readings func() *readings) *session {
 	s := p.sessions[key]
 	if s == nil {
-		s = newSession(p, key)
+		s = newSession(p, key, v.namespace)
 		if readings != nil {
 			s.readings = readings()
 		}
@@ -147,7 +147,7 @@ func (p *Provider) end(s *session) {
 	p.schedule.remove(s.task)
 	if s.revoke {
 		for _, g := range s.grants {
-			p.revocations.add(s.means, g)
+			p.revocations.add(s.namespace, s.means, g)
 		}
 	}
 	p.forget(sessionPrefix + s.key)

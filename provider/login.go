@@ -91,7 +91,7 @@ func (s *session) take(token vault.Token) (grant, error) {
 	g.Due = notBefore(now.Add(shortestRest), g.Term.due(now, s.provider.chance))
 	if s.closed {
 		// The last volume went while Vault made the token.
-		s.provider.revocations.add(s.means, g)
+		s.provider.revocations.add(s.namespace, s.means, g)
 		return grant{}, ErrClosed
 	}
 	s.grants = append(s.grants, g)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -15,8 +14,7 @@ const maintainTimeout = 30 * time.Second
 // maintain keeps the session's token alive: it renews it, and replaces it before
 // its end. It returns when it is due again.
 func (s *session) maintain(ctx context.Context) time.Time {
-	ctx = fairqueue.WithTenant(vault.Background(ctx), s.tenant())
-	ctx, cancel := context.WithTimeout(ctx, maintainTimeout)
+	ctx, cancel := context.WithTimeout(vault.Background(ctx), maintainTimeout)
 	defer cancel()
 	if s.takeTurn(ctx) != nil {
 		return s.provider.now().Add(firstBackoff)

@@ -73,7 +73,7 @@ func TestGuardedTaskRunsAgainAfterAPanic(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	runs := make(chan time.Time, 2)
-	task := newTask(guarded(b.logger, b.time, func(context.Context) time.Time {
+	task := newTask("a", guarded(b.logger, b.time, func(context.Context) time.Time {
 		runs <- b.time.Now()
 		if len(runs) == 1 {
 			panic("canary")

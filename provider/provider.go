@@ -28,9 +28,9 @@ const (
 	logStack    = "stack"
 )
 
-// workers refresh volumes at a time. They mostly wait for Vault, which lets as
-// many requests of a node through.
-const workers = 32
+// workers refresh volumes and tokens at a time, and workerShare of them those of one
+// namespace. They mostly wait for Vault.
+const workers, workerShare = 64, 16
 
 // Config is what a provider works with.
 type Config struct {
@@ -102,7 +102,7 @@ func New(c Config) *Provider {
 		chance:      chance,
 		patience:    usualPatience,
 		sharing:     c.Sharing,
-		schedule:    startSchedule(c.Clock, workers),
+		schedule:    startSchedule(c.Clock, workers, workerShare),
 		revocations: startRevocations(c, chance),
 		volumes:     map[string]*volume{},
 		sessions:    map[string]*session{},
@@ -126,13 +126,13 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // leases that the next Open takes up. A second Open of a volume replaces the first
 // and goes on with its token and leases; if it fails, the first stays.
 func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
-	ctx = fairqueue.WithTenant(ctx, namespaceOf(request.Pod))
+	before, v := p.find(request.VolumeID), newVolume(p, request)
+	ctx = fairqueue.WithTenant(ctx, v.namespace)
 	// What no secret can make good costs no login.
 	previews, err := p.preview(ctx, request.Outputs)
 	if err != nil {
 		return nil, err
 	}
-	before, v := p.find(request.VolumeID), newVolume(p, request)
 	p.join(v, request)
 	v.inherit(ctx, before)
 	var contents []Rendered

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/recovery"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -16,7 +15,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		return v.provider.now().Add(firstBackoff)
 	}
 	defer v.endTurn()
-	own, cancel := context.WithTimeout(fairqueue.WithTenant(vault.Background(ctx), v.tenant()), v.provider.patience.refresh)
+	own, cancel := context.WithTimeout(vault.Background(ctx), v.provider.patience.refresh)
 	defer cancel()
 	asked := v.takeTick()
 	a := v.newAccess(false, v.refresh.Interval)

@@ -88,7 +88,8 @@ type Request struct {
 	// PodUID names the pod. Volumes of one pod that log in the same way share a
 	// Vault token; no others do.
 	PodUID string
-	// Pod is "namespace/name", for messages alone.
+	// Pod is "namespace/name". All that is done for the pod is on the account of its
+	// namespace.
 	Pod      string
 	Endpoint Endpoint
 	Options  Options

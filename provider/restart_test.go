@@ -134,9 +134,9 @@ func TestUnreadableStateCostsALogin(t *testing.T) {
 		"truncated": func(record []byte) []byte { return record[:len(record)/2] },
 		"empty":     func([]byte) []byte { return nil },
 		"newer": func(record []byte) []byte {
-			return []byte(strings.Replace(string(record), `"Version":1`, `"Version":99`, 1))
+			return []byte(strings.Replace(string(record), `"Version":2`, `"Version":99`, 1))
 		},
-		"other": func([]byte) []byte { return []byte(`{"Version":1}`) },
+		"other": func([]byte) []byte { return []byte(`{"Version":2}`) },
 	} {
 		for _, prefix := range []string{volumePrefix, sessionPrefix} {
 			t.Run(name+" "+prefix, func(t *testing.T) {

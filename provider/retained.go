@@ -33,23 +33,10 @@ func (v *volume) retain() {
 	v.retained.Store(total)
 }
 
-// tenant is the namespace of the volume's pod.
-func (v *volume) tenant() string { return namespaceOf(v.pod) }
-
 // namespaceOf takes a pod as Request.Pod has it.
 func namespaceOf(pod string) string {
 	namespace, _, _ := strings.Cut(pod, "/")
 	return namespace
-}
-
-// tenant is the namespace of the pods that share the session.
-func (s *session) tenant() string {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	for v := range s.volumes {
-		return v.tenant()
-	}
-	return ""
 }
 
 // checkDependencies refuses to ask for more than a volume may have. Those that are not

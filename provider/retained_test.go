@@ -169,7 +169,7 @@ func TestRequestsAreOfThePodsNamespace(t *testing.T) {
 	r := b.request("v", databaseTemplate)
 	r.Pod = "shop/web"
 	v := newVolume(b.Provider, r)
-	if got := v.tenant(); got != "shop" {
+	if got := v.namespace; got != "shop" {
 		t.Errorf("the tenant is %q", got)
 	}
 	heard := map[string]bool{}
@@ -183,7 +183,7 @@ func TestRequestsAreOfThePodsNamespace(t *testing.T) {
 	b.Provider.mutex.Lock()
 	defer b.Provider.mutex.Unlock()
 	for _, s := range b.Provider.sessions {
-		if got := s.tenant(); got != "shop" {
+		if got := s.namespace; got != "shop" {
 			t.Errorf("the session is of %q", got)
 		}
 	}

@@ -51,7 +51,7 @@ func (s *session) saveLocked() {
 		return
 	}
 	s.provider.keep(sessionPrefix+s.key, &sessionRecord{
-		Version: stateVersion, Key: s.key, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke, Bearer: s.bearer,
+		Version: stateVersion, Key: s.key, Namespace: s.namespace, Means: s.means, Serial: s.serial, Grants: slices.Clone(s.grants), Revoke: s.revoke, Bearer: s.bearer,
 		Trouble: s.trouble.record(),
 	})
 }
@@ -130,7 +130,7 @@ func (p *Provider) resumeSessions(ctx context.Context) (map[string]*session, err
 			return
 		}
 		p.timeline.takeOver(&r)
-		s := newSession(p, r.Key)
+		s := newSession(p, r.Key, r.Namespace)
 		s.means, s.serial, s.grants, s.revoke, s.bearer, s.trouble = r.Means, r.Serial, r.Grants, r.Revoke, r.Bearer, r.Trouble.trouble()
 		if s.bearer != "" {
 			s.readings = newReadings()

@@ -3,23 +3,29 @@ package provider
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/clock"
+
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 )
 
 // schedule runs tasks when they are due: one timer for all of them, and a bounded
-// number of goroutines for those that run. A task never runs twice at a time.
+// number of goroutines for those that run. A task never runs twice at a time. Tenants
+// take turns, and none has more than its share of the goroutines: tasks of one that wait
+// for a Vault which hangs do not keep those of others from running.
 type schedule struct {
-	clock  clock.Clock
-	cancel context.CancelFunc
-	done   chan struct{}
-	moved  chan struct{} // holds one: the dispatcher looks again
+	clock          clock.Clock
+	workers, share int
+	cancel         context.CancelFunc
+	done           chan struct{}
+	moved          chan struct{} // holds one: the dispatcher looks again
 
-	mutex   sync.Mutex
-	waiting taskHeap
+	mutex sync.Mutex
+	// queues are in the order of their turns.
+	queues  []*taskQueue
 	running int
 	ending  ending
 }
@@ -34,11 +40,12 @@ const (
 	afterRunning
 )
 
-// startSchedule dispatches until stop or drain.
-func startSchedule(clock clock.Clock, workers int) *schedule {
+// startSchedule dispatches until stop or drain, to as many workers, of which share are
+// for one tenant at most.
+func startSchedule(clock clock.Clock, workers, share int) *schedule {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &schedule{clock: clock, cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}, 1)}
-	go s.dispatch(ctx, workers)
+	s := &schedule{clock: clock, workers: workers, share: share, cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}, 1)}
+	go s.dispatch(ctx)
 	return s
 }
 
@@ -73,9 +80,9 @@ func (s *schedule) wake(t *task, at time.Time) {
 	switch {
 	case t.cancel != nil: // it runs, and is put back when it has
 	case t.index == notWaiting:
-		heap.Push(&s.waiting, t)
+		heap.Push(&s.queueOf(t).waiting, t)
 	default:
-		heap.Fix(&s.waiting, t.index)
+		heap.Fix(&s.queueOf(t).waiting, t.index)
 	}
 	s.look()
 }
@@ -89,7 +96,9 @@ func (s *schedule) remove(t *task) {
 		t.cancel()
 	}
 	if t.index != notWaiting {
-		heap.Remove(&s.waiting, t.index)
+		queue := s.queueOf(t)
+		heap.Remove(&queue.waiting, t.index)
+		s.dropIfEmpty(queue)
 	}
 }
 
@@ -109,10 +118,13 @@ func (s *schedule) planned(t *task) time.Time {
 func (s *schedule) lag() time.Duration {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if len(s.waiting) == 0 {
-		return 0
+	longest, now := time.Duration(0), s.clock.Now()
+	for _, queue := range s.queues {
+		if len(queue.waiting) > 0 {
+			longest = max(longest, now.Sub(queue.waiting[0].at))
+		}
 	}
-	return max(s.clock.Now().Sub(s.waiting[0].at), 0)
+	return longest
 }
 
 func (s *schedule) look() {
@@ -122,19 +134,33 @@ func (s *schedule) look() {
 	}
 }
 
-func (s *schedule) dispatch(ctx context.Context, workers int) {
+// queueOf returns the queue of a task's tenant, made if need be. The mutex is held.
+func (s *schedule) queueOf(t *task) *taskQueue {
+	for _, queue := range s.queues {
+		if queue.tenant == t.tenant {
+			return queue
+		}
+	}
+	queue := &taskQueue{tenant: t.tenant}
+	s.queues = append(s.queues, queue)
+	return queue
+}
+
+func (s *schedule) dropIfEmpty(queue *taskQueue) {
+	if len(queue.waiting) == 0 && queue.running == 0 {
+		s.queues = slices.DeleteFunc(s.queues, func(q *taskQueue) bool { return q == queue })
+	}
+}
+
+func (s *schedule) dispatch(ctx context.Context) {
 	defer close(s.done)
-	var pool errgroup.Group
-	pool.SetLimit(workers)
-	defer func() { _ = pool.Wait() }() // tasks have no errors
+	var running sync.WaitGroup
+	defer running.Wait()
 	for ctx.Err() == nil {
 		due, own, next, ended := s.pop(ctx)
 		switch {
 		case due != nil:
-			pool.Go(func() error {
-				s.execute(own, due)
-				return nil
-			})
+			running.Go(func() { s.execute(own, due) })
 		case ended:
 			return
 		default:
@@ -144,24 +170,37 @@ func (s *schedule) dispatch(ctx context.Context, workers int) {
 }
 
 // pop returns a task that is due with the context of its run, or when the next
-// one is; zero for none.
+// one is; zero for none before another has run.
 func (s *schedule) pop(ctx context.Context) (due *task, own context.Context, next time.Time, ended bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.ending == afterRunning {
 		return nil, nil, next, s.running == 0
 	}
-	if len(s.waiting) == 0 || s.waiting[0].at.After(s.clock.Now()) {
-		if len(s.waiting) > 0 {
-			next = s.waiting[0].at
+	now, nothingDue := s.clock.Now(), true
+	for i, queue := range s.queues {
+		switch {
+		case len(queue.waiting) == 0:
+		case queue.waiting[0].at.After(now):
+			next = earlier(next, queue.waiting[0].at)
+		case s.running >= s.workers || queue.running >= s.share:
+			nothingDue = false
+		default:
+			s.queues = append(slices.Delete(s.queues, i, i+1), queue) // the others have their turns first
+			due, own = s.take(ctx, queue)
+			return due, own, next, false
 		}
-		return nil, nil, next, s.ending == afterDue && s.running == 0
 	}
-	due = heap.Pop(&s.waiting).(*task)
+	return nil, nil, next, s.ending == afterDue && nothingDue && s.running == 0
+}
+
+func (s *schedule) take(ctx context.Context, queue *taskQueue) (due *task, own context.Context) {
+	due = heap.Pop(&queue.waiting).(*task)
 	due.at = time.Time{}
-	own, due.cancel = context.WithCancel(ctx)
+	own, due.cancel = context.WithCancel(fairqueue.WithTenant(ctx, due.tenant))
 	s.running++
-	return due, own, next, false
+	queue.running++
+	return due, own
 }
 
 func (s *schedule) execute(ctx context.Context, t *task) {
@@ -170,14 +209,17 @@ func (s *schedule) execute(ctx context.Context, t *task) {
 	defer s.mutex.Unlock()
 	t.cancel()
 	t.cancel = nil
+	queue := s.queueOf(t)
 	s.running--
+	queue.running--
 	s.look()
 	if t.at.IsZero() || !next.IsZero() && next.Before(t.at) {
 		t.at = next
 	}
 	if !t.at.IsZero() && !t.removed {
-		heap.Push(&s.waiting, t)
+		heap.Push(&queue.waiting, t)
 	}
+	s.dropIfEmpty(queue)
 }
 
 // jump is more time than passes between two looks at a clock.

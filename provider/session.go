@@ -16,7 +16,9 @@ import (
 type session struct {
 	provider *Provider
 	key      string
-	task     *task // maintain
+	// namespace is that of the pods.
+	namespace string
+	task      *task // maintain
 	// turn holds one: whoever asks Vault for a token, or to renew it.
 	turn chan struct{}
 
@@ -56,9 +58,9 @@ var (
 	errKept   = errors.New("the volume is not refreshed, and its Vault token has ended")
 )
 
-func newSession(p *Provider, key string) *session {
-	s := &session{provider: p, key: key, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
-	s.task = newTask(guarded(p.logger, p.clock, s.maintain))
+func newSession(p *Provider, key, namespace string) *session {
+	s := &session{provider: p, key: key, namespace: namespace, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
+	s.task = newTask(namespace, guarded(p.logger, p.clock, s.maintain))
 	return s
 }
 

@@ -21,9 +21,9 @@ const (
 	sessionPrefix    = "session-"
 	revocationPrefix = "revocation-"
 
-	// stateVersion counts changes after which older programs would misread a record.
-	// All that were ever written are read; see testdata.
-	stateVersion = 1
+	// stateVersion is that of the records that this program writes and reads. Of another
+	// one, the volume logs in again at its next republish.
+	stateVersion = 2
 )
 
 type volumeRecord struct {
@@ -69,22 +69,24 @@ type valueRecord struct {
 }
 
 type sessionRecord struct {
-	Version int
-	Key     string
-	Means   means
-	Serial  int
-	Grants  []grant
-	Revoke  bool
-	Bearer  string         `json:",omitempty"` // of a session that pods share
-	Trouble *troubleRecord `json:",omitempty"`
-	Saved   *moment        `json:",omitempty"`
+	Version   int
+	Key       string
+	Namespace string
+	Means     means
+	Serial    int
+	Grants    []grant
+	Revoke    bool
+	Bearer    string         `json:",omitempty"` // of a session that pods share
+	Trouble   *troubleRecord `json:",omitempty"`
+	Saved     *moment        `json:",omitempty"`
 }
 
 type revocationRecord struct {
-	Version int
-	Means   means
-	Grant   grant
-	Saved   *moment `json:",omitempty"`
+	Version   int
+	Namespace string
+	Means     means
+	Grant     grant
+	Saved     *moment `json:",omitempty"`
 }
 
 func (r *volumeRecord) check() error {
@@ -135,15 +137,15 @@ type record interface {
 	times() ([]*time.Time, **moment)
 }
 
-// decode reads a record of any version so far. Its errors hold nothing of the
+// decode reads a record. Its errors hold nothing of the
 // record's content.
 func decode(text []byte, into record) error {
 	var head struct{ Version int }
 	if err := json.Unmarshal(text, &head); err != nil {
 		return errors.New("it is no record")
 	}
-	if head.Version < 1 || head.Version > stateVersion {
-		return fmt.Errorf("it has version %d, and this program reads 1 to %d", head.Version, stateVersion)
+	if head.Version != stateVersion {
+		return fmt.Errorf("it has version %d, and this program reads version %d", head.Version, stateVersion)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	// As the Vault client does: a template shows numbers as Vault wrote them.

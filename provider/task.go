@@ -13,6 +13,8 @@ import (
 
 // task is something to do, again and again. Its fields belong to the schedule.
 type task struct {
+	// tenant is the namespace of the pod that it is done for.
+	tenant string
 	// run returns when to run again; zero for when somebody wakes it.
 	run func(ctx context.Context) time.Time
 
@@ -44,8 +46,16 @@ func guarded(logger klog.Logger, clock clock.Clock, run func(ctx context.Context
 
 const notWaiting = -1
 
-func newTask(run func(ctx context.Context) time.Time) *task {
-	return &task{run: run, index: notWaiting}
+// newTask returns a task of a tenant that nobody has woken.
+func newTask(tenant string, run func(ctx context.Context) time.Time) *task {
+	return &task{tenant: tenant, run: run, index: notWaiting}
+}
+
+// taskQueue holds the tasks of one tenant that wait, and counts those that run.
+type taskQueue struct {
+	tenant  string
+	waiting taskHeap
+	running int
 }
 
 // taskHeap has the task that is due first at its top.

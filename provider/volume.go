@@ -18,6 +18,8 @@ type volume struct {
 	shared   *session // with other pods; nil for none
 	task     *task    // refreshTask
 	id, pod  string
+	// namespace is that of the pod, on whose account all is done.
+	namespace string
 	since    time.Time // this process knows it
 	outputs  []Output
 	refresh  Refresh
@@ -54,10 +56,10 @@ type volume struct {
 
 func newVolume(p *Provider, r Request) *volume {
 	v := &volume{
-		provider: p, id: r.VolumeID, pod: r.Pod, outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
+		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
 		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
-	v.task = newTask(guarded(p.logger, p.clock, v.refreshTask))
+	v.task = newTask(v.namespace, guarded(p.logger, p.clock, v.refreshTask))
 	return v
 }
 

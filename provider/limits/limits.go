@@ -96,6 +96,9 @@ const (
 	// ReviewValues is how many JSON values a review holds: the two bytes of a value
 	// may take a hundred bytes of memory.
 	ReviewValues
+	// Revocations is how many Vault tokens of pods that are gone wait to be revoked, for
+	// the pods of one namespace.
+	Revocations
 	// Diagnostics is how many warnings and errors a pod gets.
 	Diagnostics
 	// SuggestionBytes is the longest word that a suggestion is computed for: the
@@ -187,6 +190,8 @@ func (l Limit) row() row {
 		return row{"review-bytes", "bytes", 3 << 20}
 	case ReviewValues:
 		return row{"review-values", "JSON values", 50_000}
+	case Revocations:
+		return row{"revocations", "Vault tokens", 1024}
 	case Diagnostics:
 		return row{"diagnostics", "diagnostics", 20}
 	case SuggestionBytes:
