@@ -24,6 +24,7 @@ func playAnnotated(t *testing.T) {
 			t.Errorf("the init container printed %q", got)
 		}
 	})
+	t.Run("no container writes", noContainerOfAnAnnotatedPodWrites)
 	t.Run("paths of its own, and no token", func(t *testing.T) {
 		apply(t, "annotated/paths.yaml")
 		awaitReady(t, "default", "paths")
