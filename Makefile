@@ -7,7 +7,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./vaultserver
+COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./usermode ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint vulncheck manifests test conformance soak bench e2e demo demo-down fuzz

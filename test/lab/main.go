@@ -50,6 +50,7 @@ func newCommand() *cobra.Command {
 		newKubectlCommand(&runDir),
 		newLoadCommand(&runDir),
 		newRunCommand(&runDir),
+		newUserModeCommand(),
 	)
 	return lab
 }
