@@ -13,6 +13,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/annotation"
 	"github.com/vaultmount/vaultmount/driver/annotation/manifest"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 type translateOptions struct {
@@ -31,7 +32,8 @@ func newTranslateCommand() *cobra.Command {
 volumes, for clusters without an admission component and for CI. The output
 applies as it is; what is no pod comes out as it went in. Warnings and refusals
 go to standard error, and a refusal makes the exit status 1. It also checks
-templates, which in a cluster the driver does when a pod starts.`,
+templates, which in a cluster the driver does when a pod starts. Each file and
+standard input have at most 16 MiB.`,
 		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
   helm template ./chart | vaultmount translate -f - > translated.yaml
   vaultmount translate --check -f manifests/`,
@@ -124,13 +126,17 @@ func manifests(name string) ([]string, error) {
 }
 
 func translate(translator annotation.Translator, path string, stdin io.Reader) (manifest.Result, error) {
-	var text []byte
-	var err error
-	if path == "-" {
-		text, err = io.ReadAll(stdin)
-	} else {
-		text, err = os.ReadFile(path)
+	input := stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return manifest.Result{}, fmt.Errorf("read manifest: %w", err)
+		}
+		defer file.Close()
+		input = file
 	}
+	// One byte above the limit shows that it is exceeded.
+	text, err := io.ReadAll(io.LimitReader(input, int64(limits.ManifestBytes.Max())+1))
 	if err != nil {
 		return manifest.Result{}, fmt.Errorf("read manifest: %w", err)
 	}

@@ -99,6 +99,8 @@ const (
 	// Revocations is how many Vault tokens of pods that are gone wait to be revoked, for
 	// the pods of one namespace.
 	Revocations
+	// ManifestBytes is for one input of "vaultmount translate".
+	ManifestBytes
 	// Diagnostics is how many warnings and errors a pod gets.
 	Diagnostics
 	// SuggestionBytes is the longest word that a suggestion is computed for: the
@@ -192,6 +194,8 @@ func (l Limit) row() row {
 		return row{"review-values", "JSON values", 50_000}
 	case Revocations:
 		return row{"revocations", "Vault tokens", 1024}
+	case ManifestBytes:
+		return row{"manifest-bytes", "bytes", 16 << 20}
 	case Diagnostics:
 		return row{"diagnostics", "diagnostics", 20}
 	case SuggestionBytes:

@@ -2,30 +2,23 @@ package manifest
 
 import (
 	"fmt"
-	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// mostAliased bounds what aliases may add to a document, in bytes. The API server
+// mostAliased bounds what aliases may add to a manifest, in bytes. The API server
 // takes no request above 3 MiB, and ten lines of aliases can stand for gigabytes.
 const mostAliased = 4 << 20
 
-// expansion is the work on the aliases of one document.
+// expansion makes of documents ones with a copy of its own at each alias and merge
+// key, and without anchors. What is edited at one place then changes at no other, and
+// a part of a document can be read without the rest.
 type expansion struct {
 	added int
 	// flow counts the {} and [] around a node.
 	flow int
-	// open are the anchors whose copies are being made, the innermost last.
-	open []*yaml.Node
-}
-
-// expand returns a document with a copy of its own at each alias and merge key, and
-// without anchors. What is edited at one place then changes at no other, and a
-// part of the document can be read without the rest.
-func expand(node *yaml.Node) (*yaml.Node, error) {
-	work := &expansion{}
-	return work.node(node)
+	// open are the anchors whose copies are being made.
+	open map[*yaml.Node]bool
 }
 
 func (e *expansion) node(node *yaml.Node) (*yaml.Node, error) {
@@ -64,12 +57,12 @@ func (e *expansion) node(node *yaml.Node) (*yaml.Node, error) {
 
 // alias copies what an alias stands for. It keeps the alias's own comments.
 func (e *expansion) alias(alias *yaml.Node) (*yaml.Node, error) {
-	if slices.Contains(e.open, alias.Alias) {
+	if e.open[alias.Alias] {
 		return nil, fmt.Errorf("the anchor %q in line %d holds an alias of itself, in line %d", alias.Value, alias.Alias.Line, alias.Line)
 	}
-	e.open = append(e.open, alias.Alias)
+	e.open[alias.Alias] = true
 	plain, err := e.node(alias.Alias)
-	e.open = e.open[:len(e.open)-1]
+	delete(e.open, alias.Alias)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +96,7 @@ func (e *expansion) count(node *yaml.Node) error {
 	if len(e.open) == 0 {
 		return nil
 	}
-	const structure = 16 // of a node without text
+	const structure = 64 // of a node without text
 	if e.added += len(node.Value) + structure; e.added > mostAliased {
 		return fmt.Errorf("the YAML aliases stand for more than %d MiB; write out what is meant", mostAliased>>20)
 	}

@@ -104,7 +104,7 @@ func expandText(text []byte) ([]byte, error) {
 	if err := yaml.Unmarshal(text, &document); err != nil {
 		return nil, err
 	}
-	plain, err := expand(&document)
+	plain, err := (&expansion{open: map[*yaml.Node]bool{}}).node(&document)
 	if err != nil {
 		return nil, err
 	}

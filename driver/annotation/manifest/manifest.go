@@ -11,7 +11,10 @@ import (
 	"bytes"
 	"fmt"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/vaultmount/vaultmount/driver/annotation"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Notice is about one object of a manifest.
@@ -56,46 +59,30 @@ func (r Result) Refused() bool {
 // no YAML or whose aliases cannot be written out, and for a workload whose pod is
 // no pod.
 func Translate(translator annotation.Translator, text []byte) (Result, error) {
-	work := &translation{translator: translator}
+	if err := limits.ManifestBytes.Check(len(text)); err != nil {
+		return Result{}, fmt.Errorf("%w; translate it in parts", err)
+	}
+	work := &translation{translator: translator, aliases: &expansion{open: map[*yaml.Node]bool{}}}
 	var out bytes.Buffer
 	for i, part := range split(text) {
-		changed, err := work.document(part.document)
+		changed, err := work.document(part)
 		if err != nil {
 			return Result{}, fmt.Errorf("translate document %d: %w", i+1, err)
 		}
-		out.Write(part.separator)
+		if changed == nil {
+			out.Write(part.text())
+			continue
+		}
+		out.Write(part.start)
+		if part.isInline() {
+			out.WriteByte('\n')
+		}
+		if bytes.Contains(part.document, []byte("\r\n")) {
+			changed = bytes.ReplaceAll(changed, []byte("\n"), []byte("\r\n"))
+		}
 		out.Write(changed)
+		out.Write(part.end)
 	}
 	work.result.Text = out.Bytes()
 	return work.result, nil
-}
-
-// part is a document with the separator before it, if there is one.
-type part struct {
-	separator, document []byte
-}
-
-// split takes a stream apart and keeps all its bytes: a document without a pod
-// must come out exactly as it went in.
-func split(text []byte) []part {
-	var parts []part
-	var current part
-	for line := range bytes.Lines(text) {
-		if !isSeparator(line) {
-			current.document = append(current.document, line...)
-			continue
-		}
-		if len(current.separator)+len(current.document) > 0 {
-			parts = append(parts, current)
-		}
-		current = part{separator: line}
-	}
-	return append(parts, current)
-}
-
-// isSeparator recognises "---" on a line of its own. Inside a block of text it
-// would have to be indented.
-func isSeparator(line []byte) bool {
-	rest, ok := bytes.CutPrefix(bytes.TrimRight(line, " \t\r\n"), []byte("---"))
-	return ok && (len(rest) == 0 || rest[0] == ' ' && bytes.HasPrefix(bytes.TrimSpace(rest), []byte("#")))
 }

@@ -13,18 +13,20 @@ import (
 // translation is the work on one manifest.
 type translation struct {
 	translator annotation.Translator
+	aliases    *expansion
 	result     Result
 }
 
-func (t *translation) document(text []byte) ([]byte, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
-		return nil, fmt.Errorf("read YAML: %w", err)
+// document returns a part's document as it is translated, or nil if it stays as it is.
+func (t *translation) document(p part) ([]byte, error) {
+	document, err := decode(p)
+	if err != nil {
+		return nil, err
 	}
 	if len(document.Content) == 0 || !mayHoldPod(document.Content[0]) {
-		return text, nil
+		return nil, nil
 	}
-	plain, err := expand(&document)
+	plain, err := t.aliases.node(document)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +35,7 @@ func (t *translation) document(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	if t.result.Translated == before {
-		return text, nil
+		return nil, nil
 	}
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
@@ -41,7 +43,10 @@ func (t *translation) document(text []byte) ([]byte, error) {
 	if err := encoder.Encode(plain); err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
-	return out.Bytes(), encoder.Close()
+	if err := encoder.Close(); err != nil {
+		return nil, fmt.Errorf("write YAML: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
 // mayHoldPod spares what holds no pod the work on its aliases: they need not even
