@@ -20,10 +20,9 @@ const maxSocketPath = 107
 // probeTimeout is below that of a kubelet's probe, so that its log says why.
 const probeTimeout = 900 * time.Millisecond
 
-// listen makes a unix socket at path, in place of the one that an earlier process
-// left. It is bound under a hidden name first, which the kubelet does not look
-// at, so that whoever sees the final name can connect to it.
-func listen(path string) (*socket, error) {
+// bind makes a unix socket under a hidden name, which nobody looks at. Whoever sees the
+// final name, which it has after place, can connect to it.
+func bind(path string) (*socket, error) {
 	hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
 	if len(hidden) > maxSocketPath {
 		return nil, fmt.Errorf("listen on %s: a socket path has at most %d bytes; shorten --kubelet-root or --driver-name", path, maxSocketPath-1)
@@ -42,19 +41,61 @@ func listen(path string) (*socket, error) {
 		listener.Close()
 		return nil, fmt.Errorf("look at the socket: %w", err)
 	}
-	if err := os.Rename(hidden, path); err != nil {
-		listener.Close()
-		return nil, fmt.Errorf("move the socket into place: %w", err)
+	return &socket{drainable: newDrainable(listener), service: service{path: path}, hidden: hidden, file: file}, nil
+}
+
+// listen is bind and place.
+func listen(path string) (*socket, error) {
+	s, err := bind(path)
+	if err != nil {
+		return nil, err
 	}
-	return &socket{drainable: newDrainable(listener), path: path, file: file}, nil
+	return s, s.place()
 }
 
 // socket is a listener with the file that leads to it.
 type socket struct {
 	*drainable
+	service
 
-	path string
-	file os.FileInfo
+	hidden string
+	file   os.FileInfo
+}
+
+// place moves the socket to its path, in place of the one that an earlier process left.
+func (s *socket) place() error {
+	if err := os.Rename(s.hidden, s.path); err != nil {
+		return errors.Join(fmt.Errorf("move the socket into place: %w", err), s.discard())
+	}
+	return nil
+}
+
+// discard is for a socket that is not in place.
+func (s *socket) discard() error {
+	_ = s.Close() // nobody has found it
+	if err := os.Remove(s.hidden); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove a socket: %w", err)
+	}
+	return nil
+}
+
+// isFound reports whether somebody who connects to the path reaches this process, or
+// another one that has taken its place. A file is not enough: the other one may have been
+// killed since.
+func (s *socket) isFound() bool {
+	there, err := os.Lstat(s.path)
+	if err != nil {
+		return false
+	}
+	if os.SameFile(there, s.file) {
+		return true
+	}
+	connection, err := net.DialTimeout("unix", s.path, probeTimeout)
+	if err != nil {
+		return false
+	}
+	_ = connection.Close() // nothing was sent
+	return true
 }
 
 // remove takes the file away, unless it leads to another process by now.

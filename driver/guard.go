@@ -1,8 +1,7 @@
 package driver
 
 import (
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vaultmount/vaultmount/driver/rounds"
@@ -13,14 +12,15 @@ import (
 const lookInterval = 5 * time.Second
 
 // guard keeps the driver where it is looked for. Somebody may remove the link in
-// plugins_registry, at which the kubelet takes the driver off the node, or the socket
-// behind it, without which neither a kubelet that restarts finds the driver nor its
-// next process. Nobody tells the driver of it.
+// plugins_registry, at which the kubelet takes the driver off the node, or a socket: the
+// one of CSI, or the one behind the link, without which neither a kubelet that restarts
+// finds the driver nor its next process. A process that fails to take over removes its
+// own, which it had put in the place of this one's. Nobody tells the driver of it.
 type guard struct {
 	term   *term
 	rounds *rounds.Rounds
 
-	lost bool // it cannot be made anew; one look is made at a time
+	lost bool // it cannot be made again; one look is made at a time
 }
 
 func startGuard(t *term) *guard {
@@ -29,17 +29,17 @@ func startGuard(t *term) *guard {
 	return g
 }
 
-// stop returns when nothing is made anew any more: the link is about to be withdrawn,
+// stop returns when nothing is made again any more: the link is about to be withdrawn,
 // or to be another process's.
 func (g *guard) stop() { g.rounds.Stop() }
 
 // look says once what is wrong, and once that it is over.
 func (g *guard) look() {
-	removed := g.term.plugin.removed()
+	removed := g.term.removed()
 	if len(removed) == 0 && !g.lost {
 		return
 	}
-	if err := g.restore(); err != nil {
+	if err := g.restore(removed); err != nil {
 		if !g.lost {
 			g.term.logger.Error(err, "Registration was removed while the driver runs, and cannot be made anew; no pod with a volume starts on this node before that", "removed", removed)
 		}
@@ -50,34 +50,38 @@ func (g *guard) look() {
 	g.lost = false
 }
 
-// restore has the kubelet register the driver by a new link. If only the socket was
-// gone, the kubelet may have started in that time, and have passed the old link over.
-func (g *guard) restore() error {
+// restore makes the sockets again that are gone, and has the kubelet register the driver
+// by a new link. If only the socket behind the link was gone, the kubelet may have started
+// in that time, and have passed the old link over.
+func (g *guard) restore(removed []string) error {
 	p := g.term.plugin
-	p.setRegistered(false)
-	if !exists(p.registrationSocket()) {
-		if err := g.term.renewAnnouncement(); err != nil {
+	for _, each := range slices.Clone(g.term.sockets) {
+		if each.isFound() {
+			continue
+		}
+		if err := g.term.renew(each); err != nil {
 			return err
 		}
 	}
+	if !g.lost && !slices.Contains(removed, p.registrationSocket()) && !slices.Contains(removed, p.link("*")) {
+		return nil // the kubelet knows the driver, and finds it by the same path
+	}
+	p.setRegistered(false)
 	return p.announce()
 }
 
-// removed is what the kubelet needs to find the driver, and is not there.
-func (p *Plugin) removed() []string {
+// removed is what the kubelet, or an administrator, needs to find the driver, and does not
+// lead to it.
+func (t *term) removed() []string {
 	var removed []string
-	// A pattern that cannot be read has kept the driver from being announced at all.
-	if links, err := p.announcements(); err == nil && len(links) == 0 {
-		removed = append(removed, filepath.Join(p.registry(), p.config.Name+"-reg-*.sock"))
+	// A directory that cannot be read has kept the driver from being announced at all.
+	if links, err := t.plugin.announcements(); err == nil && len(links) == 0 {
+		removed = append(removed, t.plugin.link("*"))
 	}
-	if socket := p.registrationSocket(); !exists(socket) {
-		removed = append(removed, socket)
+	for _, each := range t.sockets {
+		if !each.isFound() {
+			removed = append(removed, each.path)
+		}
 	}
 	return removed
-}
-
-// exists is also true of what another process has put there.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

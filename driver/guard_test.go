@@ -93,7 +93,7 @@ func serveRegistered(t *testing.T) (*Plugin, *term) {
 	p := newProcess(t, newNode(t))
 	served := p.newTerm(logged(t, t.Context()))
 	t.Cleanup(func() { must(t, served.stop()) })
-	must(t, p.takeCharge(t.Context()))
+	must(t, p.takeCharge(t.Context(), func() error { return nil }))
 	must(t, served.serve())
 	must(t, p.announce())
 	notify(t, dial(t, link(t, p)))

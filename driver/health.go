@@ -28,7 +28,7 @@ func (p *Plugin) Ready(context.Context) error {
 	case p.standby:
 		return errors.New("another process of the driver has taken over")
 	case p.charge == nil:
-		return errors.New("the process before has not handed the volumes over yet")
+		return errors.New("the volumes of the node are not restored yet")
 	case !p.registered:
 		return errors.New("the kubelet has not registered the driver yet")
 	}

@@ -16,7 +16,6 @@ type successor struct {
 // registration server running, by which the two processes are connected.
 func (t *term) handOver() *successor {
 	t.logger.Info("Handing over to another process of the driver")
-	defer time.AfterFunc(replaceAfter, t.replace).Stop()
 	draining, cancel := context.WithTimeout(context.Background(), replaceAfter)
 	defer cancel()
 	for _, each := range t.sockets {
@@ -24,7 +23,7 @@ func (t *term) handOver() *successor {
 			each.drain(draining)
 		}
 	}
-	t.node.GracefulStop()
+	stopWithin(t.node, replaceAfter, t.replace)
 	if err := t.giveUp(replaceAfter, true); err != nil {
 		t.logger.Error(err, "Volumes handed over; not all that belongs to them was given up")
 	}
@@ -40,7 +39,7 @@ func (t *term) stop() error {
 		withdrawn = t.plugin.withdraw()
 	}
 	if t.node != nil {
-		t.node.GracefulStop()
+		stopWithin(t.node, drainAfter, t.replace)
 	}
 	var removed []error
 	for _, each := range t.sockets {
@@ -52,6 +51,28 @@ func (t *term) stop() error {
 	t.endAnnouncement()
 	return errors.Join(append(removed, withdrawn, given)...)
 }
+
+// stopWithin stops a server when the calls in progress are finished. It cancels those that
+// take longer, and leaves those behind that do not end then: the process is about to end,
+// or another one waits for the volumes.
+func stopWithin(server interface{ GracefulStop() }, timeout time.Duration, cancel func()) {
+	stopped := make(chan struct{})
+	go func() {
+		server.GracefulStop()
+		close(stopped)
+	}()
+	for _, wait := range []time.Duration{timeout, cancelAfter} {
+		select {
+		case <-stopped:
+			return
+		case <-time.After(wait):
+			cancel()
+		}
+	}
+}
+
+// cancelAfter is what a call gets to end once it is cancelled.
+const cancelAfter = 2 * time.Second
 
 func (t *term) end() {
 	t.status()

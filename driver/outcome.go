@@ -16,11 +16,12 @@ import (
 )
 
 var (
-	errInFlight  = errors.New("a call for this volume is in progress; the kubelet will call again")
-	errNoToken   = errors.New("the kubelet sends no service-account token that Vault could be shown")
-	errNoPodInfo = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
-	errNoVolume  = errors.New("no volume is mounted there")
-	errReplaced  = errors.New("another process of the driver takes over, and will answer the kubelet's next call")
+	errInFlight    = errors.New("a call for this volume is in progress; the kubelet will call again")
+	errNoToken     = errors.New("the kubelet sends no service-account token that Vault could be shown")
+	errNoPodInfo   = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
+	errNoVolume    = errors.New("no volume is mounted there")
+	errNotRestored = errors.New("the driver starts and has not restored the volumes of this node yet; the kubelet will call again")
+	errReplaced    = errors.New("another process of the driver takes over, and will answer the kubelet's next call")
 )
 
 // argumentError is a field of a CSI request that the driver cannot work with.
@@ -48,7 +49,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
 		return codes.ResourceExhausted
-	case errors.Is(err, errReplaced), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
+	case errors.Is(err, errReplaced), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

@@ -72,7 +72,7 @@ func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 	d, request := newDriver(t, config, panicking{})
 	d.mounts.mounter = mounter
 	observer, log := &counted{}, &lines{}
-	p, err := NewPlugin(config, DefaultEndpoint(config.KubeletRoot, config.Name), func(context.Context) (*Charge, error) {
+	p, err := NewPlugin(config, DefaultEndpoint(config.KubeletRoot, config.Name), func(context.Context, func() error) (*Charge, error) {
 		return &Charge{Driver: d, Reporter: nothing{}, State: nothing{}, Close: func(context.Context, bool) error { return nil }}, nil
 	}, observer)
 	must(t, err)

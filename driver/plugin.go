@@ -38,10 +38,10 @@ type State interface {
 	IsAttached() bool
 }
 
-// Opener takes charge of the node's volumes, and asks no Vault for that. While
-// another process has the charge, it waits until ctx ends; the error is
-// state.ErrHeld then.
-type Opener func(ctx context.Context) (*Charge, error)
+// Opener takes charge of the node's volumes, and asks no Vault for that. It calls locked
+// when no other process has them, and restores them after that. While another process has
+// them it waits for some seconds; the error is state.ErrHeld then.
+type Opener func(ctx context.Context, locked func() error) (*Charge, error)
 
 // Observer hears of each call of the kubelet when it is answered. It may be called
 // concurrently, and answers at once.
@@ -105,9 +105,15 @@ func (p *Plugin) current() *Charge {
 	return p.charge
 }
 
-// driver waits until this process has charge of the volumes. The process before
-// gives it up within seconds.
+// chargeAfter is how long a call waits for the volumes. Then the kubelet shows the error,
+// and calls again.
+const chargeAfter = 30 * time.Second
+
+// driver waits until this process has charge of the volumes: until the process before
+// gives them up, and this one has restored them.
 func (p *Plugin) driver(ctx context.Context) (*Driver, error) {
+	late := time.NewTimer(chargeAfter)
+	defer late.Stop()
 	for {
 		p.mutex.Lock()
 		charge, changed := p.charge, p.changed
@@ -117,8 +123,10 @@ func (p *Plugin) driver(ctx context.Context) (*Driver, error) {
 		}
 		select {
 		case <-changed:
+		case <-late.C:
+			return nil, errNotRestored
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the driver's process before to hand the volumes over: %w", ctx.Err())
+			return nil, fmt.Errorf("wait for the driver to restore the volumes of the node: %w", ctx.Err())
 		}
 	}
 }

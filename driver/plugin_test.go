@@ -56,14 +56,7 @@ func newNode(t *testing.T) Config {
 // newProcess is a process of the driver on a node without volumes.
 func newProcess(t *testing.T, config Config) *Plugin {
 	t.Helper()
-	return newProcessThat(t, config, func(context.Context) (*Charge, error) {
-		mounts, err := NewMounts(klog.Background(), nil, nothing{})
-		if err != nil {
-			return nil, err
-		}
-		d, err := New(config, mounts, nothing{})
-		return &Charge{Driver: d, Reporter: nothing{}, State: nothing{}, Close: func(context.Context, bool) error { return nil }}, err
-	})
+	return newProcessThat(t, config, func(context.Context, func() error) (*Charge, error) { return newCharge(config) })
 }
 
 func newProcessThat(t *testing.T, config Config, opens Opener) *Plugin {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -52,11 +53,25 @@ func (p *Plugin) registrationSocket() string { return filepath.Join(p.directory(
 
 func (p *Plugin) registry() string { return filepath.Join(p.config.KubeletRoot, "plugins_registry") }
 
+// link is the path of a link in the kubelet's directory.
+func (p *Plugin) link(name string) string {
+	return filepath.Join(p.registry(), fmt.Sprintf("%s-reg-%s.sock", p.config.Name, name))
+}
+
 // announcements are the links of this driver in the kubelet's directory.
 func (p *Plugin) announcements() ([]string, error) {
-	links, err := filepath.Glob(filepath.Join(p.registry(), p.config.Name+"-reg*.sock"))
+	entries, err := os.ReadDir(p.registry())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look for earlier registrations: %w", err)
+	}
+	var links []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), p.config.Name+"-reg") && strings.HasSuffix(entry.Name(), ".sock") {
+			links = append(links, filepath.Join(p.registry(), entry.Name()))
+		}
 	}
 	return links, nil
 }
@@ -84,7 +99,7 @@ func (p *Plugin) announce() error {
 	if err := p.withdraw(); err != nil {
 		return err
 	}
-	link := filepath.Join(p.registry(), fmt.Sprintf("%s-reg-%s.sock", p.config.Name, rand.Text()[:8]))
+	link := p.link(rand.Text()[:8])
 	if len(link) > maxSocketPath {
 		return fmt.Errorf("announce the driver at %s: a socket path has at most %d bytes; shorten --kubelet-root or --driver-name", link, maxSocketPath)
 	}

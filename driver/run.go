@@ -18,8 +18,10 @@ import (
 func (p *Plugin) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx)
 	// Only root may reach the sockets: whoever does can mount.
-	if err := os.MkdirAll(p.directory(), 0o700); err != nil {
-		return fmt.Errorf("create the directory of the CSI socket: %w", err)
+	for _, directory := range []string{p.directory(), filepath.Dir(p.endpoint)} {
+		if err := os.MkdirAll(directory, 0o700); err != nil {
+			return fmt.Errorf("create the directory of the CSI socket: %w", err)
+		}
 	}
 	defer func() {
 		if p.previous != nil {

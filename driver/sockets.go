@@ -31,48 +31,76 @@ func (t *term) serve() error {
 	t.announcement = grpc.NewServer()
 	registration.RegisterRegistrationServer(t.announcement, &registrar{plugin: p, logger: t.logger})
 	t.handover.register(t.announcement)
-	if err := t.serveOn(&t.serving, p.endpoint, t.node.Serve); err != nil {
-		return err
-	}
-	if err := t.serveOn(&t.announcing, p.registrationSocket(), t.announcement.Serve); err != nil {
-		return err
-	}
 	status, stop := context.WithCancel(klog.NewContext(context.Background(), t.logger))
 	t.status = stop
-	if err := t.serveOn(&t.serving, StatusSocket(p.config.KubeletRoot, p.config.Name), func(listener net.Listener) error {
-		return monitor.Serve(status, listener, monitor.VolumeRoutes(p.Volumes))
-	}); err != nil {
-		return err
+	return t.place([]service{
+		{p.endpoint, &t.serving, t.node.Serve},
+		{p.registrationSocket(), &t.announcing, t.announcement.Serve},
+		{StatusSocket(p.config.KubeletRoot, p.config.Name), &t.serving, func(listener net.Listener) error {
+			return monitor.Serve(status, listener, monitor.VolumeRoutes(p.Volumes))
+		}},
+	})
+}
+
+// service is what listens on a socket.
+type service struct {
+	path  string
+	group *sync.WaitGroup
+	serve func(net.Listener) error
+}
+
+// place puts the sockets in place, all of them or none: they may take the place of those
+// of a process that goes on if this one fails.
+func (t *term) place(services []service) error {
+	for _, each := range services {
+		bound, err := bind(each.path)
+		if err != nil {
+			for _, other := range t.sockets {
+				err = errors.Join(err, other.discard())
+			}
+			t.sockets = nil
+			return err
+		}
+		bound.service = each
+		t.sockets = append(t.sockets, bound)
 	}
-	t.logger.Info("Serving", logDriver, p.config.Name, logSocket, p.endpoint)
+	for i, each := range t.sockets {
+		if err := each.place(); err != nil {
+			for _, other := range t.sockets[i+1:] {
+				err = errors.Join(err, other.discard())
+			}
+			t.sockets = t.sockets[:i]
+			return err
+		}
+		t.start(each)
+	}
+	t.logger.Info("Serving", logDriver, t.plugin.config.Name, logSocket, t.plugin.endpoint)
 	return nil
 }
 
-func (t *term) serveOn(group *sync.WaitGroup, path string, serve func(net.Listener) error) error {
-	socket, err := listen(path)
+func (t *term) start(s *socket) {
+	s.group.Go(func() {
+		// A socket is closed by this process alone.
+		if err := s.serve(s); err != nil && !errors.Is(err, net.ErrClosed) {
+			select {
+			case t.failed <- fmt.Errorf("serve on %s: %w", s.path, err):
+			default: // one failure ends the term
+			}
+		}
+	})
+}
+
+// renew puts another socket in the place of one that is gone.
+func (t *term) renew(gone *socket) error {
+	next, err := listen(gone.path)
 	if err != nil {
 		return err
 	}
-	t.sockets = append(t.sockets, socket)
-	group.Go(func() {
-		// A socket is closed by this process alone.
-		if err := serve(socket); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.failed <- fmt.Errorf("serve on %s: %w", path, err)
-		}
-	})
-	return nil
-}
-
-// renewAnnouncement puts a registration socket in the place of one that is gone.
-func (t *term) renewAnnouncement() error {
-	path := t.plugin.registrationSocket()
-	gone := slices.IndexFunc(t.sockets, func(each *socket) bool { return each.path == path })
-	if err := t.serveOn(&t.announcing, path, t.announcement.Serve); err != nil {
-		return err
-	}
+	next.service = gone.service
+	t.start(next)
 	// Who has connected to the one before stays: perhaps the process that takes over.
-	_ = t.sockets[gone].Close() // nobody else finds it
-	t.sockets = slices.Delete(t.sockets, gone, gone+1)
+	_ = gone.Close() // nobody else finds it
+	t.sockets[slices.Index(t.sockets, gone)] = next
 	return nil
 }
 

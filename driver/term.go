@@ -19,8 +19,9 @@ const (
 	// stopAfter is what runs in the background gets when nobody takes over; what is
 	// left of it is the next process's.
 	stopAfter = 10 * time.Second
-	// chargeAfter is how long to wait for a process that is about to end.
-	chargeAfter = 5 * time.Second
+	// drainAfter is what calls get to finish when nobody takes over. It is a little less
+	// than the kubelet waits for them.
+	drainAfter = 115 * time.Second
 )
 
 // term is the time during which a process serves the kubelet.
@@ -41,7 +42,7 @@ type term struct {
 }
 
 func (p *Plugin) newTerm(ctx context.Context) *term {
-	t := &term{plugin: p, logger: klog.FromContext(ctx), handover: newHandover(), failed: make(chan error, 3), status: func() {}}
+	t := &term{plugin: p, logger: klog.FromContext(ctx), handover: newHandover(), failed: make(chan error, 1), status: func() {}}
 	t.replaced, t.replace = context.WithCancel(context.Background())
 	return t
 }
@@ -49,17 +50,15 @@ func (p *Plugin) newTerm(ctx context.Context) *term {
 // startTerm is for a process that starts. Beside one that runs it puts its sockets
 // in the place of that one's and then asks for the volumes; calls wait until they
 // are handed over. Where none runs, it does not touch the sockets before it has the
-// charge: they may be those of a process that hangs.
+// lock: they may be those of a process that hangs. Calls are served before the volumes
+// are restored, so that probes find the process alive for as long as that takes.
 func (p *Plugin) startTerm(ctx context.Context, t *term) error {
 	previous, err := findPredecessor(p.registrationSocket())
 	if err != nil {
 		return err
 	}
 	if previous == nil {
-		if err := p.takeCharge(ctx); err != nil {
-			return err
-		}
-		if err := t.serve(); err != nil {
+		if err := p.takeCharge(ctx, t.serve); err != nil {
 			return err
 		}
 		return p.announce()
@@ -72,7 +71,7 @@ func (p *Plugin) startTerm(ctx context.Context, t *term) error {
 	if err != nil {
 		t.logger.Info("The process before has not handed the volumes over", "reason", err.Error())
 	}
-	if err := p.takeCharge(ctx); err != nil {
+	if err := p.takeCharge(ctx, func() error { return nil }); err != nil {
 		return err
 	}
 	if registered {
@@ -83,19 +82,20 @@ func (p *Plugin) startTerm(ctx context.Context, t *term) error {
 
 // resumeTerm is for a process that takes the volumes back.
 func (p *Plugin) resumeTerm(ctx context.Context, t *term) error {
-	if err := p.takeCharge(ctx); err != nil {
-		return err
-	}
-	if err := t.serve(); err != nil {
+	if err := p.takeCharge(ctx, t.serve); err != nil {
 		return err
 	}
 	return p.keepAnnounced()
 }
 
-func (p *Plugin) takeCharge(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, chargeAfter)
-	defer cancel()
-	charge, err := p.open(waiting)
+// takeCharge opens the volumes of the node. It calls locked as soon as no other process
+// has them.
+func (p *Plugin) takeCharge(ctx context.Context, locked func() error) error {
+	locked = sync.OnceValue(locked)
+	charge, err := p.open(ctx, locked)
+	if err == nil {
+		err = locked()
+	}
 	if err != nil {
 		return fmt.Errorf("take charge of the volumes: %w", err)
 	}
@@ -108,9 +108,12 @@ func (p *Plugin) takeCharge(ctx context.Context) error {
 func (p *Plugin) serveTerm(ctx context.Context, begin func(context.Context, *term) error) (*successor, error) {
 	t := p.newTerm(ctx)
 	if err := begin(ctx, t); err != nil {
-		// Calls may wait for a charge that does not come, for the kubelet's two minutes.
-		// The process before takes the node back only when this one has ended.
+		// Calls may wait for a charge that does not come. The process before takes the
+		// node back only when this one has ended.
 		t.replace()
+		if ctx.Err() != nil {
+			err = nil // it was told to end while it started
+		}
 		return nil, errors.Join(err, t.stop())
 	}
 	p.setStandby(false)

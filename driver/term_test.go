@@ -24,7 +24,7 @@ func TestFailedUpgradeWithACallWaiting(t *testing.T) {
 
 	waits := make(chan struct{})
 	broken := errors.New("the state cannot be read")
-	next := newProcessThat(t, config, func(context.Context) (*Charge, error) {
+	next := newProcessThat(t, config, func(context.Context, func() error) (*Charge, error) {
 		<-waits
 		return nil, broken
 	})

@@ -60,21 +60,29 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 	return n, nil
 }
 
-// open takes charge of the volumes of the node.
-func (n *node) open(ctx context.Context) (*driver.Charge, error) {
+// lockTimeout is how long to wait for a process that is about to end.
+const lockTimeout = 5 * time.Second
+
+// open takes charge of the volumes of the node; it is a driver.Opener.
+func (n *node) open(ctx context.Context, locked func() error) (*driver.Charge, error) {
 	directory := driver.StateDirectory(n.config.KubeletRoot, n.config.Name)
-	lock, err := state.Acquire(ctx, directory)
+	waiting, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	lock, err := state.Acquire(waiting, directory)
 	if err != nil {
 		return nil, err
 	}
-	charge, err := n.resume(directory, lock)
+	var charge *driver.Charge
+	if err = locked(); err == nil {
+		charge, err = n.resume(ctx, directory, lock)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
 	return charge, nil
 }
 
-func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error) {
+func (n *node) resume(ctx context.Context, directory string, lock *state.Lock) (*driver.Charge, error) {
 	private, err := n.mounter.OpenPrivate(directory, state.Size)
 	if err != nil {
 		return nil, fmt.Errorf("mount the state: %w", err)
@@ -83,7 +91,7 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 	if err != nil {
 		return nil, err
 	}
-	charge, stop, err := n.charge(store)
+	charge, stop, err := n.charge(ctx, store)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -100,7 +108,7 @@ func (n *node) resume(directory string, lock *state.Lock) (*driver.Charge, error
 
 // charge goes on with what the store holds. With stop, what runs in the background
 // ends.
-func (n *node) charge(store *state.Store) (charge *driver.Charge, stop func(context.Context), err error) {
+func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.Charge, stop func(context.Context), err error) {
 	boot, err := state.CurrentBoot()
 	if err != nil {
 		return nil, nil, err
@@ -126,7 +134,7 @@ func (n *node) charge(store *state.Store) (charge *driver.Charge, stop func(cont
 	}
 	volumes, err := driver.New(n.config, mounts, secrets)
 	if err == nil {
-		err = secrets.Resume(context.Background(), mounts.IsMounted)
+		err = secrets.Resume(ctx, mounts.IsMounted)
 	}
 	if err != nil {
 		stop(context.Background())

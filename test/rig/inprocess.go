@@ -63,9 +63,9 @@ func (d *InProcess) Start(t testing.TB) {
 	}
 	socket := driver.DefaultEndpoint(d.Config.KubeletRoot, d.Config.Name)
 	opened := make(chan struct{})
-	plugin, err := driver.NewPlugin(d.Config, socket, func(ctx context.Context) (*driver.Charge, error) {
+	plugin, err := driver.NewPlugin(d.Config, socket, func(ctx context.Context, locked func() error) (*driver.Charge, error) {
 		defer close(opened)
-		return d.open(ctx, logger, mounter, workers)
+		return d.open(ctx, locked, logger, mounter, workers)
 	}, monitor.NewMetrics("test", "test"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,10 +98,15 @@ func (d *InProcess) Start(t testing.TB) {
 }
 
 // open takes charge of the node's volumes, as the program does.
-func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs.Mounter, workers *worker.Pool) (*driver.Charge, error) {
+func (d *InProcess) open(ctx context.Context, locked func() error, logger klog.Logger, mounter *tmpfs.Mounter, workers *worker.Pool) (*driver.Charge, error) {
 	directory := driver.StateDirectory(d.Config.KubeletRoot, d.Config.Name)
-	lock, err := state.Acquire(ctx, directory)
+	waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	lock, err := state.Acquire(waiting, directory)
 	if err != nil {
+		return nil, err
+	}
+	if err := locked(); err != nil {
 		return nil, err
 	}
 	private, err := mounter.OpenPrivate(directory, state.Size)
@@ -124,7 +129,7 @@ func (d *InProcess) open(ctx context.Context, logger klog.Logger, mounter *tmpfs
 	if err != nil {
 		return nil, err
 	}
-	if err := secrets.Resume(context.Background(), mounts.IsMounted); err != nil {
+	if err := secrets.Resume(ctx, mounts.IsMounted); err != nil {
 		return nil, err
 	}
 	d.Provider = secrets
