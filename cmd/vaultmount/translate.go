@@ -32,7 +32,8 @@ func newTranslateCommand() *cobra.Command {
 volumes, for clusters without an admission component and for CI. The output
 applies as it is; what is no pod comes out as it went in. Warnings and refusals
 go to standard error, and a refusal makes the exit status 1. It also checks
-templates, which in a cluster the driver does when a pod starts. Each file and
+templates, which in a cluster the driver does when a pod starts, and refuses
+volumes of the driver that lack readOnly: true. Each file and
 standard input have at most 16 MiB.`,
 		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
   helm template ./chart | vaultmount translate -f - > translated.yaml

@@ -40,6 +40,18 @@ func TestTranslateStandardInput(t *testing.T) {
 	}
 }
 
+// A volume that somebody has written by hand is checked as well.
+func TestTranslateRefusesWritableVolumes(t *testing.T) {
+	const pod = "kind: Pod\nmetadata: {name: app}\nspec: {volumes: [{name: secrets, csi: {driver: csi.example.com, READONLYvolumeAttributes: {role: app}}}]}\n"
+	for readOnly, refused := range map[string]bool{"": true, "readOnly: false, ": true, "readOnly: true, ": false} {
+		text := strings.Replace(pod, "READONLY", readOnly, 1)
+		stdout, stderr, err := runTranslate(t, text, "-f", "-", "--driver-name", "csi.example.com")
+		if stdout != text || refused != (err != nil) || refused != strings.Contains(stderr, `add "readOnly: true" beside "driver: csi.example.com"`) {
+			t.Errorf("%q: got %v, %s, %s", readOnly, err, stderr, stdout)
+		}
+	}
+}
+
 func TestTranslateDirectory(t *testing.T) {
 	directory := t.TempDir()
 	for name, text := range map[string]string{"b.yml": askingPod, "a.yaml": service, "c.txt": "not: [read"} {

@@ -32,8 +32,8 @@ func (t Translator) Apply(pod *corev1.Pod, translation Translation) *corev1.Pod 
 	return changed
 }
 
-// csi makes the volume read-only for the kubelet as well: on nodes with SELinux
-// the runtime would otherwise try to relabel it.
+// csi makes the volume read-only for the kubelet as well: since runc 1.2, containers
+// could write to it otherwise, so the driver refuses it.
 func (t Translator) csi(v Volume) corev1.Volume {
 	source := &corev1.CSIVolumeSource{
 		Driver:           t.Driver,

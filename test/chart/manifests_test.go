@@ -73,6 +73,8 @@ func manifests() []manifest {
 # seconds, and on the guard perhaps first: until then annotated pods are rejected, and
 # controllers try again.
 #
+# It also rejects a pod with a volume of the driver that is not read-only.
+#
 # For another prefix or driver name, change them in the expressions.
 ` + made,
 	}, {

@@ -115,6 +115,12 @@ func TestGuardWithoutTranslation(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "agent-inject-status: the pod is marked as injected, but has neither a secrets volume nor a Vault Agent") {
 		t.Errorf("a pod with the mark alone: %v", err)
 	}
+	if _, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--filename=test/e2e/testdata/wizard.yaml"); err != nil {
+		t.Errorf("a volume that is read-only: %v", err)
+	}
+	if _, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--filename=test/e2e/testdata/writable.yaml"); err == nil || !strings.Contains(err.Error(), `add "readOnly: true" beside "driver: csi.vaultmount.dev"`) {
+		t.Errorf("a volume that is not read-only: %v", err)
+	}
 	if _, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--filename="+tutorialFile("deployment-orgchart.yaml")); err != nil {
 		t.Errorf("what does not ask: %v", err)
 	}

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -17,6 +18,7 @@ func (t *translation) pod(node *yaml.Node, object, namespace string) error {
 	if err != nil {
 		return fmt.Errorf("read the pod: %w", err)
 	}
+	t.refuseWritable(object, pod)
 	translated := t.translator.Translate(pod, namespace)
 	t.note(object, translated)
 	if translated.Decision != annotation.Translate {
@@ -28,6 +30,21 @@ func (t *translation) pod(node *yaml.Node, object, namespace string) error {
 		return err
 	}
 	return check(node, wanted)
+}
+
+// refuseWritable reports volumes that somebody has written by hand and that the driver
+// would refuse when the pod starts.
+func (t *translation) refuseWritable(object string, pod *corev1.Pod) {
+	driver := cmp.Or(t.translator.Driver, annotation.DefaultDriver)
+	for _, v := range pod.Spec.Volumes {
+		if v.CSI == nil || v.CSI.Driver != driver || v.CSI.ReadOnly != nil && *v.CSI.ReadOnly {
+			continue
+		}
+		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: annotation.Notice{
+			Annotation: "volume " + v.Name,
+			Text:       fmt.Sprintf("is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver),
+		}})
+	}
 }
 
 // check reads the pod again. What an edit has lost the pod would start without.
