@@ -157,8 +157,9 @@ func (a *access) askVault(ctx context.Context, about *answer) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	at := a.volume.provider.now() // a lease begins before the answer comes
 	said, err := ask(vault.WithQuota(ctx, a.quota), client, about.query)
-	return reply{Answer: said, at: a.volume.provider.now(), token: serial, ahead: client.Ahead()}, err
+	return reply{Answer: said, at: at, token: serial, ahead: client.Ahead()}, err
 }
 
 // own is the pod's own token at work, after a login if there was none so far.

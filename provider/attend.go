@@ -79,8 +79,8 @@ func (v *volume) keepLease(ctx context.Context, client *vault.Session, each *ans
 func (v *volume) prolong(ctx context.Context, client *vault.Session, each *answer) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
+	now := v.provider.now() // the lease begins before the answer comes
 	renewed, err := client.RenewLease(ctx, each.said.Secret.LeaseID, each.lease.Full)
-	now := v.provider.now()
 	switch {
 	case err == nil:
 		each.lease = each.lease.prolonged(now, time.Duration(renewed.LeaseDuration)*time.Second, renewed.Renewable)

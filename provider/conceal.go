@@ -30,12 +30,12 @@ func (a *answer) conceal(err error) error {
 	if !a.hidden || errors.As(err, new(*tokenError)) {
 		return err
 	}
-	return &concealed{err, "a path made of a secret: " + kindOf(err) +
+	return &concealed{err, "a path made of a secret: " + wordsFor(err) +
 		"; the template computes the path or an argument, so it may hold the value of a secret and is not shown: see Vault's audit log for the request"}
 }
 
-// kindOf is what may be said about an error that holds a secret.
-func kindOf(err error) string {
+// wordsFor is what may be said about an error that holds a secret.
+func wordsFor(err error) string {
 	if errors.Is(err, vault.ErrDenied) {
 		return vault.ErrDenied.Error() + ": permission denied"
 	}

@@ -8,24 +8,32 @@ import (
 // join puts a volume into the session that it shares with the other volumes of
 // its pod, and into the one that it shares with other pods, if it does.
 func (p *Provider) join(v *volume, request Request) {
+	var save, saveShared bool
 	p.mutex.Lock()
-	v.session = p.enter(v, request, sessionKey(request), nil)
+	v.session, save = p.enter(v, request, sessionKey(request), nil)
 	if key, shares := p.sharedKey(request); shares {
-		v.shared = p.enter(v, request, key, newReadings)
+		v.shared, saveShared = p.enter(v, request, key, newReadings)
 	}
 	p.mutex.Unlock()
-	if v.shared != nil {
-		// The next process needs the pod's means, even if it has not used them so far.
+	// The next process needs the pod's means, even if it has not used them so far.
+	if save || v.shared != nil {
 		v.session.save()
+	}
+	if saveShared {
+		v.shared.save()
 	}
 }
 
 // enter puts a volume into the session of a key, made if need be; a shared one has
-// readings. The mutex is held.
-func (p *Provider) enter(v *volume, request Request, key string, readings func() *readings) *session {
-	s := p.sessions[key]
-	if s == nil {
+// readings. It reports whether the session has to be saved. The mutex is held.
+func (p *Provider) enter(v *volume, request Request, key string, readings func() *readings) (s *session, save bool) {
+	before := p.sessions[key]
+	s = before
+	if before == nil || before.isClosed() {
 		s = newSession(p, key, v.namespace)
+		if before != nil {
+			s.checkpoint = before.checkpoint
+		}
 		if readings != nil {
 			s.readings = readings()
 		}
@@ -40,20 +48,27 @@ func (p *Provider) enter(v *volume, request Request, key string, readings func()
 	s.volumes[v] = true
 	if !s.revoke && !request.Refresh.KeepToken {
 		s.revoke = true
-		if len(s.grants) > 0 {
-			s.saveLocked() // the token may not be renewed before the process ends
-		}
+		save = len(s.grants) > 0 // the token may not be renewed before the process ends
 	}
-	return s
+	return s, save
+}
+
+func (s *session) isClosed() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.closed
 }
 
 // leave takes a volume out of its sessions, and ends those of which it was the last
 // volume. If it was not opened in the end, its own keeps what Vault made for it.
 func (p *Provider) leave(v *volume, failed bool) {
 	p.mutex.Lock()
-	defer p.mutex.Unlock()
 	for _, s := range v.sessions() {
-		p.exit(v, s, failed)
+		s.exit(v, failed)
+	}
+	p.mutex.Unlock()
+	for _, s := range v.sessions() {
+		p.settle(s)
 	}
 }
 
@@ -65,8 +80,9 @@ func (v *volume) sessions() []*session {
 	return []*session{v.session, v.shared}
 }
 
-func (p *Provider) exit(v *volume, s *session, failed bool) {
+func (s *session) exit(v *volume, failed bool) {
 	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	delete(s.volumes, v)
 	left := len(s.volumes)
 	if failed {
@@ -75,13 +91,17 @@ func (p *Provider) exit(v *volume, s *session, failed bool) {
 	if failed && s.readings == nil {
 		s.leftovers[v.id] = v.answers.leased()
 	}
-	if left > 0 && s.readings != nil {
+	switch {
+	case left == 0:
+		s.closeLocked()
+	case s.readings != nil:
 		s.partLocked(v)
 	}
-	s.mutex.Unlock()
-	if left == 0 {
-		p.end(s)
-	}
+}
+
+func (s *session) closeLocked() {
+	s.closed = true
+	s.provider.schedule.remove(s.task)
 }
 
 // partLocked has a shared session go on without a volume.
@@ -110,7 +130,6 @@ func (s *session) passOnLocked() {
 	}
 	bearer := s.volumeLocked(ids[next%len(ids)])
 	s.bearer, s.means = bearer.id, bearer.session.currentMeans()
-	s.saveLocked()
 }
 
 // volumeLocked is nil for one that is not in the session.
@@ -138,17 +157,30 @@ func (s *session) currentMeans() means {
 	return s.means
 }
 
-// end gives up a session's tokens. The mutex is held.
-func (p *Provider) end(s *session) {
+// settle saves what has changed of a shared session. It gives up the tokens of one that is
+// closed, once: until that is done the session is there for whoever takes its place, which
+// has the same record.
+func (p *Provider) settle(s *session) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	delete(p.sessions, s.key)
-	s.closed = true
-	p.schedule.remove(s.task)
-	if s.revoke {
-		for _, g := range s.grants {
-			p.revocations.add(s.namespace, s.means, g)
+	closes := s.closed && !s.settled
+	s.settled = s.closed
+	revoke, with, grants := s.revoke, s.means, s.grants
+	s.mutex.Unlock()
+	if !closes {
+		if s.readings != nil {
+			s.save()
+		}
+		return
+	}
+	if revoke {
+		for _, g := range grants {
+			p.revocations.add(s.namespace, with, g)
 		}
 	}
-	p.forget(sessionPrefix + s.key)
+	s.checkpoint.forget(s)
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if p.sessions[s.key] == s {
+		delete(p.sessions, s.key)
+	}
 }

@@ -68,7 +68,9 @@ func (s *session) refreshesLocked() bool {
 // logIn brings a new token. The turn is held.
 func (s *session) logIn(ctx context.Context) (grant, error) {
 	var token vault.Token
+	var asked time.Time
 	err := s.tryWays(ctx, func(with means) (err error) {
+		asked = s.provider.now() // the TTL begins before the answer comes
 		// In the foreground also for a refresh: a pod that starts waits for the turn.
 		token, err = s.provider.servers.Login(vault.Foreground(ctx), with.Endpoint, with.Options, with.Login)
 		if err != nil {
@@ -79,33 +81,40 @@ func (s *session) logIn(ctx context.Context) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	return s.take(token)
+	return s.take(token, asked)
 }
 
-func (s *session) take(token vault.Token) (grant, error) {
+// take notes a token that was asked for at a time.
+func (s *session) take(token vault.Token, asked time.Time) (grant, error) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	now := s.provider.now()
 	s.serial++
-	g := grant{Serial: s.serial, Token: token, Term: newTerm(now, token.TTL, token.Renewable), Since: now}
+	g := grant{Serial: s.serial, Token: token, Term: newTerm(asked, token.TTL, token.Renewable), Since: asked}
+	now := s.provider.now()
 	g.Due = notBefore(now.Add(shortestRest), g.Term.due(now, s.provider.chance))
-	if s.closed {
+	closed, with, was := s.closed, s.means, s.trouble
+	if !closed {
+		s.grants = append(s.grants, g)
+		s.trouble = trouble{}
+	}
+	s.mutex.Unlock()
+	if closed {
 		// The last volume went while Vault made the token.
-		s.provider.revocations.add(s.namespace, s.means, g)
+		s.provider.revocations.add(s.namespace, with, g)
 		return grant{}, ErrClosed
 	}
-	s.grants = append(s.grants, g)
-	s.recoverLocked()
-	s.saveLocked()
+	s.save()
+	s.renewed(was)
 	if !g.Due.IsZero() {
 		s.provider.schedule.wake(s.task, g.Due)
 	}
-	s.wakeLocked(now)
+	s.wakeVolumes(now)
 	return g, nil
 }
 
-// wakeLocked has the open volumes look for what they need.
-func (s *session) wakeLocked(now time.Time) {
+// wakeVolumes has the open volumes look for what they need.
+func (s *session) wakeVolumes(now time.Time) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	for v := range s.volumes {
 		if v.isOpen.Load() {
 			s.provider.schedule.wake(v.task, now)
@@ -116,9 +125,13 @@ func (s *session) wakeLocked(now time.Time) {
 // refused has a shared session try another pod's means next time.
 func (s *session) refused(with means) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.readings != nil && s.means == with && !s.closed {
+	passesOn := s.readings != nil && s.means == with && !s.closed
+	if passesOn {
 		s.passOnLocked()
+	}
+	s.mutex.Unlock()
+	if passesOn {
+		s.save()
 	}
 }
 
@@ -126,21 +139,20 @@ func (s *session) refused(with means) {
 // before failed. A shared session keeps to one pod's, as long as they do.
 func (s *session) equip(v *volume, m means) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.means == m || s.closed {
+	isOthers := s.readings != nil && s.bearer != v.id && s.trouble.err == nil
+	if s.means == m || s.closed || isOthers {
+		s.mutex.Unlock()
 		return
 	}
 	if s.readings != nil {
-		if s.bearer != v.id && s.trouble.err == nil {
-			return
-		}
 		s.bearer = v.id
 	}
 	s.means = m
-	s.saveLocked()
-	if s.trouble.err == nil {
-		return
-	}
+	failed := s.trouble.err != nil
 	s.trouble.retry = time.Time{}
-	s.provider.schedule.wake(s.task, s.provider.now())
+	s.mutex.Unlock()
+	s.save()
+	if failed {
+		s.provider.schedule.wake(s.task, s.provider.now())
+	}
 }

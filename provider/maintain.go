@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -47,11 +48,10 @@ func (s *session) isWanted() bool {
 func (s *session) isWantedLocked() bool { return s.serial > 0 || s.trouble.err != nil }
 
 func (s *session) renew(ctx context.Context, g grant) time.Time {
-	renewed, err := s.renewToken(ctx, g)
-	now := s.provider.now()
+	renewed, asked, err := s.renewToken(ctx, g)
 	switch {
 	case err == nil:
-		g.Term = g.Term.prolonged(now, renewed.TTL, renewed.Renewable)
+		g.Term = g.Term.prolonged(asked, renewed.TTL, renewed.Renewable)
 	case errors.Is(err, vault.ErrTokenGone):
 		s.drop(g.Serial)
 		return s.succeed(ctx, g)
@@ -61,7 +61,7 @@ func (s *session) renew(ctx context.Context, g grant) time.Time {
 	default:
 		return s.failed(ctx, err, g.Term.Expires)
 	}
-	g.Due = g.Term.due(now, s.provider.chance)
+	g.Due = g.Term.due(s.provider.now(), s.provider.chance)
 	s.update(g)
 	return g.Due
 }
@@ -75,30 +75,35 @@ func (s *session) failed(ctx context.Context, err error, expiry time.Time) time.
 	return s.fail(err, expiry)
 }
 
-func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token, err error) {
+// renewToken returns when it asked as well: the TTL begins before the answer comes.
+func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token, asked time.Time, err error) {
 	err = s.tryWays(ctx, func(with means) error {
 		client, err := s.provider.servers.Resume(ctx, with.Endpoint, with.Options, g.Token)
 		if err != nil {
 			return err
 		}
 		defer client.Close()
+		asked = s.provider.now()
 		renewed, err = client.RenewToken(vault.Foreground(ctx)) // a pod that starts waits for the turn
 		return err
 	})
-	return renewed, err
+	return renewed, asked, err
 }
 
 // update stores what became of a token.
 func (s *session) update(g grant) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.grants = slices.Clone(s.grants)
 	for i := range s.grants {
 		if s.grants[i].Serial == g.Serial {
 			s.grants[i] = g
 		}
 	}
-	s.recoverLocked()
-	s.saveLocked()
+	was := s.trouble
+	s.trouble = trouble{}
+	s.mutex.Unlock()
+	s.save()
+	s.renewed(was)
 }
 
 func (s *session) retry() time.Time {

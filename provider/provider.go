@@ -9,7 +9,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -54,7 +53,8 @@ type Config struct {
 // concurrently, and answers at once.
 type Observer interface {
 	// Refreshed hears of each look after a volume: why its files may have been older
-	// than what Vault holds, and why they may be now; nil for no reason.
+	// than what Vault holds, and why they may be now; nil for no reason. SameKind tells
+	// whether that is news.
 	Refreshed(volumeID string, before, now error)
 	// Revoked hears of each token that is done with: nil for one that Vault has
 	// revoked, and otherwise why it ends with its TTL.
@@ -72,9 +72,8 @@ type Provider struct {
 	servers  *vault.Servers
 	renderer Renderer
 	files    Files
-	store    Store
+	records  *records
 	clock    clock.Clock
-	timeline timeline
 	observer Observer
 	chance   random
 	patience patience
@@ -82,9 +81,11 @@ type Provider struct {
 
 	schedule    *schedule
 	revocations *revocations
-	unsaved     atomic.Bool // the store failed last time
 
-	mutex    sync.Mutex // taken before that of a session, and that before a volume's or of readings
+	// The order of the mutexes: this one, that of a shared session, that of a pod's own,
+	// those of volumes and readings, those of the schedules. None is held during I/O, but
+	// for those of checkpoints, which are taken first.
+	mutex    sync.Mutex
 	volumes  map[string]*volume
 	sessions map[string]*session
 }
@@ -95,15 +96,16 @@ func New(c Config) *Provider {
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}
+	records := newRecords(c)
 	return &Provider{
-		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, store: c.Store, clock: c.Clock,
-		timeline:    newTimeline(c),
+		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, clock: c.Clock,
+		records:     records,
 		observer:    c.Observer,
 		chance:      chance,
 		patience:    usualPatience,
 		sharing:     c.Sharing,
 		schedule:    startSchedule(c.Clock, workers, workerShare),
-		revocations: startRevocations(c, chance),
+		revocations: startRevocations(c, records, chance),
 		volumes:     map[string]*volume{},
 		sessions:    map[string]*session{},
 	}
@@ -133,6 +135,9 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 	if err != nil {
 		return nil, err
 	}
+	if before != nil {
+		v.checkpoint = before.checkpoint
+	}
 	p.join(v, request)
 	v.inherit(ctx, before)
 	var contents []Rendered
@@ -146,7 +151,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 		p.leave(v, true)
 		return nil, err
 	}
-	p.retire(ctx, before)
+	p.retire(before)
 	v.save()
 	due, serial := v.answers.next(), v.serial
 	p.start(v, due)

@@ -241,6 +241,47 @@ type memory struct {
 	records map[string][]byte
 	full    bool
 	frozen  bool // it takes nothing any more, as of a process that was killed
+	saves   map[string]int
+	// waits is called before a record is saved or deleted.
+	waits func(key string)
+}
+
+func (m *memory) wait(key string) {
+	m.mutex.Lock()
+	waits := m.waits
+	m.mutex.Unlock()
+	if waits != nil {
+		waits(key)
+	}
+}
+
+// hold has all that saves or deletes a record with a prefix wait. held is closed when the
+// first does, and release lets all go on.
+func (m *memory) hold(prefix string) (held chan struct{}, release func()) {
+	held, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.waits = func(key string) {
+		if strings.HasPrefix(key, prefix) {
+			once.Do(func() { close(held) })
+			<-released
+		}
+	}
+	return held, func() { close(released) }
+}
+
+// saved counts how often records with a prefix were saved.
+func (m *memory) saved(prefix string) int {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	sum := 0
+	for key, saves := range m.saves {
+		if strings.HasPrefix(key, prefix) {
+			sum += saves
+		}
+	}
+	return sum
 }
 
 func (m *memory) freeze(frozen bool) {
@@ -251,6 +292,7 @@ func (m *memory) freeze(frozen bool) {
 
 // Save implements Store.
 func (m *memory) Save(key string, record []byte) error {
+	m.wait(key)
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if m.full {
@@ -260,14 +302,16 @@ func (m *memory) Save(key string, record []byte) error {
 		return nil
 	}
 	if m.records == nil {
-		m.records = map[string][]byte{}
+		m.records, m.saves = map[string][]byte{}, map[string]int{}
 	}
+	m.saves[key]++
 	m.records[key] = bytes.Clone(record)
 	return nil
 }
 
 // Delete implements Store.
 func (m *memory) Delete(key string) error {
+	m.wait(key)
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	delete(m.records, key)

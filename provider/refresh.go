@@ -116,13 +116,18 @@ func (v *volume) isForeign(each *answer, g grant) bool {
 
 // finish notes how a refresh went and returns when the next is due.
 func (v *volume) finish(err error) time.Time {
+	now, failure := v.provider.now(), first(err, v.answers.failure())
+	leases, plan := len(v.answers.leased()), v.answers.plan()
 	v.mutex.Lock()
-	defer v.mutex.Unlock()
-	now := v.provider.now()
-	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
-	v.note(first(err, v.answers.failure()), now)
+	before := v.failure
+	v.leases, v.plan, v.failure = leases, plan, failure
+	if failure == nil {
+		v.refreshed = now
+	}
+	v.mutex.Unlock()
+	v.tell(before, failure)
 	if err == nil {
-		v.trouble.over()
+		v.trouble = trouble{}
 		return v.answers.next()
 	}
 	v.trouble.add(err, now, time.Time{}, v.provider.chance)
@@ -131,22 +136,21 @@ func (v *volume) finish(err error) time.Time {
 	return earlier(v.answers.nextAfter(now), v.trouble.retry)
 }
 
-// note logs where trouble begins and where it ends. The mutex is held.
-func (v *volume) note(failure error, now time.Time) {
-	v.provider.observer.Refreshed(v.id, v.failure, failure)
-	switch {
-	case failure == nil:
-		v.refreshed = now
-		if v.failure != nil {
-			v.provider.logger.Info("Volume refreshed again", logVolumeID, v.id, logPod, v.pod)
-		}
-	case v.failure == nil:
-		logger := v.provider.logger
-		var panicked *recovery.PanicError
-		if errors.As(failure, &panicked) {
-			logger = logger.WithValues(logStack, panicked.Stack)
-		}
-		logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
+// tell logs where a failure begins, becomes another one, and ends. No mutex is held: the
+// observer may ask for the status.
+func (v *volume) tell(before, failure error) {
+	v.provider.observer.Refreshed(v.id, before, failure)
+	if SameKind(before, failure) {
+		return
 	}
-	v.failure = failure
+	if failure == nil {
+		v.provider.logger.Info("Volume refreshed again", logVolumeID, v.id, logPod, v.pod)
+		return
+	}
+	logger := v.provider.logger
+	var panicked *recovery.PanicError
+	if errors.As(failure, &panicked) {
+		logger = logger.WithValues(logStack, panicked.Stack)
+	}
+	logger.Error(failure, "Volume not refreshed; its files stay as they are", logVolumeID, v.id, logPod, v.pod)
 }

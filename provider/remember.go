@@ -7,14 +7,14 @@ type troubleRecord struct {
 	// Text is what the log says as well, and holds no secret.
 	Text     string
 	Failures int
-	// Passes is true of what may be otherwise in a moment.
-	Passes bool `json:",omitempty"`
+	// Kind is empty for none of the kinds.
+	Kind string `json:",omitempty"`
 }
 
 // remembered is the error of an earlier process.
 type remembered struct {
 	text string
-	kind error // ErrUnavailable, or nil
+	kind error // nil for none of the kinds
 }
 
 func (r *remembered) Error() string { return r.text }
@@ -25,7 +25,7 @@ func (t trouble) record() *troubleRecord {
 	if t.err == nil {
 		return nil
 	}
-	return &troubleRecord{Text: t.err.Error(), Failures: t.failures, Passes: passes(t.err)}
+	return &troubleRecord{Text: t.err.Error(), Failures: t.failures, Kind: kindOf(t.err).name}
 }
 
 func (r *troubleRecord) trouble() trouble {
@@ -33,8 +33,10 @@ func (r *troubleRecord) trouble() trouble {
 		return trouble{}
 	}
 	err := &remembered{text: r.Text}
-	if r.Passes {
-		err.kind = ErrUnavailable
+	for _, k := range kinds() {
+		if k.name == r.Kind {
+			err.kind = k.err
+		}
 	}
 	return trouble{err: err, failures: max(r.Failures, 1)}
 }

@@ -29,12 +29,14 @@ func (v *volume) inherit(ctx context.Context, before *volume) {
 
 // retire ends the volume before, nil for none, and the fetch that may run for it: that
 // would write old content into the new volume. The record is the new one's from now on.
-func (p *Provider) retire(ctx context.Context, before *volume) {
+func (p *Provider) retire(before *volume) {
 	if before == nil {
 		return
 	}
 	p.schedule.remove(before.task)
-	_ = before.takeTurn(ctx) // which is kept; the fetch ends soon, as its context has
+	// The turn is kept. The fetch ends soon, as its context has; the call's context must
+	// not cut this short, since the fetch may be about to write.
+	before.turn <- struct{}{}
 	before.shut()
 	p.leave(before, false)
 }

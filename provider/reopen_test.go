@@ -3,7 +3,10 @@ package provider
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -150,5 +153,49 @@ func TestOpenAnewWaitsForARefreshThatRuns(t *testing.T) {
 	before.refreshTask(ended)
 	if b.files.writes != writes {
 		t.Error("the volume before is written again")
+	}
+}
+
+// The call ends while a refresh of the volume before writes: it is not answered before
+// that is over, since old content would come after the new one.
+func TestOpenAnewThatIsCutShortWaitsForARefreshThatWrites(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.request("v", staticTemplate)
+	b.open(r)
+	before := b.find("v")
+	writes, release := make(chan struct{}), make(chan struct{})
+	var isWriting atomic.Bool
+	b.files.refuse = func([]Rendered) error {
+		isWriting.Store(true)
+		close(writes)
+		<-release
+		isWriting.Store(false)
+		return nil
+	}
+	var once sync.Once
+	b.vault.engine("kv/static", func(w http.ResponseWriter, _ *http.Request) {
+		once.Do(func() { // the first request is that of the call
+			b.schedule.wake(before.task, b.time.Now())
+			<-writes
+		})
+		respond(w, map[string]any{"data": map[string]any{"value": "second"}})
+	})
+	before.stale, before.written = true, [32]byte{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opened := make(chan bool, 1)
+	go func() {
+		_, _ = b.Open(ctx, r) // whose call has ended
+		opened <- isWriting.Load()
+	}()
+	waitFor(t, func() bool { b.schedule.mutex.Lock(); defer b.schedule.mutex.Unlock(); return before.task.removed })
+	cancel()
+	go func() {
+		time.Sleep(50 * time.Millisecond) // the call must not end in that time
+		close(release)
+	}()
+	if <-opened {
+		t.Error("the call is answered while the refresh writes")
 	}
 }

@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -29,9 +28,8 @@ const (
 type revocations struct {
 	logger   klog.Logger
 	servers  *vault.Servers
-	store    Store
+	records  *records
 	clock    clock.Clock
-	timeline timeline
 	observer Observer
 	chance   random
 	schedule *schedule
@@ -61,9 +59,9 @@ type revocation struct {
 	grant grant
 }
 
-func startRevocations(c Config, chance random) *revocations {
+func startRevocations(c Config, records *records, chance random) *revocations {
 	return &revocations{
-		logger: c.Logger, servers: c.Servers, store: c.Store, clock: c.Clock, timeline: newTimeline(c), observer: c.Observer, chance: chance,
+		logger: c.Logger, servers: c.Servers, records: records, clock: c.Clock, observer: c.Observer, chance: chance,
 		schedule: startSchedule(c.Clock, revokers, revokerShare),
 		lanes:    map[laneKey]*revocationLane{}, keys: map[string]bool{}, counts: map[string]int{},
 	}
@@ -74,27 +72,15 @@ func startRevocations(c Config, chance random) *revocations {
 func (r *revocations) stop(ctx context.Context) { r.schedule.drain(ctx) }
 
 // resume takes over what an earlier process left.
-func (r *revocations) resume(ctx context.Context, store Store) error {
-	records, err := store.Load(revocationPrefix)
-	if err != nil {
-		return err
-	}
-	for key, text := range records {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("take over the tokens to revoke: %w", err)
-		}
-		var left revocationRecord
-		if err := decode(text, &left); err != nil {
-			r.logger.Error(err, "Vault token not revoked, its record is not readable; it ends with its TTL", "record", key)
-			r.forget(key)
-			continue
-		}
-		r.timeline.takeOver(&left)
-		if r.reserve(left.Namespace, key) {
+func (r *revocations) resume(ctx context.Context) error {
+	return r.records.each(ctx, revocationPrefix, func() record { return &revocationRecord{} }, func(key string, content record) (string, bool) {
+		left := content.(*revocationRecord)
+		keep := r.reserve(left.Namespace, key)
+		if keep {
 			r.enqueue(left.Namespace, revocation{key, left.Means, left.Grant})
 		}
-	}
-	return nil
+		return left.Namespace, keep
+	})
 }
 
 // add has a token of a namespace revoked.
@@ -107,11 +93,8 @@ func (r *revocations) add(namespace string, with means, g grant) {
 		return
 	}
 	with.Login = Login{} // not needed any more
-	left := revocationRecord{Version: stateVersion, Namespace: namespace, Means: with, Grant: g}
-	r.timeline.stamp(&left)
-	if err := r.store.Save(key, encode(&left)); err != nil {
-		r.logger.Error(err, "Revocation not saved; if the driver ends before Vault has answered, the token ends with its TTL")
-	}
+	left := &revocationRecord{Version: stateVersion, Namespace: namespace, Means: with, Grant: g}
+	_ = r.records.save(namespace, key, left) // it is tried all the same, and the error is logged
 	r.enqueue(namespace, revocation{key, with, g})
 }
 
@@ -127,7 +110,6 @@ func (r *revocations) reserve(namespace, key string) bool {
 	if !known && err != nil {
 		r.logger.Error(err, "Vault token not revoked, too many tokens of its namespace wait; it ends with its TTL", "namespace", namespace)
 		r.observer.Revoked(err)
-		r.forget(key)
 	}
 	return !known && err == nil
 }
@@ -165,7 +147,7 @@ func (r *revocations) revokeNext(ctx context.Context, lane *revocationLane) time
 	r.finish(lane, err, func(each revocation) bool { return each.key == next.key })
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	lane.trouble.over()
+	lane.trouble = trouble{}
 	return r.nextLocked(lane)
 }
 
@@ -238,12 +220,6 @@ func (r *revocations) finish(lane *revocationLane, err error, isOver func(revoca
 			r.logger.Error(err, "Vault token not revoked; it ends with its TTL", "namespace", lane.key.namespace)
 		}
 		r.observer.Revoked(err)
-		r.forget(each.key)
-	}
-}
-
-func (r *revocations) forget(key string) {
-	if err := r.store.Delete(key); err != nil {
-		r.logger.Error(err, "Record of a revocation not deleted")
+		r.records.forget(each.key)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ type session struct {
 	// namespace is that of the pods.
 	namespace string
 	task      *task // maintain
+	// checkpoint is the record. It has been that of a session before, if that is about
+	// to end.
+	checkpoint *checkpoint
 	// turn holds one: whoever asks Vault for a token, or to renew it.
 	turn chan struct{}
 
@@ -40,6 +44,7 @@ type session struct {
 	leftovers map[string]answers
 	revoke    bool // when the last volume is gone
 	closed    bool
+	settled   bool // its tokens are being revoked
 	trouble   trouble
 }
 
@@ -60,6 +65,7 @@ var (
 
 func newSession(p *Provider, key, namespace string) *session {
 	s := &session{provider: p, key: key, namespace: namespace, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
+	s.checkpoint = p.records.checkpoint(namespace, sessionPrefix+key)
 	s.task = newTask(namespace, guarded(p.logger, p.clock, s.maintain))
 	return s
 }
@@ -119,17 +125,12 @@ func (s *session) current() (grant, bool) {
 // ended by themselves.
 func (s *session) drop(gone int) {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	now := s.provider.now()
-	var good []grant
-	for _, g := range s.grants {
-		if g.Serial != gone && !g.Term.expired(now) {
-			good = append(good, g)
-		}
-	}
-	if len(good) != len(s.grants) {
-		s.grants = good
-		s.saveLocked()
+	now, before := s.provider.now(), len(s.grants)
+	s.grants = slices.DeleteFunc(slices.Clone(s.grants), func(g grant) bool { return g.Serial == gone || g.Term.expired(now) })
+	dropped := len(s.grants) != before
+	s.mutex.Unlock()
+	if dropped {
+		s.save()
 	}
 }
 
@@ -159,19 +160,43 @@ func (s *session) leaveOver(volumeID string, leased answers) {
 }
 
 // fail notes why there is no token, or why it is not renewed, and returns when
-// to try again.
+// to try again. It logs what is news for volumes that have files: a pod that starts gets
+// the error.
 func (s *session) fail(err error, expiry time.Time) time.Time {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.trouble.add(err, s.provider.now(), expiry, s.provider.chance) {
-		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, s.idsLocked())
+	news := s.trouble.add(err, s.provider.now(), expiry, s.provider.chance)
+	retry, open := s.trouble.retry, s.openLocked()
+	s.mutex.Unlock()
+	if news && len(open) > 0 {
+		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, open)
 	}
-	s.saveLocked()
-	return s.trouble.retry
+	s.save()
+	return retry
 }
 
-func (s *session) recoverLocked() {
-	if s.trouble.over() {
-		s.provider.logger.Info("Vault token renewed again", logVolumes, s.idsLocked())
+// renewed notes that there is a good token, and logs it if that is news.
+func (s *session) renewed(was trouble) {
+	if was.err == nil {
+		return
 	}
+	s.mutex.Lock()
+	open := s.openLocked()
+	s.mutex.Unlock()
+	if len(open) > 0 {
+		s.provider.logger.Info("Vault token renewed again", logVolumes, open)
+	}
+}
+
+// openLocked are the ids of the volumes that have files.
+func (s *session) openLocked() []string {
+	return slices.DeleteFunc(s.idsLocked(), func(id string) bool { return !s.isOpenLocked(id) })
+}
+
+func (s *session) isOpenLocked(id string) bool {
+	for v := range s.volumes {
+		if v.id == id && v.isOpen.Load() {
+			return true
+		}
+	}
+	return false
 }

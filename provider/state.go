@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
@@ -34,7 +37,8 @@ type volumeRecord struct {
 	Shared    string `json:",omitempty"` // session, if there is one
 	Endpoint  Endpoint
 	Options   Options
-	Outputs   []Output
+	Outputs   []outputRecord
+	Pods      []Pod
 	Refresh   Refresh
 	Answers   []answerRecord
 	Written   []byte
@@ -43,6 +47,14 @@ type volumeRecord struct {
 	Refreshed time.Time
 	Trouble   *troubleRecord `json:",omitempty"`
 	Saved     *moment        `json:",omitempty"`
+}
+
+// outputRecord is an output of which the Pod is one of the record's: it holds a whole
+// Secret, and is the same for most templates.
+type outputRecord struct {
+	Output
+
+	Pod int
 }
 
 type answerRecord struct {
@@ -93,7 +105,61 @@ func (r *volumeRecord) check() error {
 	if r.VolumeID == "" || r.Session == "" || len(r.Outputs) == 0 {
 		return errors.New("it lacks a volume id, a session or outputs")
 	}
+	for _, output := range r.Outputs {
+		if output.Pod < 0 || output.Pod >= len(r.Pods) {
+			return errors.New("it lacks what its templates know of the pod")
+		}
+	}
 	return nil
+}
+
+// says leaves out when all was well last, which is so at each look.
+func (r *volumeRecord) says(other record) bool {
+	mine, its := *r, *other.(*volumeRecord)
+	mine.Refreshed, its.Refreshed = time.Time{}, time.Time{}
+	return reflect.DeepEqual(mine, its)
+}
+
+func (r *sessionRecord) says(other record) bool    { return reflect.DeepEqual(r, other) }
+func (r *revocationRecord) says(other record) bool { return reflect.DeepEqual(r, other) }
+
+func (r *volumeRecord) clone() record {
+	copied := *r
+	copied.Answers = slices.Clone(r.Answers)
+	return &copied
+}
+
+func (r *sessionRecord) clone() record {
+	copied := *r
+	copied.Grants = slices.Clone(r.Grants)
+	return &copied
+}
+
+func (r *revocationRecord) clone() record {
+	copied := *r
+	return &copied
+}
+
+// encodeOutputs takes out what templates know of their pod.
+func encodeOutputs(outputs []Output) (records []outputRecord, pods []Pod) {
+	for _, output := range outputs {
+		i := slices.IndexFunc(pods, func(p Pod) bool { return reflect.DeepEqual(p, output.Template.Pod) })
+		if i < 0 {
+			i, pods = len(pods), append(pods, output.Template.Pod)
+		}
+		output.Template.Pod = Pod{}
+		records = append(records, outputRecord{Output: output, Pod: i})
+	}
+	return records, pods
+}
+
+func (r *volumeRecord) outputs() []Output {
+	outputs := make([]Output, len(r.Outputs))
+	for i, each := range r.Outputs {
+		outputs[i] = each.Output
+		outputs[i].Template.Pod = r.Pods[each.Pod]
+	}
+	return outputs
 }
 
 func (r *sessionRecord) check() error {
@@ -133,6 +199,10 @@ func (g *grant) times() []*time.Time { return []*time.Time{&g.Term.Expires, &g.D
 // record is one kind of record.
 type record interface {
 	check() error
+	// says reports whether another one of the same kind says the same.
+	says(other record) bool
+	// clone returns a copy of which the times can be changed.
+	clone() record
 	// times are all that it holds, and when it was saved.
 	times() ([]*time.Time, **moment)
 }
@@ -140,6 +210,9 @@ type record interface {
 // decode reads a record. Its errors hold nothing of the
 // record's content.
 func decode(text []byte, into record) error {
+	if err := limits.CheckpointBytes.Check(len(text)); err != nil {
+		return err
+	}
 	var head struct{ Version int }
 	if err := json.Unmarshal(text, &head); err != nil {
 		return errors.New("it is no record")
@@ -156,13 +229,16 @@ func decode(text []byte, into record) error {
 	return into.check()
 }
 
-// encode cannot fail: what comes from JSON goes back into it.
+// encode cannot fail: what comes from JSON goes back into it. It escapes nothing for
+// HTML, which would take six bytes for one.
 func encode(r any) []byte {
-	text, err := json.Marshal(r)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r); err != nil {
 		panic(fmt.Errorf("encode the state: %w", err))
 	}
-	return text
+	return text.Bytes()
 }
 
 func encodeAnswers(all answers) []answerRecord {

@@ -83,6 +83,13 @@ func TestTroubleSurvivesTheState(t *testing.T) {
 	}
 }
 
+func sampleOutputs() []Output {
+	return []Output{{Template: Template{
+		Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true,
+		Pod: Pod{MountPath: "/etc/app", Environment: map[string]string{"POD_NAME": "app"}, SecretKeys: map[string]string{"app.conf": "x"}},
+	}}, {Template: Template{Name: "token"}, Token: true}}
+}
+
 func sampleRecords() map[string]record {
 	sum := digest([]Rendered{{Content: []byte("content")}})
 	with := means{
@@ -91,13 +98,11 @@ func sampleRecords() map[string]record {
 		Login:    Login{Mount: "auth/jwt", Role: "app", JWT: "jwt", Audience: "vault", RoleID: "r", SecretID: "s", ServiceAccount: "default/app"},
 	}
 	held := grant{Serial: 2, Token: vault.Token{Secret: "hvs.x", TTL: time.Hour, Renewable: true}, Term: newTerm(start, time.Hour, true), Due: start.Add(20 * time.Minute)}
+	outputs, pods := encodeOutputs(sampleOutputs())
 	records := map[string]record{
 		"volume": &volumeRecord{
 			Version: stateVersion, VolumeID: "csi-1", Pod: "default/app", Session: "k", Endpoint: with.Endpoint, Options: with.Options,
-			Outputs: []Output{{Template: Template{
-				Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true,
-				Pod: Pod{MountPath: "/etc/app", Environment: map[string]string{"POD_NAME": "app"}, SecretKeys: map[string]string{"app.conf": "x"}},
-			}}, {Template: Template{Name: "token"}, Token: true}},
+			Outputs: outputs, Pods: pods,
 			Refresh: Refresh{Never: true, Interval: time.Minute, Threshold: 0.5, KeepToken: true},
 			Answers: encodeAnswers(sampleAnswers()), Written: sum[:], Stale: true, Shown: 2, Refreshed: start,
 		},
@@ -112,8 +117,8 @@ func sampleRecords() map[string]record {
 	// Of what failed when it was saved.
 	failing, refused := *records["volume"].(*volumeRecord), *records["session"].(*sessionRecord)
 	failing.Answers = slices.Clone(failing.Answers)
-	failing.Answers[0].Trouble = &troubleRecord{Text: "no such secret", Failures: 20}
-	failing.Trouble = &troubleRecord{Text: "unavailable for now", Failures: 3, Passes: true}
+	failing.Answers[0].Trouble = &troubleRecord{Text: "no such secret", Failures: 20, Kind: "not-found"}
+	failing.Trouble = &troubleRecord{Text: "unavailable for now", Failures: 3, Kind: "unavailable"}
 	refused.Trouble = failing.Answers[0].Trouble
 	records["volume-failing"], records["session-failing"] = &failing, &refused
 	candidates := *records["volume"].(*volumeRecord)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
 // trouble is what keeps something from being refreshed, and when to try again.
@@ -13,21 +15,44 @@ type trouble struct {
 	retry    time.Time
 }
 
-// add notes a failure, and reports whether it is the first: the one to log. A
-// retry comes before expiry, if there is one.
-func (t *trouble) add(err error, now, expiry time.Time, chance random) (first bool) {
-	first = t.err == nil
+// add notes a failure, and reports whether it is of another kind than the one before: one
+// to log. A retry comes before expiry, if there is one.
+func (t *trouble) add(err error, now, expiry time.Time, chance random) (news bool) {
+	news = !SameKind(t.err, err)
 	t.err = err
 	t.failures++
 	t.retry = now.Add(backoff(t.failures, longestFor(err), now, expiry, chance))
-	return first
+	return news
 }
 
-// over reports whether there was any.
-func (t *trouble) over() bool {
-	was := t.err != nil
-	*t = trouble{}
-	return was
+// kind is what an operator does something else about than about the other kinds.
+type kind struct {
+	name string // in records
+	err  error
+}
+
+// kinds are in the order in which an error is looked up: denied is refused as well.
+func kinds() []kind {
+	return []kind{
+		{"denied", vault.ErrDenied}, {"refused", ErrRefused}, {"not-found", ErrNotFound}, {"invalid", ErrInvalid}, {"too-large", ErrTooLarge},
+		{"template", ErrTemplate}, {"data", ErrData}, {"not-rendered", ErrNotRendered}, {"unavailable", ErrUnavailable}, {"late", context.DeadlineExceeded},
+	}
+}
+
+// kindOf returns the kind of an error, without a name if it is of none.
+func kindOf(err error) kind {
+	for _, k := range kinds() {
+		if errors.Is(err, k.err) {
+			return k
+		}
+	}
+	return kind{}
+}
+
+// SameKind reports whether an operator has the same to do about two errors, which may be
+// nil: the second one is no news then.
+func SameKind(before, now error) bool {
+	return (before == nil) == (now == nil) && kindOf(before) == kindOf(now)
 }
 
 // longestFor is the longest wait after an error: what may pass by itself is tried

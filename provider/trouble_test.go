@@ -2,8 +2,10 @@ package provider
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -14,6 +16,8 @@ type changes struct {
 
 	mutex      sync.Mutex
 	old, fresh int
+	// others are how often the reason became another one.
+	others int
 }
 
 // Refreshed implements Observer.
@@ -25,6 +29,8 @@ func (c *changes) Refreshed(_ string, before, now error) {
 		c.old++
 	case before != nil && now == nil:
 		c.fresh++
+	case !SameKind(before, now):
+		c.others++
 	}
 }
 
@@ -158,5 +164,84 @@ func TestSessionTroubleOutlivesTheProcess(t *testing.T) {
 	b.pass(time.Second, func() {})
 	if n := b.Numbers(); n.Failing+n.SessionsFailing != 0 || !strings.Contains(b.logs.String(), "Vault token renewed again") {
 		t.Errorf("with a good token, there are %+v", n)
+	}
+}
+
+// An operator who has mended one thing hears of the next, in the log and by the
+// observer; a failure of the same kind is told once.
+func TestAnotherKindOfFailureIsTold(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	seen := b.observe()
+	b.open(b.request("v", staticTemplate))
+	fail := func(status int) {
+		b.vault.engine("kv/", func(w http.ResponseWriter, _ *http.Request) { respondErrors(w, status, "permission denied") })
+		b.pass(longestBackoff*3/2, func() {})
+	}
+	require := func(others, lines int) {
+		t.Helper()
+		seen.mutex.Lock()
+		defer seen.mutex.Unlock()
+		if got := strings.Count(b.logs.String(), "Volume not refreshed"); seen.old != 1 || seen.others != others || got != lines {
+			t.Errorf("it became old %d times, for another reason %d times, and is logged %d times; want 1, %d and %d", seen.old, seen.others, got, others, lines)
+		}
+	}
+	b.pass(DefaultInterval, func() {})
+	fail(http.StatusNotFound)
+	require(0, 1)
+	fail(http.StatusNotFound)
+	require(0, 1)
+	fail(http.StatusForbidden)
+	require(1, 2)
+	b.restart() // which is no news
+	b.pass(time.Minute, func() {})
+	require(1, 2)
+	fail(http.StatusInternalServerError)
+	require(2, 3)
+}
+
+// The login of a pod that starts is refused: the call has the error, and nothing is said
+// of files, which are not there.
+func TestFailedFirstLoginIsNoFailedRenewal(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.request("v", staticTemplate)
+	r.Login.JWT = "old"
+	for range 3 {
+		if _, err := b.Open(t.Context(), r); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "token is expired") {
+			t.Errorf("got %v", err)
+		}
+	}
+	for _, words := range []string{"not renewed", "stay as they are", "not refreshed"} {
+		if strings.Contains(b.logs.String(), words) {
+			t.Errorf("the log says %q", words)
+		}
+	}
+}
+
+// observing asks for the status when it hears something.
+type observing struct {
+	nobody
+
+	provider *Provider
+	heard    atomic.Int32
+}
+
+// Refreshed implements Observer.
+func (o *observing) Refreshed(string, error, error) {
+	o.provider.Volumes()
+	o.provider.Numbers()
+	o.heard.Add(1)
+}
+
+func TestObserverMayAskForTheStatus(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	o := &observing{provider: b.Provider}
+	b.Provider.observer = o
+	b.open(b.request("v", staticTemplate))
+	b.pass(DefaultInterval, func() {})
+	if o.heard.Load() == 0 {
+		t.Error("it has heard nothing")
 	}
 }

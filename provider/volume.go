@@ -20,9 +20,13 @@ type volume struct {
 	id, pod  string
 	// namespace is that of the pod, on whose account all is done.
 	namespace string
-	since    time.Time // this process knows it
-	outputs  []Output
-	refresh  Refresh
+	since     time.Time // this process knows it
+	outputs   []Output
+	// outputRecords and pods are the outputs as they are saved.
+	outputRecords []outputRecord
+	pods          []Pod
+	checkpoint    *checkpoint
+	refresh       Refresh
 	// isOpen is false until its files are written first.
 	isOpen atomic.Bool
 	// retained is how many bytes of memory the volume holds.
@@ -41,13 +45,14 @@ type volume struct {
 	serial int
 	// shown is the serial number of the token that the files show, if they do.
 	shown int
+	// trouble is of the volume as a whole.
+	trouble trouble
 
 	mutex     sync.Mutex // held for no longer than a look
 	endpoint  Endpoint
 	options   Options
 	ticks     ticks
 	closed    bool
-	trouble   trouble   // of the volume as a whole
 	failure   error     // of anything
 	refreshed time.Time // when all was well last
 	leases    int
@@ -59,6 +64,8 @@ func newVolume(p *Provider, r Request) *volume {
 		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
 		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
+	v.checkpoint = p.records.checkpoint(v.namespace, volumeKey(v.id))
+	v.outputRecords, v.pods = encodeOutputs(v.outputs)
 	v.task = newTask(v.namespace, guarded(p.logger, p.clock, v.refreshTask))
 	return v
 }

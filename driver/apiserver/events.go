@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -59,10 +60,10 @@ func NewEvents(ctx context.Context, config *rest.Config, node string, find func(
 // Stop sends no more Events.
 func (e *Events) Stop() { e.broadcaster.Shutdown() }
 
-// Refreshed tells of a change: an error that was not there before, or one that is
-// not there any more. It is half of provider.Observer.
+// Refreshed tells of a change: an error of another kind than the one before, or one that
+// is not there any more. It is half of provider.Observer.
 func (e *Events) Refreshed(volumeID string, before, now error) {
-	if (before == nil) == (now == nil) {
+	if provider.SameKind(before, now) {
 		return
 	}
 	volume, ok := e.find(volumeID)

@@ -2,11 +2,13 @@ package apiserver
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"k8s.io/client-go/tools/record"
 
+	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -16,6 +18,7 @@ func TestRefreshedTellsOfChanges(t *testing.T) {
 	t.Parallel()
 	const over = `Normal SecretsRefreshed volume "secrets": refreshed again; the files are up to date`
 	denied, full := errors.New("HTTP status 403: permission denied"), errors.New("the files do not fit into the volume")
+	missing := fmt.Errorf("read kv/a: %w", provider.ErrNotFound)
 	tests := []struct {
 		name        string
 		before, now error
@@ -26,7 +29,8 @@ func TestRefreshedTellsOfChanges(t *testing.T) {
 		{"it is still away", denied, denied, ""},
 		{"it is given back", denied, nil, over},
 		{"a volume fills up", nil, full, `Warning SecretsNotRefreshed volume "secrets": the files stay as they are: the files do not fit into the volume`},
-		{"one cause follows another", denied, full, ""},
+		{"another cause of the same kind follows", denied, full, ""},
+		{"another kind of cause follows", denied, missing, `Warning SecretsNotRefreshed volume "secrets": the files stay as they are: read kv/a: no such secret`},
 		{"the volume has room again", full, nil, over},
 	}
 	for _, test := range tests {

@@ -96,6 +96,11 @@ const (
 	// ReviewValues is how many JSON values a review holds: the two bytes of a value
 	// may take a hundred bytes of memory.
 	ReviewValues
+	// CheckpointBytes is for the record of one volume, session or revocation.
+	CheckpointBytes
+	// NamespaceCheckpointBytes is for all records of the pods of one namespace: half of
+	// the memory for the records of a node.
+	NamespaceCheckpointBytes
 	// Revocations is how many Vault tokens of pods that are gone wait to be revoked, for
 	// the pods of one namespace.
 	Revocations
@@ -192,6 +197,10 @@ func (l Limit) row() row {
 		return row{"review-bytes", "bytes", 3 << 20}
 	case ReviewValues:
 		return row{"review-values", "JSON values", 50_000}
+	case CheckpointBytes:
+		return row{"checkpoint-bytes", "bytes", 24 << 20}
+	case NamespaceCheckpointBytes:
+		return row{"namespace-checkpoint-bytes", "bytes", 32 << 20}
 	case Revocations:
 		return row{"revocations", "Vault tokens", 1024}
 	case ManifestBytes:
