@@ -128,6 +128,9 @@ func TestWritableVolumeIsRefused(t *testing.T) {
 	eventually(t, "the pod's events say what to add", func() bool {
 		return strings.Contains(kubectl(t, "describe", "pod", "writable"), `add "readOnly: true" beside "driver: csi.vaultmount.dev" in the volume`)
 	})
+	if state := kubectl(t, "get", "pod", "writable", "-o", "jsonpath={.status.phase} {.status.containerStatuses[*].state.waiting.reason}"); state != "Pending ContainerCreating" {
+		t.Errorf("the pod is %s", state)
+	}
 }
 
 // Kubernetes before 1.36 sends the token in the volume context; the field can be

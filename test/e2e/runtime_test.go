@@ -101,6 +101,10 @@ func TestNoContainerWritesIntoAVolume(t *testing.T) {
 		for _, container := range []string{"user", "root"} {
 			attacksFail(t, pod, container)
 		}
+		_, err := bed.Kubectl(t.Context(), "exec", pod, "--container=root", "--", "sh", "-c", "echo x > /sub/url")
+		if err == nil || !strings.Contains(err.Error(), "Read-only file system") {
+			t.Errorf("writing to a file that is mounted by subPath: %v", err)
+		}
 		if got := readFile(t, "default", pod, "/vault/secrets/url"); got != connection {
 			t.Errorf("the file holds %q", got)
 		}
