@@ -32,21 +32,32 @@ type failure struct {
 	code, reason string
 }
 
+const (
+	// maxNested is how many nested errors are taken apart: each takes time in
+	// proportion to what it holds.
+	maxNested = 16
+	// maxReason is the length in bytes of a reason that is compared with the known ones.
+	maxReason = 4 << 10
+)
+
 // takeApart reads template: NAME:LINE:OFFSET: executing "NAME" at <CODE>: REASON.
 // Through executeTemplate the reason may be another one of that kind, which is
 // closer to what is wrong.
 func takeApart(message string) failure {
 	form := regexp.MustCompile(`(?s)^(?:error calling executeTemplate: )?template: .*?:(\d+):(\d+): executing ".*?" at <(.*?)>: (.*)$`)
 	var f failure
-	for rest := message; ; rest = f.reason {
+	rest := message
+	for range maxNested {
 		parts := form.FindStringSubmatch(rest)
 		if parts == nil {
-			return f
+			break
 		}
-		f = failure{code: parts[3], reason: parts[4]}
+		rest = parts[4]
+		f = failure{code: parts[3], reason: rest}
 		f.line, _ = strconv.Atoi(parts[1])
 		f.offset, _ = strconv.Atoi(parts[2])
 	}
+	return f
 }
 
 func (f failure) place(t Template) string {
@@ -65,6 +76,9 @@ const withheld = "the reason is not shown, since it may hold a secret value"
 
 // safeReason is the first known reason that fits, as far as it may be shown.
 func (f failure) safeReason(t Template) string {
+	if cut := len(f.reason) - maxReason; cut > 0 { // an argument in the middle is long
+		f.reason = f.reason[:maxReason/2] + f.reason[maxReason/2+cut:]
+	}
 	for _, reason := range knownReasons() {
 		pattern := regexp.MustCompile(`(?s)^` + reason.pattern + `$`)
 		groups := pattern.FindStringSubmatchIndex(f.reason)

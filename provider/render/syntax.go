@@ -14,6 +14,7 @@ func syntaxFailure(t Template, err error) error {
 	if parts == nil {
 		return newError(ErrInvalid, "%s", err)
 	}
+	reason := limits.Truncate(parts[2], reasonBytes)
 	left, right := t.LeftDelim, t.RightDelim
 	if left == "" {
 		left = defaultLeft
@@ -21,7 +22,7 @@ func syntaxFailure(t Template, err error) error {
 	if right == "" {
 		right = defaultRight
 	}
-	return newError(ErrInvalid, "line %s: %s%s", parts[1], limits.Truncate(parts[2], reasonBytes), syntaxHint(parts[2], left, right))
+	return newError(ErrInvalid, "line %s: %s%s", parts[1], reason, syntaxHint(reason, left, right))
 }
 
 // syntaxHint tells the way out of what the parser's words do not explain.
