@@ -10,7 +10,7 @@ LAB         = cd test && go run ./lab
 COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./usermode ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
-.PHONY: help build image lint vulncheck manifests test conformance soak bench e2e demo demo-down fuzz
+.PHONY: help build image lint vulncheck manifests test conformance attacks soak bench e2e demo demo-down fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,12 +38,18 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 20m ./faults
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/attacks.json -- -race -count=1 -parallel 8 ./attacks
 
 conformance: ## csi-sanity and all faults, and the table of what survived in deploy/OPERATIONS.md
 	@mkdir -p $(BUILD)
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 40m ./faults
 	cd test && go run ./tally/table -into ../deploy/OPERATIONS.md $(BUILD)/conformance.json $(BUILD)/faults.json
+
+attacks: ## All attacks of one tenant on the pods of another, and the table of what held in deploy/OPERATIONS.md; make test has them in small
+	@mkdir -p $(BUILD)
+	cd test && VAULTMOUNT_LONG=1 $(GOTESTSUM) --jsonfile $(BUILD)/attacks.json -- -count=1 -parallel 8 -timeout 60m ./attacks
+	cd test && go run ./tally/table -into ../deploy/OPERATIONS.md -name attacks $(BUILD)/attacks.json
 
 soak: ## 200 volumes through faults drawn at random (VAULTMOUNT_SOAK=30m), and what must stay fresh (5 min); make test has both in small
 	cd test && VAULTMOUNT_SOAK=$(or $(VAULTMOUNT_SOAK),30m) go test -race -count=1 -timeout 24h -v -run 'TestSoak' ./faults

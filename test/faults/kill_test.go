@@ -30,7 +30,7 @@ func TestKills(t *testing.T) {
 	// Short, so that tokens are renewed all the time, and that one which only a dead
 	// process knew is soon over.
 	vault.SetTokenTTL(t, 20*time.Second)
-	k := &killer{node: startNode(t, vault, vault.Server.Address), random: newRandom(t), lost: map[string]bool{}, tries: map[action]*trial{publishing: {}, refreshing: {}, unpublishing: {}}}
+	k := &killer{node: startNode(t, vault, vault.Server.Address), random: rig.NewRandom(t), lost: map[string]bool{}, tries: map[action]*trial{publishing: {}, refreshing: {}, unpublishing: {}}}
 	k.rotate(t)
 	for i := range 8 {
 		k.volumes = append(k.volumes, &victim{request: k.request(t, "pod-"+string(rune('a'+i)), generations())})

@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,22 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) { rig.Main(m) }
-
-// seedVariable repeats a run: a test that draws prints its seed.
-const seedVariable = "VAULTMOUNT_SEED"
-
-func newRandom(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv(seedVariable); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("$%s: %v", seedVariable, err)
-		}
-	}
-	t.Logf("%s=%d", seedVariable, seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // node is a kubelet and a driver in front of a Vault.
 type node struct {

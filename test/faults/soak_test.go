@@ -65,7 +65,7 @@ func startSoak(t *testing.T, count int) *soak {
 	vault := rig.SetUpVault(t, server.Server)
 	// Each token is renewed several times a minute.
 	vault.SetTokenTTL(t, time.Minute)
-	s := &soak{server: server, random: newRandom(t), volumes: map[string]*csi.NodePublishVolumeRequest{}, faults: map[string]int{}}
+	s := &soak{server: server, random: rig.NewRandom(t), volumes: map[string]*csi.NodePublishVolumeRequest{}, faults: map[string]int{}}
 	s.node = startNode(t, vault, server.Address, soakArguments()...)
 	s.rotate(t)
 	for i := range count {

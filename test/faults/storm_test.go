@@ -29,7 +29,7 @@ func TestStormOfCallsForOneVolume(t *testing.T) {
 	defer cancel()
 	var all sync.WaitGroup
 	tallies := make([]stormTally, callers)
-	first := newRandom(t)
+	first := rig.NewRandom(t)
 	for i := range callers {
 		random := rand.New(rand.NewPCG(first.Uint64(), uint64(i)))
 		all.Go(func() {

@@ -8,7 +8,9 @@ package rig
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -75,4 +77,21 @@ func Program(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// seedVariable repeats a run: a test that draws prints its seed.
+const seedVariable = "VAULTMOUNT_SEED"
+
+// NewRandom returns what a test draws from.
+func NewRandom(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv(seedVariable); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("$%s: %v", seedVariable, err)
+		}
+	}
+	t.Logf("%s=%d", seedVariable, seed)
+	return rand.New(rand.NewPCG(seed, 0))
 }

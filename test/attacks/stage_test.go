@@ -1,0 +1,269 @@
+package attacks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/vaultmount/vaultmount/test/rig"
+	"github.com/vaultmount/vaultmount/test/vaultserver"
+)
+
+// The two who share a node, by namespace and by role in Vault.
+const (
+	tenant = "tenant"
+	victim = "victim"
+)
+
+// startVault starts a Vault in which each of the two may read what is its own.
+func startVault(t *testing.T) *rig.Vault {
+	t.Helper()
+	vault := rig.SetUpVault(t, vaultserver.DurableForTest(t).Server)
+	for name, policy := range map[string]string{
+		victim: `path "internal/data/victim/*" { capabilities = ["read"] }`,
+		tenant: `path "internal/data/tenant/*" { capabilities = ["read", "update"] }
+			path "database/creds/*" { capabilities = ["read"] }`,
+	} {
+		vault.Write(t, "sys/policies/acl/"+name, map[string]any{"policy": policy})
+		vault.Write(t, "auth/jwt/role/"+name, map[string]any{
+			"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"},
+			"bound_subject": "system:serviceaccount:" + name + ":app", "token_policies": []string{name}, "token_ttl": "1h",
+		})
+	}
+	vault.Write(t, "internal/data/victim/db", map[string]any{"data": map[string]any{"password": rig.Password}})
+	vault.Write(t, "internal/data/tenant/db", map[string]any{"data": map[string]any{"password": "the tenant's own"}})
+	return vault
+}
+
+// memoryLimit is what the chart gives the first container of a manifest of its own.
+func memoryLimit(t *testing.T, manifest string) int64 {
+	t.Helper()
+	content, err := os.ReadFile("../../deploy/" + manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
+	for {
+		// A Deployment has the same fields.
+		var workload appsv1.DaemonSet
+		if err := documents.Decode(&workload); err != nil {
+			t.Fatalf("find a workload in %s: %v", manifest, err)
+		}
+		if containers := workload.Spec.Template.Spec.Containers; len(containers) > 0 {
+			return containers[0].Resources.Limits.Memory().Value()
+		}
+	}
+}
+
+// stage is a node on which the attack takes place.
+type stage struct {
+	*rig.Kubelet
+	vault  *rig.Vault
+	rogue  *rogue // the tenant's Vault, which is on the allow-list
+	memory *rig.Memory
+	driver *rig.Process
+	calls  csi.NodeClient
+	pods   int        // numbers the names
+	turn   sync.Mutex // of those who start pods on a node that they share
+	// tenants are all requests of the tenant.
+	tenants []*csi.NodePublishVolumeRequest
+}
+
+func (a *arena) newStage(t *testing.T, arguments ...string) *stage {
+	t.Helper()
+	s := &stage{Kubelet: rig.NewKubelet(t), vault: a.vault, rogue: startRogue(t), memory: rig.NewMemory(t, a.limit)}
+	s.calls = rig.Calls(s.Endpoint())
+	s.driver = s.memory.StartDriver(t, s.Kubelet, a.vault.Server.Address, append([]string{
+		"--verbosity=2", "--allow-address=" + s.rogue.address, "--allow-address=https://*.tenants.example.com:8200",
+	}, arguments...)...)
+	s.awaitDriver(t, 30*time.Second)
+	return s
+}
+
+func (s *stage) awaitDriver(t *testing.T, patience time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := s.calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// request is for a volume of a new pod.
+func (s *stage) request(t *testing.T, namespace string, attributes map[string]string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	s.pods++
+	pod := rig.Pod{Namespace: namespace, Name: fmt.Sprintf("%s-%d", namespace, s.pods), ServiceAccount: "app", Volume: "secrets"}
+	all := map[string]string{"role": namespace}
+	for key, value := range attributes {
+		all[key] = value
+	}
+	request := s.RequestFor(t, s.vault, pod, all)
+	request.Readonly = true
+	return request
+}
+
+// tenantRequest is for a volume of a new pod of the tenant.
+func (s *stage) tenantRequest(t *testing.T, attributes map[string]string) *csi.NodePublishVolumeRequest {
+	t.Helper()
+	request := s.request(t, tenant, attributes)
+	s.tenants = append(s.tenants, request)
+	return request
+}
+
+// tenantRequests are for one volume of each of some pods.
+func (s *stage) tenantRequests(t *testing.T, pods int, attributes func(pod int) map[string]string) []*csi.NodePublishVolumeRequest {
+	t.Helper()
+	var all []*csi.NodePublishVolumeRequest
+	for pod := range pods {
+		all = append(all, s.tenantRequest(t, attributes(pod)))
+	}
+	return all
+}
+
+// callTime is how long a kubelet waits for a call.
+func callTime() time.Duration { return scaled(30*time.Second, 2*time.Minute) }
+
+func (s *stage) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime())
+	defer cancel()
+	_, err := s.calls.NodePublishVolume(ctx, request)
+	return err
+}
+
+func (s *stage) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	if err := s.publish(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *stage) unpublish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime())
+	defer cancel()
+	_, err := s.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
+	return err
+}
+
+// publishAll publishes at once. Whether that succeeds is the tenant's own affair.
+func (s *stage) publishAll(ctx context.Context, requests []*csi.NodePublishVolumeRequest) {
+	var group sync.WaitGroup
+	for _, request := range requests {
+		group.Go(func() { _ = s.publish(ctx, request) })
+	}
+	group.Wait()
+}
+
+// unpublishTenant takes down all volumes of the tenant. A call for one of them may
+// still be in progress, so that it is asked again, as the kubelet does.
+func (s *stage) unpublishTenant(t *testing.T) {
+	t.Helper()
+	for _, request := range s.tenants {
+		rig.Eventually(t, "a volume of the tenant is unpublished", func() bool { return s.unpublish(t.Context(), request) == nil })
+	}
+}
+
+func (s *stage) isAlive() bool { return isAlive(s.driver.Process.Pid) }
+
+// isAlive is false for a process that has ended, also before somebody has collected it.
+func isAlive(pid int) bool {
+	fields, err := processFields(pid)
+	return err == nil && fields[0] != "Z"
+}
+
+// processFields are those of /proc/PID/stat that come after the name of the program.
+func processFields(pid int) ([]string, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, fields, ok := strings.Cut(string(content), ") ")
+	if !ok {
+		return nil, errors.New("the kernel tells nothing about the process")
+	}
+	return strings.Fields(fields), nil
+}
+
+// cpuTime is the CPU time that a process has taken, without its children, to the
+// nearest 10 ms.
+func cpuTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	fields, err := processFields(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime
+		number, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += number
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// mostCPU publishes one after the other, and returns what the costliest takes.
+func (s *stage) mostCPU(t *testing.T, requests []*csi.NodePublishVolumeRequest) time.Duration {
+	t.Helper()
+	var most time.Duration
+	for _, request := range requests {
+		before := cpuTime(t, s.driver.Process.Pid)
+		_ = s.publish(t.Context(), request)
+		most = max(most, cpuTime(t, s.driver.Process.Pid)-before)
+	}
+	return most
+}
+
+// memoryMargin is what may stay of a driver's memory: workers that are idle, and
+// what Go keeps for the next use.
+const memoryMargin = 96 << 20
+
+// awaitMemory waits until the memory has returned. Each look at the metrics makes
+// garbage, so that the driver collects it.
+func (s *stage) awaitMemory(t *testing.T, before int64) int64 {
+	t.Helper()
+	used := s.memory.Used(t)
+	for end := time.Now().Add(3 * time.Minute); used > before+memoryMargin && time.Now().Before(end); used = s.memory.Used(t) {
+		s.metrics(t)
+	}
+	if used > before+memoryMargin {
+		t.Errorf("after the attack the driver takes %d MiB, before it took %d", used>>20, before>>20)
+	}
+	return used
+}
+
+func (s *stage) metrics(t *testing.T) string {
+	t.Helper()
+	response, err := http.Get("http://" + s.driver.Address(t, "Serving health and metrics") + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// restart kills the driver, and starts it again as the DaemonSet does.
+func (s *stage) restart(t *testing.T) {
+	t.Helper()
+	s.driver.Kill(t)
+	s.driver = s.driver.Again(t)
+	s.awaitDriver(t, callTime())
+}
