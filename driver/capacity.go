@@ -109,12 +109,15 @@ func (m *Mounts) retainedOfAll() map[string]int64 {
 }
 
 // space is what the volumes take now. One that goes meanwhile is left out.
-func (m *Mounts) space() (total monitor.Space, largest int64) {
+func (m *Mounts) space() (total monitor.Space, largest int64, unrecorded int) {
 	namespaces := map[string]int64{}
 	retained := m.retainedOfAll()
 	for _, each := range m.all() {
 		bytes := each.charge() + retained[each.VolumeID]
 		total.Size += bytes
+		if each.isUnrecorded() {
+			unrecorded++
+		}
 		if namespaces[each.Pod.Namespace] += bytes; each.Pod.Namespace != "" {
 			largest = max(largest, namespaces[each.Pod.Namespace])
 		}
@@ -122,7 +125,7 @@ func (m *Mounts) space() (total monitor.Space, largest int64) {
 			total.Used += usage.BytesUsed
 		}
 	}
-	return total, largest
+	return total, largest, unrecorded
 }
 
 // measured asks the kernel for the size of a volume whose record does not hold it.

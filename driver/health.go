@@ -64,7 +64,7 @@ func (p *Plugin) Numbers() monitor.Numbers {
 	}
 	n.Numbers = charge.Reporter.Numbers()
 	n.HeldBack = p.config.Vault.labels(n.HeldBack)
-	n.Tmpfs, n.LargestNamespace = charge.Driver.mounts.space()
+	n.Tmpfs, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {
 		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}

@@ -43,13 +43,18 @@ type mounted struct {
 	mutex sync.Mutex
 	gone  bool
 	// mount is written with both mutexes, and read with either.
-	mount mount
-	// unrecorded is a volume that was mounted already when the process started, and
-	// has no record. It belongs to the mutex of Mounts.
-	unrecorded bool
-	missed     atomic.Bool // a sweep has found it unmounted
+	mount  mount
+	missed atomic.Bool // a sweep has found it unmounted
+	called atomic.Bool // by the kubelet, since the last sweep
 	// fingerprint is that of the kubelet's last call for it that was of use, 0 for none.
 	fingerprint atomic.Uint64
+}
+
+// newMounted is for a volume that the kubelet knows, as far as anybody can tell.
+func newMounted(v mount) *mounted {
+	volume := &mounted{mount: v}
+	volume.called.Store(true)
+	return volume
 }
 
 const mountPrefix = "mount-"
@@ -73,7 +78,7 @@ func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts
 			m.forget(key)
 			continue
 		}
-		m.volumes[record.VolumeID] = &mounted{mount: record.measured()}
+		m.volumes[record.VolumeID] = newMounted(record.measured())
 	}
 	return m, nil
 }
@@ -90,7 +95,7 @@ func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 	if volume.gone {
 		return errUnmounted
 	}
-	if len(volume.mount.Files) == 0 {
+	if volume.mount.isUnrecorded() {
 		return errUnrecorded
 	}
 	set, err := volume.mount.set(contents)
@@ -155,7 +160,7 @@ func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.R
 	if err != nil {
 		return errors.Join(err, prepared.Discard())
 	}
-	volume := &mounted{mount: v}
+	volume := newMounted(v)
 	volume.mutex.Lock()
 	defer volume.mutex.Unlock()
 	m.save(v)
@@ -213,25 +218,33 @@ func (m *Mounts) take(v mount) *mounted {
 	defer m.mutex.Unlock()
 	volume := m.volumes[v.VolumeID]
 	if volume == nil {
-		volume = &mounted{mount: mount{VolumeID: v.VolumeID, Target: v.Target}}
-		for id, each := range m.volumes {
-			// The id of such a volume is a guess.
-			if each.unrecorded && each.mount.Target == v.Target {
-				volume.mount.Size, volume.mount.Inodes = each.mount.Size, each.mount.Inodes
-				delete(m.volumes, id)
-			}
-		}
+		volume = newMounted(mount{VolumeID: v.VolumeID, Target: v.Target})
+		m.forgetAt(v.Target)
 		m.volumes[v.VolumeID] = volume
 	}
-	volume.unrecorded = false
 	return volume
+}
+
+// forgetAt drops a volume without a record, whose id is a guess. The mutex is held.
+func (m *Mounts) forgetAt(target string) {
+	for id, each := range m.volumes {
+		if each.mount.isUnrecorded() && each.mount.Target == target {
+			delete(m.volumes, id)
+		}
+	}
 }
 
 // remove unmounts a volume. No content is written to it from then on.
 func (m *Mounts) remove(volumeID, target string) error {
 	volume := m.find(volumeID)
 	if volume == nil {
-		return tmpfs.Remove(target)
+		if err := tmpfs.Remove(target); err != nil {
+			return err
+		}
+		m.mutex.Lock()
+		defer m.mutex.Unlock()
+		m.forgetAt(target)
+		return nil
 	}
 	volume.mutex.Lock()
 	defer volume.mutex.Unlock()
@@ -260,6 +273,13 @@ func (m *Mounts) find(volumeID string) *mounted {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	return m.volumes[volumeID]
+}
+
+// noteCall is for a call of the kubelet that wants a volume to be there.
+func (m *Mounts) noteCall(volumeID string) {
+	if volume := m.find(volumeID); volume != nil {
+		volume.called.Store(true)
+	}
 }
 
 // isPublished reports whether the last call for a volume had a fingerprint.

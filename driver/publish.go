@@ -37,6 +37,7 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	}
 	if exists {
 		noteRepublish(ctx)
+		defer d.mounts.noteCall(request.GetVolumeId())
 		if isSame {
 			d.provider.Republish(provider.Request{VolumeID: request.GetVolumeId(), Same: true})
 		} else if d.republish(ctx, request) && repeats {

@@ -40,6 +40,9 @@ func describeMount(m mount) monitor.Volume {
 		ID: m.VolumeID, Name: volumeName(m.Target), Namespace: m.Pod.Namespace, Pod: m.Pod.Name, PodUID: m.Pod.UID,
 		Target: m.Target, State: monitor.Static, Size: m.Size,
 	}
+	if m.isUnrecorded() {
+		v.State = monitor.Unrecorded
+	}
 	for _, file := range m.Files {
 		v.Files = append(v.Files, file.Path)
 	}

@@ -33,17 +33,18 @@ func (d *Driver) sweepUntil(ctx context.Context) {
 }
 
 // sweep gives up volumes that have not been mounted since the sweep before, and removes
-// those whose pod the kubelet has forgotten.
+// those that the kubelet has forgotten.
 func (d *Driver) sweep(logger klog.Logger) {
 	for _, each := range d.mounts.all() {
+		silent := d.mounts.isSilent(each.VolumeID)
 		// A call of the kubelet for a volume that is as it should be is not turned away.
-		if fine, err := isInUse(each); err == nil && fine {
+		if fine, err := isInUse(each, silent); err == nil && fine {
 			continue
 		}
 		if !d.inFlight.start(each.VolumeID) {
 			continue // the kubelet looks after it
 		}
-		if err := recovery.Do(func() error { return d.sweepOne(logger, each) }); err != nil {
+		if err := recovery.Do(func() error { return d.sweepOne(logger, each, silent) }); err != nil {
 			logger.Error(err, "Volume not swept", logVolumeID, each.VolumeID)
 		}
 		d.inFlight.finish(each.VolumeID)
@@ -51,20 +52,21 @@ func (d *Driver) sweep(logger klog.Logger) {
 }
 
 // isInUse tells whether a volume is mounted and the kubelet knows of it.
-func isInUse(each mount) (bool, error) {
+func isInUse(each mount, silent bool) (bool, error) {
 	exists, err := tmpfs.Exists(each.Target)
-	return exists && !isForgotten(each.Target), err
+	return exists && !isForgotten(each.Target, silent), err
 }
 
-func (d *Driver) sweepOne(logger klog.Logger, each mount) error {
+func (d *Driver) sweepOne(logger klog.Logger, each mount, silent bool) error {
 	exists, err := tmpfs.Exists(each.Target)
 	if err != nil {
 		return err
 	}
-	if exists && !isForgotten(each.Target) {
+	forgotten := isForgotten(each.Target, silent)
+	if exists && !forgotten {
 		return nil
 	}
-	if !exists && !isForgotten(each.Target) && d.mounts.putOff(each.VolumeID) {
+	if !exists && !forgotten && d.mounts.putOff(each.VolumeID) {
 		return nil
 	}
 	if err := d.checkTarget(each.Target); err != nil {
@@ -82,6 +84,13 @@ func (d *Driver) sweepOne(logger klog.Logger, each mount) error {
 	return nil
 }
 
+// isSilent reports whether the kubelet has not asked for a volume since the sweep before,
+// and begins anew.
+func (m *Mounts) isSilent(volumeID string) bool {
+	volume := m.find(volumeID)
+	return volume != nil && !volume.called.Swap(false)
+}
+
 // putOff reports whether the next sweep will do for a volume that was unmounted. The
 // kubelet knows it and mounts it anew at its next call, 90 s later at the latest; until
 // then, containers go by the token that would be revoked.
@@ -90,20 +99,62 @@ func (m *Mounts) putOff(volumeID string) bool {
 	return volume != nil && !volume.missed.Swap(true)
 }
 
-// isForgotten tells whether the kubelet has lost a volume. It writes vol_data.json
-// beside the target before the first publish, reads it to know what to unpublish,
-// and removes it after that.
-func isForgotten(target string) bool {
-	_, err := os.Lstat(filepath.Join(filepath.Dir(target), "vol_data.json"))
+// isForgotten tells whether the kubelet has lost a volume. To unmount one below a running
+// pod is worse than to keep one too long, so one sign is not enough:
+//
+//   - vol_data.json, which the kubelet writes beside the target before the first publish
+//     and removes after the last call, is gone. The file is the kubelet's own, and the next
+//     version may name it otherwise.
+//   - The kubelet has not published the volume again since the sweep before, as CSI has it
+//     do for a running pod (requiresRepublish).
+//   - The pod has no other volume: those of a running pod are there, its token above all.
+//
+// A target without a directory around it is forgotten whatever else there is.
+func isForgotten(target string, silent bool) bool {
+	if !isGone(filepath.Join(filepath.Dir(target), "vol_data.json")) {
+		return false
+	}
+	return isGone(filepath.Dir(target)) || silent && !hasOtherVolumes(target)
+}
+
+func isGone(path string) bool {
+	_, err := os.Lstat(path)
 	return errors.Is(err, fs.ErrNotExist)
+}
+
+// hasOtherVolumes looks into the pod's directory: volumes/<plugin>/<name>. In doubt there
+// are some.
+func hasOtherVolumes(target string) bool {
+	own := filepath.Dir(target)
+	volumes := filepath.Dir(filepath.Dir(own))
+	plugins, err := os.ReadDir(volumes)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	for _, plugin := range plugins {
+		entries, err := os.ReadDir(filepath.Join(volumes, plugin.Name()))
+		if err != nil {
+			return true
+		}
+		for _, entry := range entries {
+			if filepath.Join(volumes, plugin.Name(), entry.Name()) != own {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // IsMounted reports whether a volume that is known is still mounted.
 func (m *Mounts) IsMounted(volumeID string) bool {
-	volume := m.find(volumeID)
+	m.mutex.Lock()
+	volume := m.volumes[volumeID]
 	if volume == nil {
+		m.mutex.Unlock()
 		return false
 	}
-	exists, err := tmpfs.Exists(volume.mount.Target)
+	target := volume.mount.Target
+	m.mutex.Unlock()
+	exists, err := tmpfs.Exists(target)
 	return err != nil || exists // in doubt, it is
 }

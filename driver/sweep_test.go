@@ -23,12 +23,14 @@ func (c closings) Close(volumeID string)                                        
 func TestSweepOfWhatIsNotMounted(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		forgotten, remounted bool // between the first sweep and the second
-		closed               [2]bool
+		forgotten, removed bool
+		remounted          bool // between the first sweep and the second
+		closed             [2]bool
 	}{
-		"the kubelet has forgotten it":           {true, false, [2]bool{true, true}},
-		"the kubelet does not mount it anew":     {false, false, [2]bool{false, true}},
-		"it was mounted anew, and is gone again": {false, true, [2]bool{false, false}},
+		"the kubelet has removed its directory":  {true, true, false, [2]bool{true, true}},
+		"the kubelet has forgotten it":           {true, false, false, [2]bool{false, true}},
+		"the kubelet does not mount it anew":     {false, false, false, [2]bool{false, true}},
+		"it was mounted anew, and is gone again": {false, false, true, [2]bool{false, false}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -42,6 +44,9 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(filepath.Dir(v.Target), "vol_data.json"), nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if test.removed {
+				must(t, os.RemoveAll(filepath.Join(config.KubeletRoot, "pods", "uid")))
 			}
 			mounts, err := NewMounts(klog.Background(), nil, forgetful{})
 			if err != nil {
@@ -59,7 +64,7 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 					t.Errorf("after sweep %d, it is closed: %t, and known: %t", i+1, closed["v"], mounts.find("v") != nil)
 				}
 				if test.remounted {
-					mounts.volumes["v"] = &mounted{mount: v}
+					mounts.volumes["v"] = newMounted(v)
 				}
 			}
 		})

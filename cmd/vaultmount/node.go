@@ -117,6 +117,7 @@ func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.C
 	if err != nil {
 		return nil, nil, err
 	}
+	mounts.FindUnrecorded(n.config.KubeletRoot)
 	observer, err := n.observe(mounts)
 	if err != nil {
 		return nil, nil, err

@@ -20,6 +20,8 @@ type Numbers struct {
 	// NamespaceCapacity is what the volumes of one namespace may take of that, in bytes; 0
 	// for no limit. LargestNamespace is what those of the namespace with most of it take.
 	NamespaceCapacity, LargestNamespace int64
+	// Unrecorded is how many volumes are mounted that the driver has no record of.
+	Unrecorded int
 	// Registered is true when the kubelet knows this process, or the one whose place
 	// it took.
 	Registered bool
@@ -48,6 +50,7 @@ func (m *Metrics) Read(read func() Numbers) {
 	}
 	add("volumes", "Volumes that are kept fresh.", func(n Numbers) float64 { return float64(n.Volumes) })
 	add("volumes_failing", "Volumes whose files may be older than Vault's content.", func(n Numbers) float64 { return float64(n.Failing) })
+	add("volumes_unrecorded", "Volumes that are mounted and that the driver has no record of; it takes them over at their next republish.", func(n Numbers) float64 { return float64(n.Unrecorded) })
 	add("sessions", "Vault tokens of pods.", func(n Numbers) float64 { return float64(n.Sessions) })
 	add("sessions_shared", "Of those, tokens that the pods of a service account share.", func(n Numbers) float64 { return float64(n.SessionsShared) })
 	add("volumes_sharing", "Volumes of pods that share a Vault token.", func(n Numbers) float64 { return float64(n.VolumesSharing) })

@@ -40,6 +40,9 @@ const (
 	Fresh State = "fresh"
 	// Failing files may be older than Vault's content, or their token is not renewed.
 	Failing State = "failing"
+	// Unrecorded volumes were mounted before the driver started, which knows no more of
+	// them until the kubelet's next call.
+	Unrecorded State = "unrecorded"
 	// Static files are not looked after any more.
 	Static State = "static"
 )
