@@ -83,6 +83,20 @@ func TestRequestLimits(t *testing.T) {
 	})
 }
 
+// A volume that containers could write to is refused, with the line that its pod lacks.
+func TestPublishRefusesAWritableVolume(t *testing.T) {
+	t.Parallel()
+	d, request := newDriver(t, newNode(t), nothing{})
+	if err := d.checkPublish(request); err != nil {
+		t.Errorf("read-only: %v", err)
+	}
+	request.Readonly = false
+	_, err := d.NodePublishVolume(t.Context(), request)
+	if status.Code(toStatus(err)) != codes.InvalidArgument || !strings.Contains(err.Error(), `add "readOnly: true" beside "driver: csi.vaultmount.dev"`) {
+		t.Errorf("writable: %v", err)
+	}
+}
+
 func TestUnpublishAndStatsLimits(t *testing.T) {
 	t.Parallel()
 	d, good := newDriver(t, newNode(t), nothing{})

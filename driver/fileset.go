@@ -45,7 +45,7 @@ func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
 	tree := fileTree{files: map[string]string{}, directories: map[string]string{}}
 	for i, file := range v.Files {
 		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: rendered[i].Content, Perms: file.Perms})
-		if err := tree.add(file.Path, fmt.Sprintf("the attribute of %q", file.Path)); err != nil {
+		if err := tree.add(file.Path, "the attribute of "+quote(file.Path)); err != nil {
 			return tmpfs.Set{}, fmt.Errorf("%w: %w", provider.ErrTemplate, err)
 		}
 	}
@@ -54,10 +54,10 @@ func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
 			// The renderer has checked the path, but a template may have taken it over.
 			err := volume.CheckFilePath(written.Path)
 			if err == nil {
-				err = tree.add(written.Path, fmt.Sprintf("writeToFile in %q", file.Path))
+				err = tree.add(written.Path, "writeToFile in "+quote(file.Path))
 			}
 			if err != nil {
-				return tmpfs.Set{}, fmt.Errorf("render file %q: %w: writeToFile: %w", file.Path, provider.ErrTemplate, err)
+				return tmpfs.Set{}, fmt.Errorf("render file %s: %w: writeToFile: %w", quote(file.Path), provider.ErrTemplate, err)
 			}
 			set.Files = append(set.Files, writtenFile(written, owner{v.UID, v.GID}))
 		}
@@ -71,17 +71,17 @@ type fileTree struct{ files, directories map[string]string }
 // add takes one more file in. It takes time in proportion to the path alone.
 func (t fileTree) add(file, maker string) error {
 	if err := limits.DirectoryDepth.Check(strings.Count(file, "/")); err != nil {
-		return fmt.Errorf("the path %q: %w", limits.Truncate(file, limits.SuggestionBytes.Max()), err)
+		return fmt.Errorf("the path %s: %w", quote(file), err)
 	}
 	if other, exists := t.files[file]; exists {
-		return fmt.Errorf("%s and %s make the same file %q; choose another path for one of them", maker, other, file)
+		return fmt.Errorf("%s and %s make the same file %s; choose another path for one of them", maker, other, quote(file))
 	}
 	if other, exists := t.directories[file]; exists {
 		return conflict(maker, file, other, "a path below it")
 	}
 	for directory := path.Dir(file); directory != "."; directory = path.Dir(directory) {
 		if other, exists := t.files[directory]; exists {
-			return conflict(other, directory, maker, fmt.Sprintf("%q", file))
+			return conflict(other, directory, maker, quote(file))
 		}
 		if _, exists := t.directories[directory]; exists {
 			break
@@ -96,7 +96,7 @@ func (t fileTree) add(file, maker string) error {
 }
 
 func conflict(one, file, other, below string) error {
-	return fmt.Errorf("%s makes %q and %s makes %s, one of which would have to be a directory; choose another path for one of them", one, file, other, below)
+	return fmt.Errorf("%s makes %s and %s makes %s, one of which would have to be a directory; choose another path for one of them", one, quote(file), other, below)
 }
 
 func writtenFile(written provider.WrittenFile, o owner) tmpfs.File {

@@ -98,6 +98,6 @@ func quoteList(texts []string) string {
 }
 
 const (
-	quotedBytes = 128
+	quotedBytes = 96
 	quotedTexts = 5
 )

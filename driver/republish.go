@@ -7,6 +7,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // republish hands fresh tokens on, for when Vault wants to see one again. It
@@ -15,7 +16,7 @@ import (
 func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) (used bool) {
 	wanted, mount, err := d.readRepublish(request)
 	if err != nil {
-		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", "reason", err.Error())
+		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", logReason, limits.Shorten(err.Error(), limits.ErrorBytes.Max()))
 		return false
 	}
 	d.mounts.adopt(mount)

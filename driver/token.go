@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // vaultAudience is preferred where the CSIDriver offers it: a token for Vault is
@@ -73,7 +74,7 @@ func pickTokens(text string, audience volume.Audience, address string) (podToken
 	case forVault != "":
 		return podTokens{first: forVault, other: forServer}, nil
 	case forServer != "" && address != "":
-		return podTokens{}, refuse("audience", "is missing: of the tokens that the CSIDriver's tokenRequests offer, the only one for Vault is the API server's own, and %s is not the driver's own Vault; set audience to \"\" to show it that token", address)
+		return podTokens{}, refuse("audience", "is missing: of the tokens that the CSIDriver's tokenRequests offer, the only one for Vault is the API server's own, and %s is not the driver's own Vault; set audience to \"\" to show it that token", limits.Truncate(address, quotedBytes))
 	case forServer != "":
 		return podTokens{first: forServer}, nil
 	}

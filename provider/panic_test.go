@@ -89,3 +89,18 @@ func TestGuardedTaskRunsAgainAfterAPanic(t *testing.T) {
 		t.Errorf("the task ran again at %s", got)
 	}
 }
+
+// Secrets are read in goroutines, where nothing above recovers from a panic.
+func TestPanicOfAReadIsItsError(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	template := b.request("v", staticTemplate).Outputs[0].Template
+	v := newVolume(b.Provider, b.request("v", staticTemplate))
+	foreseen, _ := render.Foresee(template)
+	withoutClient := v.newAccess(true, MinInterval)
+	defer withoutClient.quota.Close()
+	failed := v.gather(t.Context(), withoutClient, foreseen.Missing, render.Answers{})
+	if err := failed[foreseen.Missing[0]]; !errors.As(err, new(*recovery.PanicError)) {
+		t.Errorf("got %v, want a PanicError", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -73,7 +74,10 @@ type FileError struct {
 }
 
 // Error implements error.
-func (e *FileError) Error() string { return fmt.Sprintf("render file %q: %v", e.Name, e.err) }
+func (e *FileError) Error() string {
+	const enough = 96 // of up to a KiB
+	return fmt.Sprintf("render file %q: %v", limits.Truncate(e.Name, enough), e.err)
+}
 
 // Unwrap returns why.
 func (e *FileError) Unwrap() error { return e.err }
