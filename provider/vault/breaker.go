@@ -28,9 +28,9 @@ var errBreakerOpen = errors.New("requests to Vault are held back")
 // endpoint, not for each address: a volume whose own certificates or proxy fail must
 // not stop the requests of others.
 //
-// A failed request proves nothing, since its path is a tenant's choice: Vault answers
-// "sys/health?activecode=503" as asked, a role named ".." is an internal error, and
-// an engine hangs with its database. So the breaker only counts failures. What opens
+// A failed request proves nothing, since its path is a tenant's choice, that of a login
+// included: Vault answers "sys/health?activecode=503" as asked, and an engine or an auth
+// method fails, or hangs, with what it asks itself. So the breaker only counts failures. What opens
 // and closes it is the answer to a request that no tenant can influence.
 type breaker struct {
 	logger  klog.Logger

@@ -42,7 +42,11 @@ func loginFailure(err error, login Login) error {
 	if words == noReason {
 		// Vault says the same when it could not ask the API server about the token,
 		// so the answer is not final.
-		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)", ErrUnavailable, login.Mount)
+		audience := ""
+		if login.JWT != "" && login.OtherJWT == "" {
+			audience = ", or the role takes a token of another audience (attribute audience)"
+		}
+		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)%s", ErrUnavailable, login.Mount, audience)
 	}
 	return fmt.Errorf("%w: %s; %s", ErrRefused, words, loginHint(words, login))
 }

@@ -29,6 +29,7 @@ func TestLoginFailure(t *testing.T) {
 		"wrong audience":            {answered(403, "invalid audience (aud) claim: audience claim does not match any expected audience"), ErrRefused, "set the attribute audience"},
 		"expired":                   {answered(403, "invalid expiration time (exp) claim: token is expired"), ErrRefused, "token is expired; check role"},
 		"no reason":                 {answered(403, "permission denied"), ErrUnavailable, "TokenReview of the pod's token failed"},
+		"no reason, one token":      {answered(403, "permission denied"), ErrUnavailable, "or the role takes a token of another audience (attribute audience)"},
 		"sealed":                    {answered(503, "Vault is sealed"), ErrUnavailable, "HTTP status 503: Vault is sealed"},
 		"too many requests":         {answered(429, "request path \"x\": rate limit quota exceeded"), ErrUnavailable, "HTTP status 429"},
 		"internal error":            {answered(500, "1 error occurred:\n\t* boom\n\n"), ErrUnavailable, "HTTP status 500: boom"},
@@ -40,7 +41,7 @@ func TestLoginFailure(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := loginFailure(test.err, Login{Mount: "auth/kubernetes", Role: "app"})
+			got := loginFailure(test.err, Login{Mount: "auth/kubernetes", Role: "app", JWT: "jwt"})
 			if !errors.Is(got, test.kind) || !strings.Contains(got.Error(), test.want) {
 				t.Errorf("got  %v\nwant %v: … %s", got, test.kind, test.want)
 			}
