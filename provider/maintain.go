@@ -84,7 +84,7 @@ func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token,
 		}
 		defer client.Close()
 		asked = s.provider.now()
-		renewed, err = client.RenewToken(vault.Foreground(ctx)) // a pod that starts waits for the turn
+		renewed, err = client.RenewToken(vault.HoldingTurn(ctx)) // a pod that starts waits for the turn
 		return err
 	})
 	return renewed, asked, err

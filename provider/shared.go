@@ -92,7 +92,7 @@ func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) 
 	r, err := v.shared.readings.ask(about.query, look, func() (render.Answer, error) {
 		isOwn = true
 		// In the foreground also for a refresh: a pod that starts waits for the turn.
-		return v.readShared(vault.WithQuota(vault.Foreground(ctx), a.quota), a.urgent, about.query)
+		return v.readShared(vault.WithQuota(vault.HoldingTurn(ctx), a.quota), a.urgent, about.query)
 	})
 	if err == nil && !isOwn {
 		err = a.quota.Take(sizeOf(r.Answer))

@@ -118,7 +118,7 @@ func (b *breaker) isOpen() bool {
 // saysNothing excludes failures that are not Vault's: the caller gave up, the
 // certificates do not fit, or the request was not sent.
 func saysNothing(err error) bool {
-	for _, own := range []error{context.Canceled, errNoTurn, errRedirect, ErrTooLarge, errBusy} {
+	for _, own := range []error{context.Canceled, errNoTurn, errRedirect, ErrTooLarge, errBusy, errNoPlace} {
 		if errors.Is(err, own) {
 			return true
 		}

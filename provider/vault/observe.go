@@ -86,7 +86,7 @@ func operationOf(ctx context.Context) Operation {
 
 func outcomeOf(response *http.Response, err error) Outcome {
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, errNoTurn):
+	case errors.Is(err, context.Canceled), errors.Is(err, errNoTurn), errors.Is(err, errNoPlace):
 		return Cancelled
 	case errors.Is(err, ErrTooLarge), errors.Is(err, errBusy), errors.Is(err, errRedirect):
 		return Failed

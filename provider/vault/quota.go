@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -15,6 +16,10 @@ var ErrTooLarge = errors.New("too large")
 
 // errBusy is a response that may fit in a moment.
 var errBusy = fmt.Errorf("%w: the volumes of this namespace that read secrets right now have their share of the node's memory for it, %d bytes (%s); the driver tries again", ErrUnavailable, limits.NodeResponseBytes.Max(), limits.NodeResponseBytes)
+
+// errNoPlace is a long response that comes before its volume has a place. It is asked
+// for again with one.
+var errNoPlace = fmt.Errorf("%w: other volumes read much at this time", ErrUnavailable)
 
 // Size is how much a response holds.
 type Size struct {
@@ -50,8 +55,10 @@ func (s Size) Sub(other Size) Size {
 }
 
 // inFlight is the memory of the responses that a node reads, and that are not yet
-// part of a published volume. Nobody waits for it, so nobody can wait for each other:
-// a response that does not fit fails, and its volume tries again.
+// part of a published volume. Volumes take it bit by bit, so whoever waited for it could
+// wait for somebody who waits as well. Nobody does: a response that does not fit fails,
+// and its volume tries again. So that this is rare, volumes that read much wait for a
+// place before, once, and while they hold nothing that others wait for.
 type inFlight struct {
 	mutex sync.Mutex
 	free  int64
@@ -91,21 +98,29 @@ var maxVolumeMemory = int64(limits.NodeResponseBytes.Max()) / 2
 // of a usual pod take less, so no tenant can stop it.
 const freeMemory = 128 << 10
 
+// largeVolumes is how many volumes read more than freeMemory at a time. For as many, two
+// of one namespace, the node's memory is enough if they hold few values.
+const largeVolumes = 4
+
 // Quota counts what one volume reads of Vault in one go, against the limits of a
 // volume and of the node. It may be used concurrently, until Close.
 type Quota struct {
 	node   *inFlight
+	places *fairqueue.Limiter
 	tenant string
+	// turn holds one: whoever waits for a place.
+	turn chan struct{}
 
-	mutex sync.Mutex
-	kept  Size  // by the volume, from before
-	read  Size  // in this go
-	taken int64 // of the node
+	mutex    sync.Mutex
+	kept     Size  // by the volume, from before
+	read     Size  // in this go
+	taken    int64 // of the node
+	hasPlace bool
 }
 
 // NewQuota returns the quota of a volume that keeps responses of a size already.
 func (s *Servers) NewQuota(tenant string, kept Size) *Quota {
-	return &Quota{node: s.inFlight, tenant: tenant, kept: kept}
+	return &Quota{node: s.inFlight, places: s.large, tenant: tenant, kept: kept, turn: make(chan struct{}, 1)}
 }
 
 // Close gives back what the quota has of the node: what was read is dropped, or the
@@ -115,6 +130,34 @@ func (q *Quota) Close() {
 	defer q.mutex.Unlock()
 	q.node.give(q.tenant, q.taken)
 	q.taken = 0
+	if q.hasPlace {
+		q.places.Release(q.tenant, 1)
+		q.hasPlace = false
+	}
+}
+
+// enter waits for the place of a volume that reads much. The caller holds no turn to
+// ask Vault, and none that others wait for.
+func (q *Quota) enter(ctx context.Context) error {
+	select {
+	case q.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
+	}
+	defer func() { <-q.turn }()
+	q.mutex.Lock()
+	hasPlace := q.hasPlace
+	q.mutex.Unlock()
+	if hasPlace {
+		return nil
+	}
+	if err := q.places.Acquire(ctx, q.tenant, classOf(ctx), 1); err != nil {
+		return fmt.Errorf("%w: %w", errNoTurn, err)
+	}
+	q.mutex.Lock()
+	q.hasPlace = true
+	q.mutex.Unlock()
+	return nil
 }
 
 // Keep changes what the volume keeps: a response that is about to be replaced does
@@ -125,9 +168,13 @@ func (q *Quota) Keep(more Size) {
 	q.kept = q.kept.Add(more)
 }
 
-// Take counts a part of a response. The error is ErrTooLarge over a limit of a volume,
-// and ErrUnavailable while the node reads too much.
-func (q *Quota) Take(part Size) error {
+// Take counts a response that was read before. The error is ErrTooLarge over a limit of
+// a volume, and ErrUnavailable while the node reads too much.
+func (q *Quota) Take(whole Size) error { return q.take(whole, false) }
+
+// take counts a part of a response. The error is that of Take, or errNoPlace for one
+// that needs a place.
+func (q *Quota) take(part Size, needsPlace bool) error {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	read := q.read.Add(part)
@@ -136,6 +183,9 @@ func (q *Quota) Take(part Size) error {
 		return err
 	}
 	if wanted := read.Memory() - freeMemory; wanted > q.taken {
+		if needsPlace && !q.hasPlace {
+			return errNoPlace
+		}
 		if !q.node.take(q.tenant, wanted-q.taken) {
 			return errBusy
 		}

@@ -2,9 +2,11 @@ package vault
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -100,12 +102,7 @@ func TestMemoryOfDecodedValues(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		var decoded any
-		decoder := json.NewDecoder(bytes.NewReader(text))
-		decoder.UseNumber()
-		if err := decoder.Decode(&decoded); err != nil {
-			t.Fatal(err)
-		}
-		decoder = nil
+		decode(t, text, &decoded)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		var c counter
@@ -114,6 +111,15 @@ func TestMemoryOfDecodedValues(t *testing.T) {
 			t.Errorf("%s: 100,000 take %d bytes, and the estimate is %d", value, got, estimate)
 		}
 		runtime.KeepAlive(decoded)
+	}
+}
+
+func decode(t *testing.T, text []byte, into *any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -247,11 +253,106 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 	for err == nil && reads < 100 {
 		_, err = session.Read(ctx, "kv/data/app")
 	}
-	if want := limits.VolumeResponseBytes.Max()/size + 1; !errors.Is(err, ErrTooLarge) || reads != want {
+	// One more that does not fit, and the first that needed a place was dropped.
+	if want := limits.VolumeResponseBytes.Max()/size + 2; !errors.Is(err, ErrTooLarge) || reads != want {
 		t.Errorf("after %d reads, want %d: %v", reads, want, err)
 	}
 	q.Close()
 	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) {
 		t.Errorf("%d bytes are free", f.free)
 	}
+}
+
+// bigVault answers each read with 1 MiB, and those below hang/, of which it tells, not
+// before it is closed.
+func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
+	t.Helper()
+	hangs := make(chan struct{}, 100)
+	body := fmt.Sprintf(`{"request_id":"1","data":{"v":%q}}`, strings.Repeat("x", 1<<20))
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "internal/ui/mounts"):
+			w.WriteHeader(http.StatusForbidden)
+		case strings.Contains(r.URL.Path, "/hang/"):
+			hangs <- struct{}{}
+			select {
+			case <-ended:
+			case <-r.Context().Done():
+			}
+		default:
+			_, _ = io.WriteString(w, body)
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(ended) })
+	return server.URL, hangs
+}
+
+// Many volumes of six times 1 MiB wait for each other, and none fails. What they have
+// in memory at one time is bounded.
+func TestManyLargeVolumesAllPass(t *testing.T) {
+	t.Parallel()
+	address, _ := bigVault(t)
+	servers := NewServers(klog.Background(), time.Now)
+	session := resume(t, servers, address, Options{Timeout: time.Minute}, "token")
+	var group sync.WaitGroup
+	for i := range 3 * largeVolumes {
+		group.Go(func() {
+			tenant := fmt.Sprint(i % 3)
+			q := servers.NewQuota(tenant, Size{})
+			defer q.Close()
+			ctx := WithQuota(fairqueue.WithTenant(t.Context(), tenant), q)
+			var reads sync.WaitGroup
+			for range 6 {
+				reads.Go(func() {
+					if _, err := session.Read(ctx, "kv/data/big"); err != nil {
+						t.Errorf("tenant %s: %v", tenant, err)
+					}
+				})
+			}
+			reads.Wait()
+		})
+	}
+	group.Wait()
+	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.held) != 0 || servers.large.Waiting() != 0 {
+		t.Errorf("in the end %d bytes are free, %v are held and %d wait", f.free, f.held, servers.large.Waiting())
+	}
+}
+
+// A tenant whose large volumes hang keeps its own large volumes waiting, and nobody
+// else, nor who holds a turn.
+func TestLargeVolumesThatHang(t *testing.T) {
+	t.Parallel()
+	address, hanging := bigVault(t)
+	servers := NewServers(klog.Background(), time.Now)
+	session := resume(t, servers, address, Options{Timeout: time.Minute}, "token")
+	read := func(ctx context.Context, tenant string, paths ...string) error {
+		q := servers.NewQuota(tenant, Size{})
+		defer q.Close()
+		for _, path := range paths {
+			if _, err := session.Read(WithQuota(fairqueue.WithTenant(ctx, tenant), q), path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	evil, end := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range largeVolumes {
+		group.Go(func() { _ = read(evil, "evil", "kv/data/big", "kv/data/hang/x") })
+	}
+	for range largeVolumes / 2 { // which is all that the tenant gets
+		<-hanging
+	}
+	for _, tenant := range []string{"a", "b", "a"} {
+		if err := read(t.Context(), tenant, "kv/data/big", "kv/data/big"); err != nil {
+			t.Errorf("a large volume of tenant %s: %v", tenant, err)
+		}
+	}
+	if err := read(HoldingTurn(t.Context()), "evil", "kv/data/big"); err != nil {
+		t.Errorf("the tenant's own, while others wait for it: %v", err)
+	}
+	end()
+	group.Wait()
 }

@@ -56,7 +56,7 @@ func readBody(ctx context.Context, response *http.Response) (content []byte, err
 }
 
 func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error) {
-	quota, holdsSecret := quotaOf(ctx), operationOf(ctx).bringsSecret()
+	quota, operation := quotaOf(ctx), operationOf(ctx)
 	var counted counter
 	var taken Size
 	defer func() {
@@ -67,11 +67,13 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 	for chunk := make([]byte, chunkBytes); ; {
 		n, readErr := body.Read(chunk)
 		part := counted.count(chunk[:n])
-		if err := counted.check(holdsSecret); err != nil {
+		if err := counted.check(operation.bringsSecret()); err != nil {
 			return nil, err
 		}
 		if quota != nil {
-			if err := quota.Take(part); err != nil {
+			// A short response, as of credentials that Vault makes, needs no place.
+			isLong := counted.size.Bytes > chunkBytes
+			if err := quota.take(part, isLong && operation != Write && !holdsTurn(ctx)); err != nil {
 				return nil, err
 			}
 			taken = taken.Add(part)

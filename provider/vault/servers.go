@@ -27,6 +27,7 @@ type Servers struct {
 	observer Observer
 	follows  func(address string) bool
 	inFlight *inFlight
+	large    *fairqueue.Limiter // places of volumes that read much
 	// decoding is one place for the decoding of a long response: it takes several
 	// times its length while it lasts, and the time of a processor.
 	decoding *fairqueue.Limiter
@@ -47,7 +48,7 @@ type places struct {
 // against it, and Vault's, and it tells who is idle.
 func NewServers(logger klog.Logger, now func() time.Time) *Servers {
 	return &Servers{
-		logger: logger, now: now, inFlight: newInFlight(int64(limits.NodeResponseBytes.Max())), decoding: fairqueue.NewWithShare(1, 1),
+		logger: logger, now: now, inFlight: newInFlight(int64(limits.NodeResponseBytes.Max())), large: fairqueue.New(largeVolumes), decoding: fairqueue.NewWithShare(1, 1),
 		open: map[Endpoint]*server{}, places: map[string]*places{},
 	}
 }

@@ -25,11 +25,16 @@ func Background(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, fairqueue.Background)
 }
 
-// Foreground undoes Background, for a request that others in the foreground may wait
-// for.
-func Foreground(ctx context.Context) context.Context {
-	return context.WithValue(ctx, backgroundKey{}, fairqueue.Foreground)
+type turnKey struct{}
+
+// HoldingTurn marks the requests of a context as ones that others wait for, pods that
+// start among them: they are in the foreground, and do not wait for what the others may
+// hold.
+func HoldingTurn(ctx context.Context) context.Context {
+	return context.WithValue(context.WithValue(ctx, backgroundKey{}, fairqueue.Foreground), turnKey{}, true)
 }
+
+func holdsTurn(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
 
 func classOf(ctx context.Context) fairqueue.Class {
 	class, _ := ctx.Value(backgroundKey{}).(fairqueue.Class)

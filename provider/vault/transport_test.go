@@ -70,7 +70,7 @@ func TestHangingEngineLeavesPlacesToOtherTenants(t *testing.T) {
 func TestForegroundAndBackground(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	if classOf(ctx) != fairqueue.Foreground || classOf(Background(ctx)) != fairqueue.Background || classOf(Foreground(Background(ctx))) != fairqueue.Foreground {
+	if classOf(ctx) != fairqueue.Foreground || classOf(Background(ctx)) != fairqueue.Background || classOf(HoldingTurn(Background(ctx))) != fairqueue.Foreground {
 		t.Error("the nearest class is not the one that counts, or the default is not the foreground")
 	}
 }

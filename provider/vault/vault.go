@@ -8,6 +8,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 
@@ -37,8 +38,7 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 		return nil, err
 	}
 	found, err := s.look(ctx, path, kvData, func(fullPath string) (*api.Secret, error) {
-		response, err := s.client.Logical().ReadRawWithDataWithContext(during(ctx, Read), fullPath, query)
-		secret, err := s.decode(ctx, response, err)
+		secret, err := s.get(during(ctx, Read), fullPath, query)
 		if err != nil {
 			return nil, s.failure("read", fullPath, err)
 		}
@@ -60,8 +60,7 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 		return nil, err
 	}
 	found, err := s.look(ctx, path, kvMetadata, func(fullPath string) (*api.Secret, error) {
-		response, err := s.client.Logical().ReadRawWithDataWithContext(during(ctx, List), fullPath, url.Values{"list": {"true"}})
-		secret, err := s.decode(ctx, response, err)
+		secret, err := s.get(during(ctx, List), fullPath, url.Values{"list": {"true"}})
 		if err != nil {
 			return nil, s.failure("list", fullPath, err)
 		}
@@ -109,6 +108,25 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 		return nil, err
 	}
 	return secret, nil
+}
+
+// get asks once more if the response is so long that the volume needs a place for it.
+func (s *Session) get(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
+	secret, err := s.getOnce(ctx, path, query)
+	if !errors.Is(err, errNoPlace) {
+		return secret, err
+	}
+	if err := quotaOf(ctx).enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.getOnce(ctx, path, query)
+}
+
+func (s *Session) getOnce(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // or the timer of the client's own timeout would run on
+	response, err := s.client.Logical().ReadRawWithDataWithContext(ctx, path, query)
+	return s.decode(ctx, response, err)
 }
 
 // longResponse is one of those that are decoded one at a time.
