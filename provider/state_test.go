@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/api"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/render"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -189,7 +190,9 @@ func FuzzDecodeState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, kind := range []string{"volume", "session", "revocation"} {
 			first := newRecord(kind)
-			if decode(text, first) != nil {
+			var err error
+			cost.Assert(t, len(text), func() { err = decode(text, first) })
+			if err != nil {
 				continue
 			}
 			again := newRecord(kind)

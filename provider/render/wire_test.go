@@ -1,6 +1,10 @@
 package render
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
+)
 
 // FuzzQueryText looks for a query that comes back as another.
 func FuzzQueryText(f *testing.F) {
@@ -9,7 +13,9 @@ func FuzzQueryText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, verb, path, key, value string) {
 		want := NewWrite(path, map[string]string{key: value})
 		want.Verb = Verb(verb)
-		text, err := want.MarshalText()
+		var text []byte
+		var err error
+		cost.Assert(t, len(verb)+len(path)+len(key)+len(value), func() { text, err = want.MarshalText() })
 		if err != nil {
 			t.Fatal(err)
 		}

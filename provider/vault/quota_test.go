@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -62,7 +63,7 @@ func FuzzCounter(f *testing.F) {
 		compact := &bytes.Buffer{}
 		_ = json.Compact(compact, []byte(text))
 		var got, again counter
-		got.count([]byte(text))
+		cost.Assert(t, len(text), func() { got.count([]byte(text)) })
 		again.count(compact.Bytes())
 		if got.size.Values != again.size.Values || got.size.Objects != again.size.Objects {
 			t.Errorf("%q: %+v, and without space %+v", text, got.size, again.size)
