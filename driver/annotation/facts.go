@@ -30,6 +30,8 @@ const (
 type facts struct {
 	pod       *corev1.Pod
 	container *corev1.Container
+	// tokens are those of the projected volumes, by their names.
+	tokens map[string]corev1.ServiceAccountTokenProjection
 }
 
 // factsOf rebuilds the pod. Attributes of the driver's own vocabulary do not go
@@ -45,7 +47,7 @@ func (t Translator) factsOf(attributes map[string]string) (facts, error) {
 		Containers:      []corev1.Container{{SecurityContext: &corev1.SecurityContext{}}},
 	}}
 	pod.Annotations = annotations
-	f := facts{pod: pod, container: &pod.Spec.Containers[0]}
+	f := facts{pod: pod, container: &pod.Spec.Containers[0], tokens: map[string]corev1.ServiceAccountTokenProjection{}}
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		if strings.HasPrefix(key, t.Prefix) {
 			continue
@@ -89,13 +91,14 @@ func (f facts) addToken(token, audience string) error {
 	}
 	file = path.Clean("/" + file)
 	projection := corev1.ServiceAccountTokenProjection{Path: path.Base(file), Audience: audience}
-	i := slices.IndexFunc(f.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+	known, found := f.tokens[name]
 	switch {
-	case i < 0:
+	case !found:
+		f.tokens[name] = projection
 		f.pod.Spec.Volumes = append(f.pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
 			Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &projection}}},
 		}})
-	case *f.pod.Spec.Volumes[i].Projected.Sources[0].ServiceAccountToken != projection:
+	case known != projection:
 		return fmt.Errorf("says something else of the volume %s than another %s", quote(name), verbTokenAudience)
 	}
 	if mounted {
