@@ -47,7 +47,7 @@ func code(err error) codes.Code {
 	// Not final.
 	case errors.Is(err, errInFlight):
 		return codes.Aborted
-	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
+	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, provider.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
 		return codes.ResourceExhausted
 	case errors.Is(err, errReplaced), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
 		return codes.Unavailable

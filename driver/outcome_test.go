@@ -36,6 +36,7 @@ func TestCode(t *testing.T) {
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},
 		{tmpfs.ErrFull, codes.ResourceExhausted},
+		{provider.ErrFull, codes.ResourceExhausted},
 		{errInFlight, codes.Aborted},
 		{errors.New("anything else"), codes.Internal},
 	}

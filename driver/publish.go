@@ -141,6 +141,9 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 		return wanted, refuse("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
 	}
 	var err error
+	if wanted.Size, err = d.volumeSize(spec); err != nil {
+		return wanted, err
+	}
 	if wanted.Outputs, err = outputs(spec, secret); err != nil {
 		return wanted, err
 	}

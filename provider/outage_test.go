@@ -2,6 +2,7 @@ package provider
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -142,5 +143,56 @@ func TestFilesOutlastTheAnswersOfAnotherProgram(t *testing.T) {
 				t.Errorf("the volume's error is %v", err)
 			}
 		})
+	}
+}
+
+// All files of a volume are in memory before the driver writes them, so their sum is
+// bounded while they are made: when a pod starts, with and without secrets, and at a
+// refresh, also of a later process.
+func TestFilesOverTheSizeOfTheVolume(t *testing.T) {
+	t.Parallel()
+	static := `{{ "12345" }}` // without secrets
+	written := staticTemplate + `{{ "123" | writeToFile "w" "" "" "0644" }}`
+	for _, test := range []struct {
+		name      string
+		templates []string
+		most      int64 // with the content "first"
+	}{
+		{"plain", []string{staticTemplate, staticTemplate}, 10},
+		{"without secrets", []string{static, static}, 10},
+		{"with a written file", []string{written, staticTemplate}, 13},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			fits := b.request("v", test.templates...)
+			fits.Size = test.most
+			b.open(fits)
+			large := b.request("w", append(test.templates, static, static, static)...)
+			large.Size = test.most - 1
+			counted := &countedRenderer{}
+			b.Provider.renderer = counted
+			_, err := b.Open(t.Context(), large)
+			if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), fmt.Sprintf("the size is %d; raise the attribute size", large.Size)) {
+				t.Errorf("got %v", err)
+			}
+			// Once each to find out what they ask, and again with that; none after the one too
+			// many.
+			if got := counted.runs.Load(); got > 2*2+3 {
+				t.Errorf("%d templates ran", got)
+			}
+		})
+	}
+	b := newBench(t)
+	fits := b.request("v", staticTemplate)
+	fits.Size = 5
+	b.open(fits)
+	b.vault.change(func() { b.vault.static = "second" })
+	b.end()
+	b.begin()
+	b.pass(5*time.Minute, func() {})
+	b.requireContent("v", "first")
+	if err := b.Volumes()[0].Err; !errors.Is(err, ErrFull) {
+		t.Errorf("the volume's error is %v", err)
 	}
 }

@@ -131,7 +131,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 	before, v := p.find(request.VolumeID), newVolume(p, request)
 	ctx = fairqueue.WithTenant(ctx, v.namespace)
 	// What no secret can make good costs no login.
-	previews, err := p.preview(ctx, request.Outputs)
+	previews, err := p.preview(ctx, request.Outputs, request.Size)
 	if err != nil {
 		return nil, err
 	}

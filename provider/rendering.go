@@ -19,7 +19,7 @@ func (v *volume) render(ctx context.Context, a *access, previews []render.Result
 		return nil, nil, err
 	}
 	used := map[render.Query]bool{}
-	contents := make([]Rendered, len(v.outputs))
+	contents, kept := make([]Rendered, len(v.outputs)), fill{size: v.size}
 	for i, output := range v.outputs {
 		if ctx.Err() != nil {
 			return nil, nil, fmt.Errorf("render the files: %w", ctx.Err())
@@ -33,12 +33,31 @@ func (v *volume) render(ctx context.Context, a *access, previews []render.Result
 			preview = &previews[i]
 		}
 		content, err := v.renderOne(ctx, a, output.Template, preview, known, used)
+		if err == nil {
+			err = kept.add(content.Content, content.Written)
+		}
 		if err != nil {
 			return nil, nil, &FileError{Name: output.Template.Name, err: err}
 		}
 		contents[i] = content
 	}
 	return contents, used, nil
+}
+
+// fill is how much of a volume its files take so far.
+type fill struct{ used, size int64 }
+
+// add counts a file and those that its template writes. The renderer bounds each; without
+// a bound on their sum, five hundred files of some MiB would be in memory at one time.
+func (f *fill) add(content []byte, written []WrittenFile) error {
+	f.used += int64(len(content))
+	for _, file := range written {
+		f.used += int64(len(file.Content))
+	}
+	if f.size > 0 && f.used > f.size {
+		return fmt.Errorf("%w: with those before it they have %d bytes, and the size is %d; raise the attribute size", ErrFull, f.used, f.size)
+	}
+	return nil
 }
 
 // round runs a template with the answers at hand, unless a preview has shown what

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,8 @@ var (
 	ErrRefused = vault.ErrRefused
 	// ErrNotFound is a secret that is not there.
 	ErrNotFound = vault.ErrNotFound
+	// ErrFull is files that are larger than the volume.
+	ErrFull = errors.New("the files do not fit into the volume")
 	// ErrTooLarge is more of Vault than a volume may keep.
 	ErrTooLarge = vault.ErrTooLarge
 	// ErrUnavailable is anything that may be otherwise in a moment.
@@ -100,6 +103,9 @@ type Request struct {
 	Login    Login
 	// Outputs are rendered in order, one for each file.
 	Outputs []Output
+	// Size is how many bytes the files may have together. They are in memory until they
+	// are written. 0 is no bound.
+	Size    int64
 	Refresh Refresh
 }
 

@@ -27,7 +27,7 @@ func (v *volume) record() *volumeRecord {
 	}
 	return &volumeRecord{
 		Version: stateVersion, VolumeID: v.id, Pod: v.pod, Session: v.session.key, Shared: shared, Endpoint: endpoint, Options: options,
-		Outputs: v.outputRecords, Pods: v.pods, Refresh: v.refresh, Answers: encodeAnswers(v.answers),
+		Outputs: v.outputRecords, Size: v.size, Pods: v.pods, Refresh: v.refresh, Answers: encodeAnswers(v.answers),
 		Written: slices.Clone(v.written[:]), Stale: v.stale, Shown: v.shown, Refreshed: v.refreshed, Trouble: v.trouble.record(),
 	}
 }
@@ -149,7 +149,7 @@ func (p *Provider) resumeVolumes(ctx context.Context, sessions map[string]*sessi
 }
 
 func newResumed(p *Provider, r *volumeRecord) *volume {
-	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.outputs(), Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
+	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.outputs(), Size: r.Size, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	v.trouble = r.Trouble.trouble()

@@ -38,6 +38,7 @@ type volumeRecord struct {
 	Endpoint  Endpoint
 	Options   Options
 	Outputs   []outputRecord
+	Size      int64 `json:",omitempty"`
 	Pods      []Pod
 	Refresh   Refresh
 	Answers   []answerRecord

@@ -22,6 +22,7 @@ type volume struct {
 	namespace string
 	since     time.Time // this process knows it
 	outputs   []Output
+	size      int64 // of the files in bytes, see Request
 	// outputRecords and pods are the outputs as they are saved.
 	outputRecords []outputRecord
 	pods          []Pod
@@ -61,7 +62,7 @@ type volume struct {
 
 func newVolume(p *Provider, r Request) *volume {
 	v := &volume{
-		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Outputs, refresh: r.Refresh.withDefaults(),
+		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Outputs, size: r.Size, refresh: r.Refresh.withDefaults(),
 		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
 	v.checkpoint = p.records.checkpoint(v.namespace, volumeKey(v.id))
@@ -72,7 +73,8 @@ func newVolume(p *Provider, r Request) *volume {
 
 // preview finds out what every template asks, without an answer, and refuses those
 // that no secret can make good. It runs those of which that is not plain.
-func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Result, error) {
+func (p *Provider) preview(ctx context.Context, outputs []Output, size int64) ([]render.Result, error) {
+	kept := fill{size: size}
 	previews := make([]render.Result, len(outputs))
 	asked := map[render.Query]render.Query{}
 	for i, output := range outputs {
@@ -85,6 +87,12 @@ func (p *Provider) preview(ctx context.Context, outputs []Output) ([]render.Resu
 			if result, err = p.render(ctx, output.Template, nil); err != nil {
 				return nil, &FileError{Name: output.Template.Name, err: err}
 			}
+		}
+		if len(result.Missing) > 0 {
+			result.Output, result.Files = nil, nil // they are not complete
+		}
+		if err := kept.add(result.Output, result.Files); err != nil {
+			return nil, &FileError{Name: output.Template.Name, err: err}
 		}
 		// Files that ask the same hold the query once.
 		for j, query := range result.Missing {

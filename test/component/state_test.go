@@ -16,6 +16,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
 )
 
 // passage is a network path to Vault that can break.
@@ -281,7 +282,7 @@ func TestRotationThatDoesNotFit(t *testing.T) {
 	if got := mustRead(t, volumeFile(request, "a")); got != password {
 		t.Errorf("the file holds %d bytes", len(got))
 	}
-	if err := n.provider.Volumes()[0].Err; !errors.Is(err, tmpfs.ErrFull) {
+	if err := n.provider.Volumes()[0].Err; !errors.Is(err, provider.ErrFull) {
 		t.Errorf("the volume's error is %v", err)
 	}
 	fixture.setPassword(t, "small")

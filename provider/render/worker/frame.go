@@ -12,14 +12,15 @@ const headerSize = 4
 
 var errTooLong = errors.New("the message is too long")
 
-// writeFrame writes a frame in one call, so that a reader of a pipe sees it whole
-// where it fits.
+// writeFrame makes no copy of the payload, which may have some MiB.
 func writeFrame(w io.Writer, payload []byte, limit int) error {
 	if len(payload) > limit {
 		return fmt.Errorf("%w: %d bytes of at most %d", errTooLong, len(payload), limit)
 	}
-	frame := binary.BigEndian.AppendUint32(make([]byte, 0, headerSize+len(payload)), uint32(len(payload)))
-	_, err := w.Write(append(frame, payload...))
+	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(payload)))); err != nil {
+		return err
+	}
+	_, err := w.Write(payload)
 	return err
 }
 

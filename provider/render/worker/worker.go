@@ -113,13 +113,6 @@ func (p *Pool) Start(ctx context.Context) error {
 // A template that breaks a limit is render.ErrInvalid; render.ErrUnavailable is not
 // the template's fault.
 func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
-	payload, err := json.Marshal(request{Template: t, Answers: answers})
-	if err != nil {
-		return render.Result{}, fmt.Errorf("%w: %w", render.ErrData, err)
-	}
-	if len(payload) > requestLimit {
-		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
-	}
 	tenant := fairqueue.Tenant(ctx)
 	if err := p.places.Acquire(ctx, tenant, fairqueue.Foreground, 1); errors.Is(err, fairqueue.ErrQueueFull) {
 		return render.Result{}, fmt.Errorf("%w: wait for a render worker: %w", render.ErrUnavailable, err)
@@ -127,6 +120,14 @@ func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Ans
 		return render.Result{}, fmt.Errorf("wait for a render worker: %w", err)
 	}
 	defer p.places.Release(tenant, 1)
+	// In its turn: a request may have 8 MiB, and many calls may wait.
+	payload, err := json.Marshal(request{Template: t, Answers: answers})
+	if err != nil {
+		return render.Result{}, fmt.Errorf("%w: %w", render.ErrData, err)
+	}
+	if len(payload) > requestLimit {
+		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
+	}
 	for range attempts {
 		result, err := p.attempt(ctx, tenant, t, payload)
 		if !errors.Is(err, errKilled) {
