@@ -11,6 +11,11 @@ import (
 // whatever vocabulary they belong to. Call it before anything else reads attributes.
 // The error is an *AttributeError that wraps a *limits.ExceededError.
 func CheckSize(attributes map[string]string) error {
+	return checkEach(attributes, func(string) limits.Limit { return limits.TemplateBytes })
+}
+
+// checkEach is CheckSize with a limit for the value of each key.
+func checkEach(attributes map[string]string, limitOf func(key string) limits.Limit) error {
 	if err := limits.Attributes.Check(len(attributes)); err != nil {
 		return blame("volumeAttributes", err)
 	}
@@ -18,7 +23,7 @@ func CheckSize(attributes map[string]string) error {
 	for key, value := range attributes {
 		err := limits.AttributeKeyBytes.Check(len(key))
 		if err == nil {
-			err = limits.TemplateBytes.Check(len(value))
+			err = limitOf(key).Check(len(value))
 		}
 		// Of several, the error is about the same one each time.
 		if err != nil && (wrong == nil || key < first) {
@@ -28,21 +33,17 @@ func CheckSize(attributes map[string]string) error {
 	return wrong
 }
 
-// checkSize is CheckSize with the limit of each kind of attribute.
+// checkSize is CheckSize with the limit of each kind of attribute, and of all templates.
 func (p *parser) checkSize() error {
-	if err := CheckSize(p.attributes); err != nil {
+	if err := checkEach(p.attributes, valueLimit); err != nil {
 		return err
 	}
 	templates := 0
 	for _, key := range p.keys() {
-		value := p.attributes[key]
-		if err := valueLimit(key).Check(len(value)); err != nil {
-			return blame(key, err)
-		}
 		if !strings.HasPrefix(key, verbTemplate+"/") {
 			continue
 		}
-		templates += len(value)
+		templates += len(p.attributes[key])
 		if err := limits.VolumeTemplateBytes.Check(templates); err != nil {
 			return blame(key, fmt.Errorf("with the templates before it, %w", err))
 		}

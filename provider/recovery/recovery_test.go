@@ -15,7 +15,7 @@ func TestDo(t *testing.T) {
 		want string
 	}{
 		{"an index", func() error { return errors.New(secret[len(secret):][0:1]) }, "slice bounds out of range [:1] with length 0"},
-		{"a nil map", func() error { var m map[string]int; m[secret] = 1; return nil }, "assignment to entry in nil map"},
+		{"a nil map", func() error { none()[secret] = 1; return nil }, "assignment to entry in nil map"},
 		{"a value", func() error { panic("it holds " + secret) }, "panic with a string"},
 		{"an error", func() error { panic(errors.New(secret)) }, "panic with a *errors.errorString"},
 	} {
@@ -34,6 +34,8 @@ func TestDo(t *testing.T) {
 		})
 	}
 }
+
+func none() map[string]int { return nil }
 
 func TestDoWithoutPanic(t *testing.T) {
 	if err := Do(func() error { return nil }); err != nil {
