@@ -14,6 +14,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/apiserver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Store keeps records for the next process, see driver/state.
@@ -43,9 +44,11 @@ type mounted struct {
 	mutex sync.Mutex
 	gone  bool
 	// mount is written with both mutexes, and read with either.
-	mount  mount
-	missed atomic.Bool // a sweep has found it unmounted
-	called atomic.Bool // by the kubelet, since the last sweep
+	mount mount
+	// recordBytes is the size of its record. It belongs to the mutex of Mounts.
+	recordBytes int
+	missed      atomic.Bool // a sweep has found it unmounted
+	called      atomic.Bool // by the kubelet, since the last sweep
 	// fingerprint is that of the kubelet's last call for it that was of use, 0 for none.
 	fingerprint atomic.Uint64
 }
@@ -78,7 +81,9 @@ func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts
 			m.forget(key)
 			continue
 		}
-		m.volumes[record.VolumeID] = newMounted(record.measured())
+		volume := newMounted(record.measured())
+		volume.recordBytes = len(text)
+		m.volumes[record.VolumeID] = volume
 	}
 	return m, nil
 }
@@ -163,10 +168,10 @@ func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.R
 	volume := newMounted(v)
 	volume.mutex.Lock()
 	defer volume.mutex.Unlock()
-	m.save(v)
 	m.mutex.Lock()
 	m.volumes[v.VolumeID] = volume
 	m.mutex.Unlock()
+	m.save(v)
 	v.Written, err = prepared.Attach(set)
 	if err != nil {
 		volume.gone = true
@@ -190,12 +195,34 @@ func (m *Mounts) update(volume *mounted, v mount) {
 func (m *Mounts) save(v mount) {
 	text, err := json.Marshal(v)
 	if err == nil {
+		err = m.countRecord(v, len(text))
+	}
+	if err == nil {
 		err = m.store.Save(mountKey(v.VolumeID), text)
 	}
 	if err != nil {
-		m.logger.Error(err, "Mount not recorded; after a restart of the driver, the volume is adopted at its next republish", logVolumeID, v.VolumeID)
+		m.logger.Error(err, "Mount not recorded; after a restart of the driver, the volume is adopted at its next republish", logVolumeID, v.VolumeID, "namespace", v.Pod.Namespace)
 		m.forget(mountKey(v.VolumeID))
 	}
+}
+
+// countRecord notes the size of a record, unless those of the namespace come to too much.
+func (m *Mounts) countRecord(v mount, size int) error {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	sum := size
+	for id, volume := range m.volumes {
+		if id != v.VolumeID && volume.mount.Pod.Namespace == v.Pod.Namespace {
+			sum += volume.recordBytes
+		}
+	}
+	if err := limits.NamespaceMountBytes.Check(sum); err != nil {
+		return fmt.Errorf("the records of the mounts of namespace %q: %w", v.Pod.Namespace, err)
+	}
+	if volume := m.volumes[v.VolumeID]; volume != nil {
+		volume.recordBytes = size
+	}
+	return nil
 }
 
 // adopt takes over a volume that is mounted, as its attributes describe it now. It

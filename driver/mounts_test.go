@@ -16,6 +16,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/monitor"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The tests of this file mount, so they need root.
@@ -379,4 +380,30 @@ func TestSweepOfWhatIsMounted(t *testing.T) {
 func forget(t *testing.T, _ mountNode, v mount) {
 	t.Helper()
 	must(t, os.Remove(filepath.Join(filepath.Dir(v.Target), "vol_data.json")))
+}
+
+// The records of one namespace leave space for those of others.
+func TestRecordsOfANamespaceAreLimited(t *testing.T) {
+	t.Parallel()
+	store := &memory{records: map[string][]byte{}}
+	mounts, err := NewMounts(klog.Background(), nil, store)
+	must(t, err)
+	adopt := func(id, namespace string, bytes int) {
+		mounts.adopt(mount{VolumeID: id, Target: "/nowhere/" + id, Files: []mountedFile{{Path: strings.Repeat("x", bytes)}}, Pod: podRef{Namespace: namespace}})
+	}
+	const rest = 1000 // of a record
+	adopt("1", "a", limits.NamespaceMountBytes.Max()-rest)
+	adopt("2", "a", rest)
+	adopt("3", "b", rest)
+	if len(store.records) != 2 || store.records[mountKey("2")] != nil {
+		t.Errorf("there are %d records", len(store.records))
+	}
+	if len(mounts.all()) != 3 {
+		t.Errorf("%d volumes are known", len(mounts.all()))
+	}
+	mounts.drop("1")
+	adopt("4", "a", rest)
+	if store.records[mountKey("4")] == nil {
+		t.Error("a volume less leaves no space for another")
+	}
 }

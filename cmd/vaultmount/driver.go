@@ -77,7 +77,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume that does not ask for one; holds the files twice")
 	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
 	flags.StringVar(&o.volumeBudget, "volume-budget", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 for no limit")
-	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-budget, and of the driver's state, that the volumes of one namespace may take, in percent")
+	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-budget that the volumes of one namespace may take, in percent")
 	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", annotation.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
 	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")

@@ -12,12 +12,28 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Size limits the state of a node in bytes: a few records of a page or two for each volume.
-const Size = 64 << 20
+// Size limits the state of a node in bytes: a few records of a page or two for each
+// volume. Records is for all records but the reserved ones. The rest is the reserve, and
+// what a record takes while it is written beside the one that it replaces.
+const (
+	Size    = 64 << 20
+	Records = 40 << 20
+	Reserve = 8 << 20
+)
+
+// Reserved is how the keys of records start that may use the reserve: they are of tokens
+// that nobody knows any more once their record is lost.
+const Reserved = "revocation-"
+
+// ErrFull is a state that takes no record of this size. The records that it has stay.
+var ErrFull = errors.New("the state of the node is full; have fewer or smaller secrets in the pods of this node")
 
 // Tmpfs is the memory that the records are in. See tmpfs.Private.
 type Tmpfs interface {
@@ -33,9 +49,19 @@ type Tmpfs interface {
 // Store is a directory of records. It may be used concurrently for different
 // records, until Close or Discard.
 type Store struct {
-	tmpfs Tmpfs
-	root  *os.Root
-	guard *guard
+	logger klog.Logger
+	tmpfs  Tmpfs
+	root   *os.Root
+	guard  *guard
+
+	// writing is held while a record is written: two large ones at once would need more
+	// memory than there is.
+	writing sync.Mutex
+
+	mutex sync.Mutex
+	sizes map[string]int64 // of records, in whole pages
+	// normal and reserved are the sums of sizes, of the two kinds of record.
+	normal, reserved int64
 }
 
 // temporary is the suffix of a record that is being written.
@@ -44,7 +70,7 @@ const temporary = ".new"
 // Open returns the store in a tmpfs, which it closes at its own end and after an
 // error. What an earlier process left half written is removed.
 func Open(logger klog.Logger, tmpfs Tmpfs) (*Store, error) {
-	s := &Store{tmpfs: tmpfs, root: tmpfs.Root()}
+	s := &Store{logger: logger, tmpfs: tmpfs, root: tmpfs.Root(), sizes: map[string]int64{}}
 	if err := s.sweep(); err != nil {
 		return nil, errors.Join(err, tmpfs.Close(false))
 	}
@@ -59,6 +85,11 @@ func (s *Store) sweep() error {
 	}
 	for _, name := range names {
 		if !strings.HasSuffix(name, temporary) {
+			info, err := s.root.Lstat(name)
+			if err != nil {
+				return fmt.Errorf("look at a record: %w", err)
+			}
+			s.note(name, inPages(info.Size()))
 			continue
 		}
 		if err := s.root.Remove(name); err != nil {
@@ -75,13 +106,55 @@ func (s *Store) Save(key string, record []byte) error {
 	if err := check(key); err != nil {
 		return err
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	size := inPages(int64(len(record)))
+	if err := s.fits(key, size); err != nil {
+		return err
+	}
 	if err := s.root.WriteFile(key+temporary, record, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("write a record: %w", err), ignoreAbsent(s.root.Remove(key+temporary)))
 	}
 	if err := s.root.Rename(key+temporary, key); err != nil {
 		return fmt.Errorf("put a record in place: %w", err)
 	}
+	s.note(key, size)
 	return nil
+}
+
+// fits reports whether a record of a size may take the place of the one before.
+func (s *Store) fits(key string, size int64) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	more := size - s.sizes[key]
+	taken, most := s.normal, int64(Records)
+	if strings.HasPrefix(key, Reserved) {
+		taken, most = s.normal+s.reserved, Records+Reserve
+	}
+	if more > 0 && taken+more > most {
+		return fmt.Errorf("%w: %d of %d bytes are taken, and the record needs %d more", ErrFull, taken, most, more)
+	}
+	return nil
+}
+
+// note changes the size of a record; 0 is none.
+func (s *Store) note(key string, size int64) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	sum := &s.normal
+	if strings.HasPrefix(key, Reserved) {
+		sum = &s.reserved
+	}
+	*sum += size - s.sizes[key]
+	if s.sizes[key] = size; size == 0 {
+		delete(s.sizes, key)
+	}
+}
+
+// inPages is what a record takes: whole pages, and at least one with its inode.
+func inPages(size int64) int64 {
+	page := int64(os.Getpagesize())
+	return max(1, (size+page-1)/page) * page
 }
 
 // Delete removes a record. It succeeds when there is none.
@@ -92,6 +165,7 @@ func (s *Store) Delete(key string) error {
 	if err := ignoreAbsent(s.root.Remove(key)); err != nil {
 		return fmt.Errorf("remove a record: %w", err)
 	}
+	s.note(key, 0)
 	return nil
 }
 
@@ -118,7 +192,8 @@ func (s *Store) Discard() error {
 	return nil
 }
 
-// Load returns the records whose keys start with prefix.
+// Load returns the records whose keys start with prefix. It deletes those that are over
+// the limit, with a log line, and does not read them.
 func (s *Store) Load(prefix string) (map[string][]byte, error) {
 	names, err := s.names(prefix)
 	if err != nil {
@@ -127,6 +202,13 @@ func (s *Store) Load(prefix string) (map[string][]byte, error) {
 	records := map[string][]byte{}
 	for _, name := range names {
 		if strings.HasSuffix(name, temporary) {
+			continue
+		}
+		if err := s.checkSize(name); err != nil {
+			s.logger.Error(err, "Record dropped; its volume logs in again at its next republish", "record", name)
+			if err := s.Delete(name); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		record, err := s.root.ReadFile(name)
@@ -139,6 +221,14 @@ func (s *Store) Load(prefix string) (map[string][]byte, error) {
 		records[name] = record
 	}
 	return records, nil
+}
+
+func (s *Store) checkSize(name string) error {
+	info, err := s.root.Lstat(name)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	return limits.CheckpointBytes.Check(int(info.Size()))
 }
 
 func (s *Store) names(prefix string) ([]string, error) {

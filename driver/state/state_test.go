@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // inDirectory stands for the mount, which needs root; test/component has it.
@@ -101,5 +105,89 @@ func TestStoreRefusesKeysThatLeadElsewhere(t *testing.T) {
 		if s.Save(key, nil) == nil || s.Delete(key) == nil {
 			t.Errorf("%q is taken for a key", key)
 		}
+	}
+}
+
+// A state that is full keeps what it has, and takes tokens to revoke nevertheless.
+func TestFullStore(t *testing.T) {
+	t.Parallel()
+	page := int64(os.Getpagesize())
+	s := openIn(t, filepath.Join(t.TempDir(), "state"))
+	save := func(key string, size int64) error { return s.Save(key, make([]byte, size)) }
+	must(t, save("volume-1", page+1)) // two pages
+	must(t, save("mount-1", 0))       // one
+	s.note("volume-2", Records-4*page)
+	must(t, save("volume-3", page))
+	if err := save("volume-4", 1); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "41943040 of 41943040 bytes are taken") {
+		t.Errorf("one page more: %v", err)
+	}
+	must(t, save("volume-1", 2*page)) // as large as before
+	if err := save("volume-1", 2*page+1); !errors.Is(err, ErrFull) {
+		t.Errorf("one page larger: %v", err)
+	}
+	if got, err := s.Load("volume-1"); err != nil || len(got["volume-1"]) != int(2*page) {
+		t.Errorf("the record is %d bytes, %v", len(got["volume-1"]), err)
+	}
+	must(t, save(Reserved+"1", page))
+	s.note(Reserved+"2", Reserve-2*page)
+	must(t, save(Reserved+"3", page))
+	if err := save(Reserved+"4", 1); !errors.Is(err, ErrFull) {
+		t.Errorf("beyond the reserve: %v", err)
+	}
+	must(t, s.Delete("volume-3"))
+	must(t, save("volume-4", 1))
+	must(t, s.Close())
+}
+
+// What a process has left is counted by the next.
+func TestStoreCountsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	directory := filepath.Join(t.TempDir(), "state")
+	s := openIn(t, directory)
+	for _, key := range []string{"volume-1", "volume-2", Reserved + "1"} {
+		must(t, s.Save(key, make([]byte, os.Getpagesize()+1)))
+	}
+	must(t, s.Close())
+	s = openIn(t, directory)
+	if page := int64(os.Getpagesize()); s.normal != 4*page || s.reserved != 2*page {
+		t.Errorf("records take %d bytes, reserved ones %d", s.normal, s.reserved)
+	}
+	for _, key := range []string{"volume-1", "volume-2", Reserved + "1"} {
+		must(t, s.Delete(key))
+	}
+	if s.normal != 0 || s.reserved != 0 || len(s.sizes) > 0 {
+		t.Errorf("without a record, they take %d bytes, reserved ones %d", s.normal, s.reserved)
+	}
+	must(t, s.Close())
+}
+
+// A record over its limit is not read. The start of the driver says so once.
+func TestLoadDropsARecordOverTheLimit(t *testing.T) {
+	t.Parallel()
+	directory := filepath.Join(t.TempDir(), "state")
+	must(t, os.MkdirAll(directory, 0o700))
+	for name, size := range map[string]int{"volume-1": limits.CheckpointBytes.Max(), "volume-2": limits.CheckpointBytes.Max() + 1} {
+		must(t, os.WriteFile(filepath.Join(directory, name), nil, 0o600))
+		must(t, os.Truncate(filepath.Join(directory, name), int64(size)))
+	}
+	s := openIn(t, directory)
+	var log bytes.Buffer
+	s.logger = textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log)))
+	for range 2 {
+		records, err := s.Load("volume-")
+		if err != nil || len(records) != 1 || len(records["volume-1"]) != limits.CheckpointBytes.Max() {
+			t.Errorf("%d records are read, %v", len(records), err)
+		}
+	}
+	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), `record="volume-2"`) || !strings.Contains(log.String(), "checkpoint-bytes") {
+		t.Errorf("the log has %d lines:\n%s", lines, log.String())
+	}
+	must(t, s.Close())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

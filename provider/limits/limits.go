@@ -98,9 +98,10 @@ const (
 	ReviewValues
 	// CheckpointBytes is for the record of one volume, session or revocation.
 	CheckpointBytes
-	// NamespaceCheckpointBytes is for all records of the pods of one namespace: half of
-	// the memory for the records of a node.
+	// NamespaceCheckpointBytes and NamespaceMountBytes are for all records of the pods of
+	// one namespace: together half of the memory for the records of a node.
 	NamespaceCheckpointBytes
+	NamespaceMountBytes
 	// Revocations is how many Vault tokens of pods that are gone wait to be revoked, for
 	// the pods of one namespace.
 	Revocations
@@ -198,9 +199,11 @@ func (l Limit) row() row {
 	case ReviewValues:
 		return row{"review-values", "JSON values", 50_000}
 	case CheckpointBytes:
-		return row{"checkpoint-bytes", "bytes", 24 << 20}
+		return row{"checkpoint-bytes", "bytes", 16 << 20}
 	case NamespaceCheckpointBytes:
-		return row{"namespace-checkpoint-bytes", "bytes", 32 << 20}
+		return row{"namespace-checkpoint-bytes", "bytes", 18 << 20}
+	case NamespaceMountBytes:
+		return row{"namespace-mount-bytes", "bytes", 2 << 20}
 	case Revocations:
 		return row{"revocations", "Vault tokens", 1024}
 	case ManifestBytes:
