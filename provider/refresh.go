@@ -17,6 +17,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	defer v.endTurn()
 	own, cancel := context.WithTimeout(vault.Background(ctx), v.provider.patience.refresh)
 	defer cancel()
+	v.takeOutputs()
 	asked := v.takeTick()
 	a := v.newAccess(false, v.refresh.Interval)
 	if asked {

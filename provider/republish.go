@@ -20,6 +20,9 @@ func (p *Provider) Republish(request Request) {
 				s.equip(v, fresh)
 			}
 			v.direct(request.Endpoint, request.Options)
+			if v.describe(request.Outputs) {
+				p.schedule.wake(v.task, p.now())
+			}
 		}
 		v.tick()
 		return

@@ -38,6 +38,27 @@ func TestResumeNeedsNoVault(t *testing.T) {
 	b.requireCount("kv/static", 0)
 }
 
+// An upgrade may read the attributes of a volume as other files. The driver expects those
+// of the last republish, whatever the record says, and the volume keeps its token.
+func TestRepublishWithOtherFiles(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.open(b.request("v", staticTemplate))
+	before := b.files.content("v")
+	b.end()
+	b.begin()
+	for range 2 { // the second process reads what the first has saved
+		b.Republish(b.request("v", staticTemplate, staticTemplate))
+		b.pass(10*time.Second, func() {})
+		if got := b.files.content("v"); got != before+"|"+before {
+			t.Errorf("the files hold %q, and one of them %q", got, before)
+		}
+		b.end()
+		b.begin()
+	}
+	b.requireCount("auth/jwt/login", 1)
+}
+
 // Files that are written once do not fail for want of a token that keeps nothing of
 // them alive, also not when a new process looks at them. Credentials in them have ended
 // with it.

@@ -1,6 +1,9 @@
 package provider
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The kubelet publishes a volume again at any event of its pod, and otherwise 60
 // to 90 s after it did last. So what comes sooner is an event: somebody annotated
@@ -71,6 +74,31 @@ func (v *volume) direct(endpoint Endpoint, options Options) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	v.endpoint, v.options = endpoint, options
+}
+
+// describe takes over the outputs of a republish where they are other files: an upgrade
+// may read the attributes otherwise than the version that opened the volume, and the
+// driver expects the files of the last call. It reports whether they are.
+func (v *volume) describe(outputs []Output) bool {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	if slices.EqualFunc(v.outputs, outputs, func(a, b Output) bool { return a.Token == b.Token && a.Template.Name == b.Template.Name }) {
+		return false
+	}
+	v.described = outputs
+	return true
+}
+
+// takeOutputs has the next rendering make the files of the last republish. It is for
+// whoever has the turn.
+func (v *volume) takeOutputs() {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	if v.described == nil {
+		return
+	}
+	v.outputs, v.described, v.stale = v.described, nil, true
+	v.outputRecords, v.pods = encodeOutputs(v.outputs)
 }
 
 // tick notes a republish, and has an event's refresh done.

@@ -50,6 +50,7 @@ type volume struct {
 	trouble trouble
 
 	mutex     sync.Mutex // held for no longer than a look
+	described []Output   // by a republish, if the files are others than those of outputs
 	endpoint  Endpoint
 	options   Options
 	ticks     ticks
