@@ -18,6 +18,10 @@ const (
 	freeBody = 32 << 10
 )
 
+// maxRunning is how many reviews are worked on at a time. One namespace has half of
+// them, so its flood does not take the CPU from a review of another one.
+const maxRunning = 4
+
 // What a request takes at most, measured over hostile reviews: a body is decoded
 // into a copy, and a review holds the object, its strings, the patch and its encoding.
 const (
@@ -35,15 +39,16 @@ const (
 	answerTimeout = 5 * time.Second // to read the answer
 )
 
-// capacity shares memory between requests. Whoever waits for a review holds a body,
-// and nobody waits for a body while it holds a review, so that they cannot block
-// each other.
+// capacity shares memory and CPU time between requests. A request waits for memory for
+// its body, then for memory for its review, then for its turn to run. Nobody waits for
+// what comes before while it holds what comes after, so that they cannot block each
+// other.
 type capacity struct {
-	bodies, reviews *fairqueue.Limiter
+	bodies, reviews, running *fairqueue.Limiter
 }
 
 func newCapacity() *capacity {
-	return &capacity{bodies: fairqueue.New(bodyMemory), reviews: fairqueue.New(reviewMemory)}
+	return &capacity{bodies: fairqueue.New(bodyMemory), reviews: fairqueue.New(reviewMemory), running: fairqueue.New(maxRunning)}
 }
 
 // forBody is fair by host: the namespace of a review is not known before it is read.
@@ -63,7 +68,14 @@ func (c *capacity) forReview(ctx context.Context, namespace string, length, valu
 	return reserve(ctx, c.reviews, namespace, int64(reviewFactor*length+bytesPerValue*values))
 }
 
-// reservation is memory that one request has. The zero value is none.
+// forTurn is fair by namespace.
+func (c *capacity) forTurn(ctx context.Context, namespace string) (*reservation, error) {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	return reserve(ctx, c.running, namespace, 1)
+}
+
+// reservation is memory, or a turn to run, that one request has. The zero value is none.
 type reservation struct {
 	limiter *fairqueue.Limiter
 	tenant  string

@@ -148,6 +148,32 @@ func TestReviewsWaitForMemory(t *testing.T) {
 	})
 }
 
+// A namespace with many reviews at a time runs half of them, and others go on.
+func TestReviewsTakeTurnsByNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handler := newHandler()
+		var greedy []*reservation
+		for range maxRunning / 2 {
+			turn, err := handler.capacity.forTurn(t.Context(), "greedy")
+			if err != nil {
+				t.Fatal(err)
+			}
+			greedy = append(greedy, turn)
+		}
+		for namespace, want := range map[string]int{"greedy": http.StatusTooManyRequests, "victim": http.StatusOK} {
+			if recorder, _ := post(t, handler, "application/json", bytes.NewReader(bodyOf(t, namespace, "Pod", askingPod("", "")))); recorder.Code != want {
+				t.Errorf("%s: %d %s", namespace, recorder.Code, recorder.Body)
+			}
+		}
+		for _, turn := range greedy {
+			turn.free()
+		}
+		if recorder, _ := post(t, handler, "application/json", bytes.NewReader(bodyOf(t, "greedy", "Pod", askingPod("", "")))); recorder.Code != http.StatusOK {
+			t.Errorf("after its turns: %d", recorder.Code)
+		}
+	})
+}
+
 // Whatever becomes of a request, its memory is given back.
 func TestMemoryIsGivenBack(t *testing.T) {
 	t.Parallel()
@@ -176,6 +202,11 @@ func TestMemoryIsGivenBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.free()
+		}
+	}
+	for range maxRunning / 2 {
+		if _, err := handler.capacity.forTurn(t.Context(), "a"); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if handler.capacity.bodies.Waiting()+handler.capacity.reviews.Waiting() != 0 {
@@ -261,7 +292,7 @@ func TestReadmeTellsTheBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		fmt.Sprintf("share %d MiB", reviewMemory>>20), fmt.Sprintf("wait up to %.0f s", waitTimeout.Seconds()), fmt.Sprintf("at most %d connections", maxConnections),
+		fmt.Sprintf("share %d MiB", reviewMemory>>20), fmt.Sprintf("wait up to %.0f s for memory", waitTimeout.Seconds()), "four of them run at a time", fmt.Sprintf("at most %d connections", maxConnections),
 		fmt.Sprintf("has %.0f s for the header, %.0f s\nfor the body, and %.0f s to read", headerTimeout.Seconds(), bodyTimeout.Seconds(), answerTimeout.Seconds()),
 		fmt.Sprintf("at most %d MiB and 50,000 JSON\nvalues", limits.ReviewBytes.Max()>>20),
 	} {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,16 +57,15 @@ func (h *Handler) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 		return
 	}
 	defer review.free()
-	outcome := h.reviewer.Review(review.Request)
+	outcome, answer, err := h.answer(request.Context(), review)
+	if err != nil {
+		h.fail(logger, writer, err)
+		return
+	}
 	duration := time.Since(start)
 	h.metrics.observe(h.reviewer.Translator, outcome, duration)
 	logOutcome(logger, review.Request, outcome, duration)
-	review.Request, review.Response = nil, outcome.Response
-	answer, err := json.Marshal(review.AdmissionReview)
-	if err != nil {
-		h.fail(logger, writer, &requestError{http.StatusInternalServerError, err})
-		return
-	}
+	review.Request = nil
 	review.shrink(int64(len(answer)))
 	// Whoever reads slowly does not keep the memory.
 	_ = http.NewResponseController(writer).SetWriteDeadline(time.Now().Add(answerTimeout))
@@ -73,6 +73,21 @@ func (h *Handler) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if _, err := writer.Write(answer); err != nil {
 		logger.Error(err, "Answer not sent", logUID, cutUID(outcome.Response.UID))
 	}
+}
+
+// answer reviews and encodes, in the turn of the namespace.
+func (h *Handler) answer(ctx context.Context, review received) (Outcome, []byte, error) {
+	turn, err := h.capacity.forTurn(ctx, review.Request.Namespace)
+	if err != nil {
+		return Outcome{}, nil, errBusy
+	}
+	defer turn.free()
+	outcome := h.reviewer.Review(review.Request)
+	answer, err := json.Marshal(admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: outcome.Response})
+	if err != nil {
+		return Outcome{}, nil, &requestError{http.StatusInternalServerError, err}
+	}
+	return outcome, answer, nil
 }
 
 func (h *Handler) fail(logger klog.Logger, writer http.ResponseWriter, err error) {
