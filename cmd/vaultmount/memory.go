@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // limitMemory has the garbage collector work harder before the memory of the container
@@ -25,6 +27,17 @@ func limitMemory(logger klog.Logger) {
 	}
 	if limit > 0 {
 		debug.SetMemoryLimit(limit / 10 * 9)
+	}
+}
+
+// limitDriverMemory does the same for the driver, whose container has the volumes and
+// the processes that run templates as well. What volumes keep on the heap counts as
+// capacity, so the heap needs no more than that, the program, and Vault's responses
+// while they are read: the chart adds the same. $GOMEMLIMIT comes first.
+func limitDriverMemory(capacity int64) {
+	const program = 64 << 20
+	if os.Getenv("GOMEMLIMIT") == "" && capacity > 0 {
+		debug.SetMemoryLimit(capacity + program + int64(limits.NodeResponseBytes.Max()))
 	}
 }
 

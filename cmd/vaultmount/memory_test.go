@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 )
 
@@ -41,5 +42,22 @@ func TestCgroupMemory(t *testing.T) {
 				t.Errorf("got %d, %v, want %d", got, err, test.want)
 			}
 		})
+	}
+}
+
+// The heap of the driver may have what its volumes may take, and what it needs itself.
+func TestDriverMemory(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	for _, test := range []struct{ capacity, want int64 }{{0, before}, {128 << 20, 256 << 20}} {
+		limitDriverMemory(test.capacity)
+		if got := debug.SetMemoryLimit(-1); got != test.want {
+			t.Errorf("for a capacity of %d, the limit is %d, want %d", test.capacity, got, test.want)
+		}
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	limitDriverMemory(1 << 20)
+	if got := debug.SetMemoryLimit(-1); got != 256<<20 {
+		t.Errorf("$GOMEMLIMIT does not come first: %d", got)
 	}
 }

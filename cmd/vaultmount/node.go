@@ -41,6 +41,7 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the driver: %w", err)
 	}
+	limitDriverMemory(config.VolumeBudget)
 	sharing, err := provider.ParseSharing(o.shareLogins)
 	if err != nil {
 		return nil, fmt.Errorf("--share-logins: %w", err)

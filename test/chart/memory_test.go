@@ -13,19 +13,19 @@ import (
 )
 
 // The container's memory follows from what its volumes may take: 64 MiB more are
-// requested, and 428 MiB more are the limit.
+// requested, and 492 MiB more are the limit.
 func TestMemoryFollowsFromTheBudget(t *testing.T) {
 	for _, test := range []struct {
 		name, request, limit string
 		set                  string
 	}{
-		{name: "default", request: "192Mi", limit: "556Mi"},
-		{name: "mebibytes", set: "driver.volumeBudget=300Mi", request: "364Mi", limit: "728Mi"},
-		{name: "gibibytes", set: "driver.volumeBudget=2Gi", request: "2112Mi", limit: "2476Mi"},
-		{name: "kibibytes are rounded up", set: "driver.volumeBudget=40961Ki", request: "105Mi", limit: "469Mi"},
+		{name: "default", request: "192Mi", limit: "620Mi"},
+		{name: "mebibytes", set: "driver.volumeBudget=300Mi", request: "364Mi", limit: "792Mi"},
+		{name: "gibibytes", set: "driver.volumeBudget=2Gi", request: "2112Mi", limit: "2540Mi"},
+		{name: "kibibytes are rounded up", set: "driver.volumeBudget=40961Ki", request: "105Mi", limit: "533Mi"},
 		{name: "own limit", set: "driver.resources.limits.memory=1Gi", request: "192Mi", limit: "1Gi"},
-		{name: "own request", set: "driver.resources.requests.memory=1Gi", request: "1Gi", limit: "556Mi"},
-		{name: "limit of something else", set: "driver.resources.limits.cpu=2", request: "192Mi", limit: "556Mi"},
+		{name: "own request", set: "driver.resources.requests.memory=1Gi", request: "1Gi", limit: "620Mi"},
+		{name: "limit of something else", set: "driver.resources.limits.cpu=2", request: "192Mi", limit: "620Mi"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			arguments := []string{address}

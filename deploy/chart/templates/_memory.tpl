@@ -15,8 +15,9 @@ Templates can only compute with what they can read, so other units are refused.
 {{/*
 What the driver's container needs. Volumes are memory, and count as the
 container's: what all of them may take is requested along with the program's
-64 MiB. The limit has room for what is needed at times: 100 MiB for each of at
-most three processes that run templates, and 64 MiB for the driver's state.
+64 MiB. The limit adds what is needed at times: 100 MiB for each of at most
+three processes that run templates, 64 MiB for Vault's responses while they are
+read, and 64 MiB for the driver's state.
 The CPU limit keeps what tenants ask of the driver from taking the whole node.
 */}}
 {{- define "vaultmount.resources" -}}
@@ -36,6 +37,6 @@ The CPU limit keeps what tenants ask of the driver from taking the whole node.
 {{- $mebibytes := div (add $budget 1023) 1024 -}}
 {{- $computed := dict
   "requests" (dict "cpu" "10m" "memory" (printf "%dMi" (add $mebibytes 64)))
-  "limits" (dict "cpu" "2" "memory" (printf "%dMi" (add $mebibytes 64 300 64))) -}}
+  "limits" (dict "cpu" "2" "memory" (printf "%dMi" (add $mebibytes 64 300 64 64))) -}}
 {{- mergeOverwrite $computed (deepCopy .Values.driver.resources) | toYaml -}}
 {{- end -}}
