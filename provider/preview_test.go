@@ -79,3 +79,19 @@ func TestRendererIsToldTheNamespace(t *testing.T) {
 		}
 	}
 }
+
+// A call that has ended takes no CPU time for the templates that are left.
+func TestTemplatesAreNotRunForACallThatHasEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	counting := &countedRenderer{}
+	b.Provider.renderer = counting
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Open(ctx, b.request("v", staticTemplate, "{{ 1 }}")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := counting.runs.Load(); got != 0 {
+		t.Errorf("%d templates were run", got)
+	}
+}

@@ -163,6 +163,7 @@ func TestPodThatStartsAsksAfterARefreshFailed(t *testing.T) {
 			}()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if asks != 2 {
 			t.Errorf("Vault was asked %d times, want once by the refresh and once by a pod", asks)
 		}

@@ -42,10 +42,12 @@ func (v *volume) rewrite(ctx context.Context, a *access) error {
 	if !isAboutContent(ctx, err) {
 		return err
 	}
-	held, tries := heldBack{}, maxTries
 	static, made := v.answers.candidates()
-	held.hold(static, err)
-	base := v.write(ctx, a, held)
+	held, tries, base := heldBack{}, maxTries, err
+	if len(static) > 0 {
+		held.hold(static, err)
+		base = v.write(ctx, a, held)
+	}
 	switch {
 	case base == nil:
 		v.admitHalves(ctx, a, static, held, &tries)

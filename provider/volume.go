@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,9 @@ func (p *Provider) preview(ctx context.Context, outputs []Output, size int64) ([
 	for i, output := range outputs {
 		if output.Token {
 			continue
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("check the templates: %w", ctx.Err())
 		}
 		result, plain := render.Foresee(output.Template)
 		if !plain {
