@@ -14,13 +14,14 @@ import (
 	"github.com/vaultmount/vaultmount/provider/render"
 )
 
-// stricter are pods that the policy rejects and the webhook does not: in the first
-// no container has a volume for the driver to look at what else may be wrong, and
-// the second the webhook leaves alone.
+// stricter are pods that the policy or its guard rejects and the webhook does not: in
+// the first no container has a volume for the driver to look at what else may be wrong,
+// and the others the webhook leaves alone.
 func stricter() map[string]string {
 	return map[string]string{
-		"asks-without-files": "vault.hashicorp.com/agent-inject: no annotation asks for a file",
-		"asks-running-pod":   "vault.hashicorp.com/agent-inject: the pod's status says that it runs already",
+		"asks-without-files":             "vault.hashicorp.com/agent-inject: no annotation asks for a file",
+		"asks-running-pod":               "vault.hashicorp.com/agent-inject: the pod's status says that it runs already",
+		"asks-marked-but-without-volume": "vault.hashicorp.com/agent-inject-status: the pod is marked as injected",
 	}
 }
 

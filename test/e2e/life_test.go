@@ -27,7 +27,7 @@ func TestDeletedPodLeavesNothing(t *testing.T) {
 	eventually(t, "the pods of other tests are gone", func() bool {
 		return strings.TrimSpace(kubectl(t, "get", "pods", "--selector=app", "--no-headers", "-o", "name", "--field-selector=metadata.name!=vault-0")) == ""
 	})
-	mounts := func() int { return strings.Count(nodeMounts(t), " - tmpfs vaultmount ") }
+	mounts := func() int { return strings.Count(nodeMounts(t), " - tmpfs csi.vaultmount.dev ") }
 	before, mountsBefore := tokens(), mounts()
 	kubectl(t, "apply", "-f", "test/e2e/testdata/wizard.yaml")
 	awaitReady(t, "default", "wizard")
