@@ -12,9 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/parts"
 )
@@ -52,15 +56,23 @@ func Run(ctx context.Context, parts parts.UserMode, command Command) error {
 		"con=null", "con0=null,fd:1",
 	)
 	kernel.Stdout = command.Output
+	// It keeps a process for each of its own, which would outlive it: as process 1 of a
+	// namespace it takes them along. The signal comes when the starting thread ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	kernel.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	kernel.Env = []string{"HOME=" + scratch, "TMPDIR=/dev/shm"} // a directory of its own, and its memory, which is a file
 	kernelErr := kernel.Run()
+	if ctx.Err() != nil {
+		return fmt.Errorf("run in user mode: %w", ctx.Err())
+	}
 	said, err := os.ReadFile(status)
 	if err != nil {
-		return fmt.Errorf("run in user mode: the kernel ended before the command: %w", errors.Join(ctx.Err(), kernelErr))
+		return fmt.Errorf("run in user mode: read exit status: %w", errors.Join(err, kernelErr))
 	}
 	code, err := strconv.Atoi(strings.TrimSpace(string(said)))
 	if err != nil {
-		return fmt.Errorf("run in user mode: read exit status: %w", err)
+		return fmt.Errorf("run in user mode: the kernel ended before the command: %w", errors.Join(err, kernelErr))
 	}
 	if code != 0 {
 		return &ExitError{code}
