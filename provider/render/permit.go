@@ -64,7 +64,7 @@ func checkCounts(r Result) error {
 	return nil
 }
 
-// computed stands for an argument that only a run of the template can tell. It is no
+// computed marks an argument that only a run of the template can tell. It is no
 // path of Vault, and no path of a file.
 const computed = ""
 

@@ -7,9 +7,9 @@
 // hold what the author of the template wrote, and never a value that came from
 // Vault.
 //
-// It does not bound what a template takes of time and memory, but in Foresee and
-// Fill, which run nothing. The driver calls the rest in the confined processes of
-// package worker, and nowhere else.
+// It does not bound what a template takes of time and memory, but in Check,
+// CheckResult, Foresee, Fill and SecretFiles, which run nothing. The driver calls the rest
+// in the confined processes of package worker, and nowhere else.
 package render
 
 import (
