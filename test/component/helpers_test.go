@@ -32,10 +32,6 @@ func newTarget(t *testing.T) string {
 	return target
 }
 
-func oneFile(path, content string) tmpfs.Set {
-	return tmpfs.Set{Files: []tmpfs.File{{Path: path, Content: []byte(content), Perms: 0o644}}}
-}
-
 func mustRead(t *testing.T, parts ...string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(parts...))
