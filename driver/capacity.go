@@ -80,12 +80,75 @@ func (m *Mounts) takenBesides(v mount, retained map[string]int64) (node, namespa
 			add(volume.mount.Pod.Namespace, max(volume.mount.charge()+retained[id], m.reserved[id].bytes))
 		}
 	}
+	m.dropFreed()
+	for _, each := range m.lingering {
+		add(each.namespace, each.bytes)
+	}
 	for id, each := range m.reserved {
 		if id != v.VolumeID && m.volumes[id] == nil {
 			add(each.namespace, each.bytes)
 		}
 	}
 	return node, namespace
+}
+
+// unwatched is the id of a volume whose memory nobody watches.
+const unwatched = -1
+
+// watch begins to watch the memory of a volume that is about to be unmounted. Without, the
+// volume counts no more once it is unmounted.
+func (m *Mounts) watch(target string) (id int) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	var err error
+	if m.releases == nil {
+		m.releases, err = tmpfs.NewReleases()
+	}
+	if err == nil {
+		id, err = m.releases.Watch(target)
+	}
+	if err == nil {
+		return id
+	}
+	if !errors.Is(err, tmpfs.ErrUnmounted) {
+		m.logger.V(levelChange).Info("Memory of a volume is not watched; it does not count while a process still uses it", "reason", err.Error())
+	}
+	return unwatched
+}
+
+// linger counts a volume that is unmounted until its memory is free.
+func (m *Mounts) linger(id int, v mount) {
+	if id == unwatched {
+		return
+	}
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.lingering[id] = claim{v.Pod.Namespace, v.charge()}
+	m.dropFreed()
+}
+
+// dropFreed forgets the volumes whose memory is free. The mutex is held.
+func (m *Mounts) dropFreed() {
+	if m.releases == nil {
+		return
+	}
+	freed, all := m.releases.Freed()
+	if all {
+		clear(m.lingering)
+	}
+	for _, id := range freed {
+		delete(m.lingering, id)
+	}
+}
+
+// Close ends the watches. Nothing is mounted or removed any more.
+func (m *Mounts) Close() {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.releases != nil {
+		m.releases.Close()
+		m.releases = nil
+	}
 }
 
 func (m *Mounts) retained(volumeID string) int64 {
@@ -124,6 +187,14 @@ func (m *Mounts) space() (total monitor.Space, largest int64, unrecorded int) {
 		if usage, err := tmpfs.ReadUsage(each.Target); err == nil {
 			total.Used += usage.BytesUsed
 		}
+	}
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.dropFreed()
+	for _, each := range m.lingering {
+		total.Size += each.bytes
+		namespaces[each.namespace] += each.bytes
+		largest = max(largest, namespaces[each.namespace])
 	}
 	return total, largest, unrecorded
 }

@@ -35,8 +35,11 @@ type Mounts struct {
 
 	mutex   sync.Mutex // taken after that of a volume
 	volumes map[string]*mounted
-	// reserved is the memory of volumes that are about to be mounted.
-	reserved map[string]claim
+	// reserved is the memory of volumes that are about to be mounted, and lingering that
+	// of volumes that are unmounted and that a process of the node still uses.
+	reserved  map[string]claim
+	lingering map[int]claim
+	releases  *tmpfs.Releases // nil before the first volume is removed
 }
 
 // mounted is a volume. Its mutex keeps a refresh, a mount and a removal apart.
@@ -69,7 +72,7 @@ var (
 
 // NewMounts takes over what an earlier process has mounted.
 func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts, error) {
-	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}, reserved: map[string]claim{}}
+	m := &Mounts{logger: logger, mounter: mounter, store: store, volumes: map[string]*mounted{}, reserved: map[string]claim{}, lingering: map[int]claim{}}
 	records, err := store.Load(mountPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of the mounted volumes: %w", err)
@@ -275,10 +278,12 @@ func (m *Mounts) remove(volumeID, target string) error {
 	}
 	volume.mutex.Lock()
 	defer volume.mutex.Unlock()
+	released := m.watch(target)
 	if err := tmpfs.Remove(target); err != nil {
 		return err
 	}
 	volume.gone = true
+	m.linger(released, volume.mount)
 	m.drop(volumeID)
 	return nil
 }

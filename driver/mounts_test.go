@@ -95,6 +95,7 @@ func (n mountNode) attach(t *testing.T, mounts *Mounts, v mount, content string)
 	prepared, err := n.mounter.Prepare(v.Target, v.Size, v.Inodes)
 	must(t, err)
 	must(t, mounts.attach(v, prepared, rendered(content)))
+	mounts.release(v.VolumeID) // as the call does that publishes it
 }
 
 func rendered(content string) []provider.Rendered {
@@ -220,6 +221,31 @@ func TestCapacityIsCheckedAgainOnceTheFilesAreKnown(t *testing.T) {
 			must(t, mounts.remove(v.VolumeID, v.Target))
 			node.store.records = map[string][]byte{}
 		})
+	}
+}
+
+// A process of the node may hold a file of a volume that is unmounted, and its memory.
+func TestCapacityCountsAVolumeUntilItsMemoryIsFree(t *testing.T) {
+	node := newMountNode(t)
+	v, next := node.volume(t, "pod"), node.volume(t, "next")
+	mounts := node.start(t)
+	defer mounts.Close()
+	node.attach(t, mounts, v, "x")
+	mounts.capacity = capacity{node: v.charge()}
+	file, err := os.Open(filepath.Join(v.Target, "a"))
+	must(t, err)
+	must(t, mounts.remove(v.VolumeID, v.Target))
+	if total, largest, _ := mounts.space(); total.Size != v.charge() || largest != v.charge() {
+		t.Errorf("the volumes take %d bytes, those of the largest namespace %d", total.Size, largest)
+	}
+	if err := mounts.reserve(next); !errors.Is(err, errCapacity) {
+		t.Errorf("while a process holds a file: %v", err)
+	}
+	must(t, file.Close())
+	must(t, mounts.reserve(next))
+	mounts.release(next.VolumeID)
+	if total, _, _ := mounts.space(); total.Size != 0 {
+		t.Errorf("once it is free, the volumes take %d bytes", total.Size)
 	}
 }
 

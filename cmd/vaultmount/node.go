@@ -133,6 +133,7 @@ func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.C
 	stop = func(ctx context.Context) {
 		secrets.Stop(ctx)
 		observer.stop()
+		mounts.Close()
 	}
 	volumes, err := driver.New(n.config, mounts, secrets)
 	if err == nil {
