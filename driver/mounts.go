@@ -264,11 +264,12 @@ func (m *Mounts) forgetAt(target string) {
 	}
 }
 
-// remove unmounts a volume. No content is written to it from then on.
-func (m *Mounts) remove(volumeID, target string) error {
+// remove unmounts a volume, at a path to its target. No content is written to it from then
+// on.
+func (m *Mounts) remove(volumeID, target, path string) error {
 	volume := m.find(volumeID)
 	if volume == nil {
-		if err := tmpfs.Remove(target); err != nil {
+		if err := tmpfs.Remove(path); err != nil {
 			return err
 		}
 		m.mutex.Lock()
@@ -278,8 +279,8 @@ func (m *Mounts) remove(volumeID, target string) error {
 	}
 	volume.mutex.Lock()
 	defer volume.mutex.Unlock()
-	released := m.watch(target)
-	if err := tmpfs.Remove(target); err != nil {
+	released := m.watch(path)
+	if err := tmpfs.Remove(path); err != nil {
 		return err
 	}
 	volume.gone = true

@@ -147,7 +147,7 @@ func TestRefreshDoesNotReadTheVolume(t *testing.T) {
 	if got := holds(t, v); got != "second" {
 		t.Errorf("the file holds %q", got)
 	}
-	must(t, mounts.remove(v.VolumeID, v.Target))
+	must(t, mounts.remove(v.VolumeID, v.Target, v.Target))
 	if _, err := os.Lstat(v.Target); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the volume is left: %v", err)
 	}
@@ -194,7 +194,7 @@ func TestRefreshWhileAVolumeIsMounted(t *testing.T) {
 		if got := holds(t, v); got != "second" {
 			t.Errorf("the file holds %q", got)
 		}
-		must(t, mounts.remove(v.VolumeID, v.Target))
+		must(t, mounts.remove(v.VolumeID, v.Target, v.Target))
 	}
 }
 
@@ -218,7 +218,7 @@ func TestCapacityIsCheckedAgainOnceTheFilesAreKnown(t *testing.T) {
 			if fits := test.retained == 0 && test.written == 0; fits != (err == nil) || err != nil && !errors.Is(err, errCapacity) {
 				t.Errorf("got %v", err)
 			}
-			must(t, mounts.remove(v.VolumeID, v.Target))
+			must(t, mounts.remove(v.VolumeID, v.Target, v.Target))
 			node.store.records = map[string][]byte{}
 		})
 	}
@@ -234,7 +234,7 @@ func TestCapacityCountsAVolumeUntilItsMemoryIsFree(t *testing.T) {
 	mounts.capacity = capacity{node: v.charge()}
 	file, err := os.Open(filepath.Join(v.Target, "a"))
 	must(t, err)
-	must(t, mounts.remove(v.VolumeID, v.Target))
+	must(t, mounts.remove(v.VolumeID, v.Target, v.Target))
 	if total, largest, _ := mounts.space(); total.Size != v.charge() || largest != v.charge() {
 		t.Errorf("the volumes take %d bytes, those of the largest namespace %d", total.Size, largest)
 	}
@@ -313,7 +313,7 @@ func TestVolumeWithoutARecord(t *testing.T) {
 func TestVolumeWithoutARecordUnderAnotherID(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *Mounts, mount){
 		"taken over": func(_ *testing.T, m *Mounts, v mount) { m.adopt(v) },
-		"removed":    func(t *testing.T, m *Mounts, v mount) { must(t, m.remove(v.VolumeID, v.Target)) },
+		"removed":    func(t *testing.T, m *Mounts, v mount) { must(t, m.remove(v.VolumeID, v.Target, v.Target)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newMountNode(t)

@@ -14,16 +14,22 @@ type preparation struct {
 	done   chan struct{}
 	volume *tmpfs.Prepared
 	err    error
+	leave  func() // the directory around the target
 }
 
 // prepare begins with a mount. It is followed by attach, which waits for it, and in any
 // case by discard.
 func (d *Driver) prepare(mount mount) *preparation {
-	p := &preparation{done: make(chan struct{})}
+	p := &preparation{done: make(chan struct{}), leave: func() {}}
 	go func() {
 		defer close(p.done)
 		p.err = recovery.Do(func() (err error) {
-			p.volume, err = d.mounts.mounter.Prepare(mount.Target, mount.Size, mount.Inodes)
+			path, leave, err := d.at(mount.Target)
+			if err != nil {
+				return err
+			}
+			p.leave = leave
+			p.volume, err = d.mounts.mounter.Prepare(path, mount.Size, mount.Inodes)
 			return err
 		})
 	}()
@@ -49,6 +55,7 @@ func (d *Driver) attach(ctx context.Context, mount mount, p *preparation, conten
 // beside the point by then.
 func (p *preparation) discard() error {
 	<-p.done
+	defer p.leave()
 	if p.err != nil || p.volume == nil {
 		return nil
 	}

@@ -74,7 +74,7 @@ func (d *Driver) sweepOne(logger klog.Logger, each mount, silent bool) error {
 	}
 	logger.Info("Volume swept: nobody will ask for its removal", logVolumeID, each.VolumeID, "mounted", exists)
 	if exists {
-		if err := d.mounts.remove(each.VolumeID, each.Target); err != nil {
+		if err := d.remove(each.VolumeID, each.Target); err != nil {
 			return err
 		}
 	} else {

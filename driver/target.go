@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,6 +47,33 @@ func (d *Driver) checkTarget(target string) error {
 	return checkNoLink(target)
 }
 
+// at opens the directory around a target that was checked, and returns a path to the
+// target by that descriptor, until leave: a link that takes the place of a directory after
+// the check leads nowhere else. Where the directory is gone, the path is the target's.
+func (d *Driver) at(target string) (path string, leave func(), err error) {
+	pods := filepath.Join(d.config.KubeletRoot, "pods")
+	// The root itself may be a link.
+	top, err := unix.Open(pods, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(top)
+		var parent int
+		below := strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(target), pods), "/")
+		if parent, err = openBeneath(top, below); err == nil {
+			return fmt.Sprintf("/proc/self/fd/%d/%s", parent, filepath.Base(target)), func() { _ = unix.Close(parent) }, nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return target, func() {}, nil
+	}
+	return "", nil, fmt.Errorf("open the directory around the target path: %w", err)
+}
+
+func openBeneath(top int, below string) (int, error) {
+	return unix.Openat2(top, cmp.Or(below, "."), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
 // isPlain asks the kernel whether a directory is there below another without a
 // link on the way. If it is not, or the kernel does not say, a closer look tells why.
 func isPlain(top, below string) bool {
@@ -55,9 +83,7 @@ func isPlain(top, below string) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	found, err := unix.Openat2(fd, strings.TrimPrefix(below, "/"), &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	found, err := openBeneath(fd, strings.TrimPrefix(below, "/"))
 	if err != nil {
 		return false
 	}

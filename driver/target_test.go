@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 )
 
 func TestCheckTarget(t *testing.T) {
@@ -63,5 +65,43 @@ func TestVolumeName(t *testing.T) {
 	t.Parallel()
 	if got := volumeName("/var/lib/kubelet/pods/uid/volumes/kubernetes.io~csi/vault-secrets/mount"); got != "vault-secrets" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What takes the place of a directory after the check is not used. Needs root.
+func TestTargetIsReachedByItsDirectory(t *testing.T) {
+	t.Parallel()
+	root, outside := t.TempDir(), t.TempDir()
+	parent := filepath.Join(root, "pods", "uid", "volumes", "kubernetes.io~csi", "secrets")
+	must(t, os.MkdirAll(parent, 0o750))
+	d := &Driver{config: Config{KubeletRoot: root}}
+	must(t, d.checkTarget(filepath.Join(parent, "mount")))
+	path, leave, err := d.at(filepath.Join(parent, "mount"))
+	must(t, err)
+	defer leave()
+	must(t, os.Rename(parent, parent+"-moved"))
+	must(t, os.Symlink(outside, parent))
+	if _, _, err := d.at(filepath.Join(parent, "mount")); err == nil {
+		t.Error("a link is followed")
+	}
+	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
+	must(t, err)
+	_, err = mounter.Create(path, volumeSize, tmpfs.Set{Files: []tmpfs.File{{Path: "a"}}})
+	must(t, err)
+	if exists, err := tmpfs.Exists(parent + "-moved/mount"); err != nil || !exists {
+		t.Errorf("the volume is not where its directory is: %v", err)
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+		t.Errorf("the link leads to %v, %v", entries, err)
+	}
+	must(t, tmpfs.Remove(path))
+	if entries, err := os.ReadDir(parent + "-moved"); err != nil || len(entries) > 0 {
+		t.Errorf("there is still %v, %v", entries, err)
+	}
+	path, leave, err = d.at(filepath.Join(root, "pods", "gone", "mount"))
+	must(t, err)
+	leave()
+	if path != filepath.Join(root, "pods", "gone", "mount") {
+		t.Errorf("without a directory, the path is %s", path)
 	}
 }

@@ -28,9 +28,18 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpubli
 	}
 	defer d.inFlight.finish(request.GetVolumeId())
 
-	if err := d.mounts.remove(request.GetVolumeId(), request.GetTargetPath()); err != nil {
+	if err := d.remove(request.GetVolumeId(), request.GetTargetPath()); err != nil {
 		return nil, err
 	}
 	d.provider.Close(request.GetVolumeId())
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+func (d *Driver) remove(volumeID, target string) error {
+	path, leave, err := d.at(target)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return d.mounts.remove(volumeID, target, path)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -106,22 +105,28 @@ func (m *Mounter) Create(target string, sizeBytes int64, set Set) (Written, erro
 // makeDirectory accepts a directory that is there already, as some kubelets make
 // it, but not one with somebody's files: the mount would hide them.
 func makeDirectory(target string) error {
-	err := os.Mkdir(target, 0o750)
+	// The path may be one by a descriptor, which no error is to show.
+	err := unix.Mkdir(target, 0o750)
 	if err == nil {
 		return nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create target path: %w", err)
 	}
-	entries, err := os.ReadDir(target)
+	fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("create target path: %w: %s is not a directory", ErrOccupied, target)
+		return fmt.Errorf("create target path: %w: it is not a directory", ErrOccupied)
 	}
 	if err != nil {
 		return fmt.Errorf("look into the target path: %w", err)
 	}
+	defer unix.Close(fd)
+	entries, err := names(fd)
+	if err != nil {
+		return fmt.Errorf("look into the target path: %w", err)
+	}
 	if len(entries) > 0 {
-		return fmt.Errorf("create target path: %w: %s is not empty", ErrOccupied, target)
+		return fmt.Errorf("create target path: %w: it is not empty", ErrOccupied)
 	}
 	return nil
 }

@@ -327,6 +327,13 @@ func TestCreateLeavesNothingAfterAnError(t *testing.T) {
 			t.Errorf("the file holds %q", got)
 		}
 	})
+	t.Run("a FIFO in the way", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "mount")
+		must(t, unix.Mkfifo(target, 0o600))
+		if _, err := mounter.Create(target, mebibyte, oneFile("a", "x")); !errors.Is(err, tmpfs.ErrOccupied) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a directory with files in the way", func(t *testing.T) {
 		target := filepath.Join(t.TempDir(), "mount")
 		if err := os.MkdirAll(filepath.Join(target, "mine"), 0o700); err != nil {
