@@ -82,35 +82,46 @@ func TestSlowStoreDelaysNobodyElse(t *testing.T) {
 // ends is not deleted after that of the next one is saved.
 func TestSessionThatEndsLeavesTheRecordOfTheNext(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.open(b.request("v", staticTemplate))
-	held, release := b.saved.hold(sessionPrefix)
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		b.Close("v")
-	}()
-	<-held
-	opened := make(chan error, 1)
-	go func() {
-		contents, err := b.Open(context.Background(), b.request("w", staticTemplate))
-		b.files.put("w", contents)
-		opened <- err
-	}()
-	waitFor(t, func() bool { return b.vault.count("auth/jwt/login") == 2 })
-	release()
-	<-closed
-	if err := <-opened; err != nil {
-		t.Fatal(err)
+	for name, prefix := range map[string]string{"while its record is deleted": sessionPrefix, "while its token is put into the queue": revocationPrefix} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.open(b.request("v", staticTemplate))
+			held, release := b.saved.hold(prefix)
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				b.Close("v")
+			}()
+			<-held
+			opened := make(chan error, 1)
+			go func() {
+				contents, err := b.Open(context.Background(), b.request("w", staticTemplate))
+				b.files.put("w", contents)
+				opened <- err
+			}()
+			if prefix == sessionPrefix { // for which the next one waits
+				waitFor(t, func() bool { return b.vault.count("auth/jwt/login") == 2 })
+			} else if err := <-opened; err != nil {
+				t.Fatal(err)
+			} else {
+				opened <- nil
+			}
+			release()
+			<-closed
+			if err := <-opened; err != nil {
+				t.Fatal(err)
+			}
+			b.files.remove("v")
+			b.restart()
+			if got := len(b.Volumes()); got != 1 {
+				t.Errorf("%d volumes are resumed", got)
+			}
+			b.pass(DefaultInterval, func() {})
+			b.requireCount("auth/jwt/login", 2)
+			waitFor(t, func() bool { return b.vault.aliveTokens() == 1 })
+		})
 	}
-	b.files.remove("v")
-	b.restart()
-	if got := len(b.Volumes()); got != 1 {
-		t.Errorf("%d volumes are resumed", got)
-	}
-	b.pass(DefaultInterval, func() {})
-	b.requireCount("auth/jwt/login", 2)
-	waitFor(t, func() bool { return b.vault.aliveTokens() == 1 })
 }
 
 func TestRecordsAtTheLimitAndOneAbove(t *testing.T) {

@@ -43,15 +43,16 @@ func (b *bench) of(namespace, name, address string, templates ...string) Request
 	return r
 }
 
-// 64 volumes of one tenant wait for a Vault that hangs: the volume of another tenant is
+// 128 volumes of one tenant wait for a Vault that hangs: the volume of another tenant is
 // refreshed at each of its intervals.
 func TestHangingVaultOfATenantDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.patience = patience{refresh: time.Hour, fetch: time.Hour, ask: time.Hour} // nobody gives up
 	slow := startPlayedVault(t, b.time)
-	for i := range workers {
+	for i := range 2 * workers {
 		r := b.of("evil", fmt.Sprint(i), slow.URL, staticTemplate)
-		r.Refresh.Interval = MinInterval
+		r.Refresh.Interval, r.Options.Timeout = MinInterval, time.Hour
 		b.open(r)
 	}
 	victim := b.of("victim", "v", b.vault.URL, staticTemplate)
