@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/state"
 )
 
 // Alive is an error if the CSI socket does not answer. A process that has handed
@@ -67,7 +68,7 @@ func (p *Plugin) Numbers() monitor.Numbers {
 	n.Tmpfs, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {
-		n.State = monitor.Space{Used: usage.BytesUsed, Size: usage.BytesTotal}
+		n.State = monitor.Space{Used: usage.BytesUsed, Size: state.Records}
 	}
 	return n
 }

@@ -63,6 +63,13 @@ func (r *records) save(namespace, key string, content record) error {
 	return err
 }
 
+// unsaved is how many namespaces had a record last that was not saved.
+func (r *records) unsaved() int {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return len(r.failing)
+}
+
 // count notes the size of a record, unless it is too large.
 func (r *records) count(namespace, key string, size int) error {
 	r.mutex.Lock()

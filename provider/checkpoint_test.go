@@ -171,6 +171,9 @@ func TestVolumeOverTheLimitOfItsNamespaceIsNotSaved(t *testing.T) {
 	b.open(large)
 	b.open(small)
 	b.pass(DefaultInterval, func() {})
+	if got := b.Numbers().Unsaved; got != 1 {
+		t.Errorf("of %d namespaces, a record was not saved", got)
+	}
 	if got := strings.Count(b.logs.String(), "State not saved"); got != 1 || !strings.Contains(b.logs.String(), "(namespace-checkpoint-bytes)") {
 		t.Errorf("it is logged %d times", got)
 	}

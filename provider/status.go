@@ -133,6 +133,8 @@ type Numbers struct {
 	Leases                                    int
 	// Revocations is how many tokens wait to be revoked.
 	Revocations int
+	// Unsaved is how many namespaces had a record last that was not saved.
+	Unsaved int
 	// Lag is for how long the most overdue task has been due; Unrefreshed, of the
 	// volumes that fail, the longest time since all was well.
 	Lag, Unrefreshed time.Duration
@@ -144,7 +146,7 @@ type Numbers struct {
 func (p *Provider) Numbers() Numbers {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	n := Numbers{Volumes: len(p.volumes), Revocations: p.revocations.count(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
+	n := Numbers{Volumes: len(p.volumes), Revocations: p.revocations.count(), Unsaved: p.records.unsaved(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
 	for _, s := range p.sessions {
 		s.count(&n)
 	}
