@@ -38,7 +38,7 @@ test: ## Unit and component tests with the race detector; builds Vault and Helm 
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/component.json -- -race -count=1 -parallel 8 -timeout 20m $(COMPONENT)
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/conformance.json -- -race -count=1 ./conformance
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/faults.json -- -race -count=1 -parallel 8 -timeout 20m ./faults
-	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/attacks.json -- -race -count=1 -parallel 8 ./attacks
+	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/attacks.json -- -count=1 -parallel 8 ./attacks
 
 conformance: ## csi-sanity and all faults, and the table of what survived in deploy/OPERATIONS.md
 	@mkdir -p $(BUILD)

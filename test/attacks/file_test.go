@@ -14,6 +14,7 @@ func fileAttacks() []attack {
 		{name: "1,250 file names of 510 directories each", requests: directoryRequests},
 		{name: "a template writes 3,000 files in 250 directories each", requests: writtenRequests},
 		{name: "capacity is taken by one pod", requests: capacityRequests},
+		{name: "40 pods render almost 4 MiB each", requests: outputRequests},
 	}
 }
 
@@ -36,4 +37,11 @@ func writtenRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func capacityRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
 	return s.tenantRequests(t, 16, func(int) map[string]string { return map[string]string{"template/a": "x", "size": "16Mi"} })
+}
+
+// outputRequests are more at one time than the driver's memory could hold.
+func outputRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
+	t.Helper()
+	const text = `{{ $x := sprig_repeat 70000 "x" }}{{ range loop 55 }}{{ $x }}{{ end }}`
+	return s.tenantRequests(t, 40, func(int) map[string]string { return map[string]string{"template/a": text, "size": "8Mi"} })
 }

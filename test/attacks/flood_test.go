@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// flood is a pod that is made again and again, 16 at a time.
+// flood is a pod that is made again and again, 16 at a time, in small 6.
 type flood struct {
 	name        string
 	annotations func() map[string]string
@@ -61,16 +61,16 @@ func TestWebhook(t *testing.T) {
 				<-pace.C
 				return h.admit(t)
 			}
-			quiet := startMany(t, scaled(30, 100), paced)
+			quiet := startMany(t, scaled(10, 100), paced)
 			o := &outcome{quiet: quiet.p99(), memoryBefore: h.memory.Used(t), cpuLimit: requestCPU, limit: limit}
 			defer o.record(t, flood.name)
 			annotations := flood.annotations()
 			o.cpu = h.cpuOf(t, annotations)
 			ctx, cancel := context.WithCancel(t.Context())
 			var group sync.WaitGroup
-			answered := make(chan struct{}, 16)
+			answered := make(chan struct{}, scaled(6, 16))
 			body := reviewOf(t, tenant, annotations)
-			for range 16 {
+			for range cap(answered) {
 				group.Go(func() {
 					for ctx.Err() == nil {
 						_, _ = h.send(ctx, body)
@@ -82,7 +82,7 @@ func TestWebhook(t *testing.T) {
 				})
 			}
 			isOver := func() bool { return len(answered) == cap(answered) || !isAlive(h.Process.Process.Pid) }
-			during := startBeside(t, scaled(30, 100), paced, func() (time.Duration, error) { return control.admit(t) }, isOver)
+			during := startBeside(t, scaled(10, 100), paced, func() (time.Duration, error) { return control.admit(t) }, isOver)
 			cancel()
 			group.Wait()
 			o.add(during)

@@ -17,8 +17,8 @@ import (
 func queueAttacks() []attack {
 	return []attack{
 		hangingEngine(),
-		{name: "pods have templates of a second each", requests: slowTemplateRequests},
-		{name: "pods have templates of a second each, and the victim's are programs", requests: slowTemplateRequests, template: victimProgram},
+		{name: "pods have templates of a second each", requests: slowTemplateRequests, hangs: awaitTemplates},
+		{name: "pods have templates of a second each, and the victim's are programs", requests: slowTemplateRequests, hangs: awaitTemplates, template: victimProgram()},
 	}
 }
 
@@ -82,7 +82,20 @@ func silentAddress(t *testing.T) string {
 // slow: each has another comment.
 func slowTemplateRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
-	return s.tenantRequests(t, scaled(20, 60), func(pod int) map[string]string {
+	return s.tenantRequests(t, scaled(6, 60), func(pod int) map[string]string {
 		return map[string]string{"template/a": fmt.Sprintf(`{{/* %d */}}{{ range loop 60000 }}{{ $x := sprig_until 1000 }}{{ end }}{{ sprig_fail "x" }}`, pod)}
+	})
+}
+
+// awaitTemplates waits until one of them has run for 200 ms.
+func awaitTemplates(t *testing.T, s *stage) {
+	t.Helper()
+	rig.Eventually(t, "a template runs", func() bool {
+		for _, ticks := range s.workers(t) {
+			if ticks > 20 {
+				return true
+			}
+		}
+		return false
 	})
 }

@@ -133,7 +133,7 @@ func (d *dice) forEach(t *testing.T, what string, draw func() (map[string]string
 // annotations are those of a pod that asks.
 func (d *dice) annotations() map[string]string {
 	all := map[string]string{
-		annotationPrefix + "agent-inject": "true", annotationPrefix + "role": tenant, annotationPrefix + "auth-type": "jwt",
+		annotationPrefix + "agent-inject": "true", annotationPrefix + "role": tenant, annotationPrefix + "auth-type": "jwt", annotationPrefix + "auth-path": "auth/jwt",
 		annotationPrefix + "agent-inject-secret-a": "internal/data/tenant/db",
 	}
 	d.fill(all, func() string { return d.pick(d.names) })

@@ -1,13 +1,21 @@
 package attacks
 
 import (
+	"bytes"
+	"compress/gzip"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // responseAttacks are about what Vault answers.
@@ -17,6 +25,10 @@ func responseAttacks() []attack {
 		{name: "a template reads a secret of 1 MB under 900 names", requests: bigSecretRequests},
 		{name: "a Vault answers with 4 MiB of empty lists, 8 times", requests: listRequests},
 		{name: "30 volumes keep 5 MB of secrets each", requests: retainedRequests, after: requireRestart},
+		{name: "30 volumes keep 90,000 empty objects each", requests: objectRequests, after: requireRestart},
+		{name: "a Vault answers with JSON that is costly to read", requests: costlyRequests},
+		trickle(),
+		{name: "a Vault gives leases of a second", requests: leaseRequests},
 	}
 }
 
@@ -74,6 +86,121 @@ func retainedRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	}
 	return s.tenantRequests(t, 30, func(int) map[string]string {
 		return map[string]string{"address": s.rogue.address, "template/a": text.String(), "size": "8Ki"}
+	})
+}
+
+// costlyRequests are answered with 4 MiB of another kind each: nested, of one number, of
+// one key over and over, of keys that only differ in their spelling, and of zeros that
+// are compressed.
+func costlyRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
+	t.Helper()
+	const size = 4 << 20
+	var keys strings.Builder
+	for i := range 250_000 {
+		fmt.Fprintf(&keys, `"k%07x":0,`, i)
+	}
+	values := []string{
+		strings.Repeat("[", size/2) + strings.Repeat("]", size/2-100),
+		strings.Repeat("7", size-100),
+		`{` + strings.Repeat(`"\u0061":{},`, 300_000) + `"a":0}`,
+		`{` + keys.String() + `"a":0}`,
+		`"` + strings.Repeat(`\ud800`, size/6-100) + `"`,
+	}
+	var zeros bytes.Buffer
+	compressed := gzip.NewWriter(&zeros)
+	_, err := compressed.Write(make([]byte, 8*size))
+	if err := errors.Join(err, compressed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
+		number := 0
+		if _, err := fmt.Sscanf(r.URL.Path, "/v1/kv/data/costly-%d", &number); err != nil {
+			return false
+		}
+		if number < len(values) {
+			answerSecret(w, values[number])
+			return true
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(zeros.Bytes()) // the driver may have gone
+		return true
+	})
+	return s.tenantRequests(t, scaled(2, 12)*(len(values)+1), func(pod int) map[string]string {
+		return map[string]string{
+			"address": s.rogue.address, "client-max-retries": "0", "size": "8Mi",
+			"template/a": fmt.Sprintf(`{{ with secret "kv/data/costly-%d" }}{{ .Data | toJSON }}{{ end }}`, pod%(len(values)+1)),
+		}
+	})
+}
+
+// trickle has answers hold, for as long as a call lasts, what the node reads at one time.
+func trickle() attack {
+	var open atomic.Int64
+	return attack{
+		name: "a Vault sends 64 answers of 4 MiB a byte at a time",
+		requests: func(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
+			s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/slow") {
+					return false
+				}
+				open.Add(1)
+				w.Header().Set("Content-Length", strconv.Itoa(4<<20))
+				for r.Context().Err() == nil {
+					if _, err := w.Write([]byte(" ")); err != nil {
+						break
+					}
+					w.(http.Flusher).Flush()
+					sleep(r.Context(), 100*time.Millisecond)
+				}
+				return true
+			})
+			return s.tenantRequests(t, 64, func(pod int) map[string]string {
+				return map[string]string{
+					"address": s.rogue.address, "client-max-retries": "0", "client-timeout": "100s",
+					"template/a": fmt.Sprintf(`{{ with secret "kv/data/slow-%d" }}x{{ end }}`, pod),
+				}
+			})
+		},
+		hangs: func(t *testing.T, _ *stage) {
+			rig.Eventually(t, "answers hang", func() bool { return open.Load() >= 4 })
+		},
+	}
+}
+
+// leaseRequests have tokens and secrets that end as soon as they are there.
+func leaseRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
+	t.Helper()
+	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/login"), strings.HasSuffix(r.URL.Path, "/renew-self"):
+			answer(w, http.StatusOK, map[string]any{"auth": map[string]any{"client_token": "hvs." + rand.Text(), "accessor": rand.Text(), "lease_duration": 1, "renewable": true}})
+		case strings.HasPrefix(r.URL.Path, "/v1/database/"), strings.HasSuffix(r.URL.Path, "/leases/renew"):
+			answer(w, http.StatusOK, map[string]any{"lease_id": rand.Text(), "lease_duration": 1, "renewable": true, "data": map[string]any{"password": rand.Text()}})
+		default:
+			return false
+		}
+		return true
+	})
+	requests := s.tenantRequests(t, 40, func(int) map[string]string {
+		return map[string]string{"address": s.rogue.address, "template/a": `{{ with secret "database/creds/a" }}{{ .Data.password }}{{ end }}`}
+	})
+	s.publishAll(t.Context(), requests)
+	return requests
+}
+
+// objectRequests keep values that take little of an answer and much of memory.
+func objectRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
+	t.Helper()
+	objects := "[" + strings.Repeat("{},", 90_000) + "{}]"
+	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/objects") {
+			return false
+		}
+		answerSecret(w, objects)
+		return true
+	})
+	return s.tenantRequests(t, 30, func(int) map[string]string {
+		return map[string]string{"address": s.rogue.address, "template/a": `{{ with secret "kv/data/objects" }}x{{ end }}`, "size": "8Ki"}
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/vaultmount/vaultmount/provider/limits"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -77,14 +78,16 @@ type stage struct {
 	driver *rig.Process
 	calls  csi.NodeClient
 	pods   int        // numbers the names
-	turn   sync.Mutex // of those who start pods on a node that they share
+	turn   sync.Mutex // of those who start pods on a node that they share, and of answers
+	// answers are what the tenant's publishes came to, and how often.
+	answers map[string]int
 	// tenants are all requests of the tenant.
 	tenants []*csi.NodePublishVolumeRequest
 }
 
 func (a *arena) newStage(t *testing.T, arguments ...string) *stage {
 	t.Helper()
-	s := &stage{Kubelet: rig.NewKubelet(t), vault: a.vault, rogue: startRogue(t), memory: rig.NewMemory(t, a.limit)}
+	s := &stage{Kubelet: rig.NewKubelet(t), vault: a.vault, rogue: startRogue(t), memory: rig.NewMemory(t, a.limit), answers: map[string]int{}}
 	s.calls = rig.Calls(s.Endpoint())
 	s.driver = s.memory.StartDriver(t, s.Kubelet, a.vault.Server.Address, append([]string{
 		"--verbosity=2", "--allow-address=" + s.rogue.address, "--allow-address=https://*.tenants.example.com:8200",
@@ -135,7 +138,7 @@ func (s *stage) tenantRequests(t *testing.T, pods int, attributes func(pod int) 
 }
 
 // callTime is how long a kubelet waits for a call.
-func callTime() time.Duration { return scaled(30*time.Second, 2*time.Minute) }
+func callTime() time.Duration { return scaled(15*time.Second, 2*time.Minute) }
 
 func (s *stage) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime())
@@ -158,11 +161,20 @@ func (s *stage) unpublish(ctx context.Context, request *csi.NodePublishVolumeReq
 	return err
 }
 
-// publishAll publishes at once. Whether that succeeds is the tenant's own affair.
+// publishAll publishes at once. Whether that succeeds is the tenant's own affair; the
+// log of the test tells.
 func (s *stage) publishAll(ctx context.Context, requests []*csi.NodePublishVolumeRequest) {
 	var group sync.WaitGroup
 	for _, request := range requests {
-		group.Go(func() { _ = s.publish(ctx, request) })
+		group.Go(func() {
+			message := "published"
+			if err := s.publish(ctx, request); err != nil {
+				message = limits.Truncate(err.Error(), 300)
+			}
+			s.turn.Lock()
+			defer s.turn.Unlock()
+			s.answers[message]++
+		})
 	}
 	group.Wait()
 }

@@ -26,7 +26,7 @@ const annotationPrefix = "vault.hashicorp.com/"
 // annotated are the attributes of a volume that the policy wrote, and more annotations.
 func annotated(more map[string]string) map[string]string {
 	attributes := map[string]string{
-		"role": rig.Absent, "auth-type": rig.Absent, annotationPrefix + "role": tenant, annotationPrefix + "auth-type": "jwt",
+		"role": rig.Absent, "auth-type": rig.Absent, annotationPrefix + "role": tenant, annotationPrefix + "auth-type": "jwt", annotationPrefix + "auth-path": "auth/jwt",
 		annotationPrefix + "agent-inject-secret-a": "internal/data/tenant/db",
 	}
 	for name, value := range more {
