@@ -157,7 +157,9 @@ func probeSealStatus(ctx context.Context, transport http.RoundTripper, address s
 }
 
 // errSealed is Vault's own word for it.
-var errSealed = errors.New("Vault is sealed")
+var errSealed = errors.New(sealedWords)
+
+const sealedWords = "Vault is sealed"
 
 // statusError is an answer of status 500 or above to the probe.
 type statusError int

@@ -117,6 +117,8 @@ func unanswered(err error) error {
 	switch {
 	case errors.As(err, &body) && (errors.Is(err, ErrTooLarge) || errors.Is(err, errBusy)):
 		return body.err
+	case errors.As(err, &body) && errors.Is(err, errNotVaults):
+		return fmt.Errorf("%w: %w", ErrUnavailable, body.err)
 	case errors.Is(err, errBreakerOpen): // first, as it wraps what befell others; this one was not sent
 		return fmt.Errorf("%w: %w%s", ErrUnavailable, err, connectionHint(err))
 	case errors.Is(err, context.DeadlineExceeded):

@@ -14,7 +14,7 @@ import (
 )
 
 // errRedirect is a redirect that is not followed.
-var errRedirect = errors.New("Vault redirects to another host")
+var errRedirect = errors.New("a redirect of Vault leads to another host")
 
 // checkRedirect refuses a redirect that would take the token, or what a login shows,
 // to a host that the administrator has not chosen. The api.Client follows the others,

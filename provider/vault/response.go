@@ -91,10 +91,12 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 // check holds one response against its limits.
 func (c *counter) check(holdsSecret bool) error {
 	bytes, values := limits.ResponseBytes, limits.VolumeResponseValues
+	kind, remedy := ErrTooLarge, "is this a Vault, and is the path not too much at once?"
 	if !holdsSecret {
 		bytes, values = limits.AuthResponseBytes, limits.AuthResponseValues
+		kind, remedy = errNotVaults, "check the address, and what stands between" // as no Vault's is as long
 	}
-	err := bytes.Check(c.size.Bytes)
+	err := bytes.Check(min(c.size.Bytes, bytes.Max()+1)) // the rest is not read
 	if err == nil {
 		err = values.Check(c.size.Values)
 	}
@@ -102,7 +104,7 @@ func (c *counter) check(holdsSecret bool) error {
 		err = limits.ResponseDepth.Check(c.maxDepth)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the response: %w; is this a Vault, and is the path not too much at once?", ErrTooLarge, err)
+		return fmt.Errorf("%w: the response: %w; %s", kind, err, remedy)
 	}
 	return nil
 }
@@ -136,5 +138,5 @@ func (noBody) Close() error { return nil }
 func isSealed(response *http.Response, content []byte) bool {
 	var said struct{ Errors []string }
 	return response.StatusCode == http.StatusServiceUnavailable && json.Unmarshal(content, &said) == nil &&
-		slices.ContainsFunc(said.Errors, func(text string) bool { return strings.Contains(text, errSealed.Error()) })
+		slices.ContainsFunc(said.Errors, func(text string) bool { return strings.Contains(text, sealedWords) })
 }

@@ -41,7 +41,11 @@ func TestPagesAreQuotedInShort(t *testing.T) {
 func sending(t *testing.T, status int, beginning string) (address string, sent *atomic.Int32) {
 	t.Helper()
 	sent = &atomic.Int32{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, beginning)
 		part := strings.Repeat("x", 1<<20)
@@ -70,7 +74,7 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 		"a secret": {200, `{"data":{"v":"`, (*Session).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); is this a Vault"},
 		"a list":   {200, `{"data":{"keys":["`, (*Session).listAny, ErrTooLarge, "(response-bytes)"},
 		"a write":  {200, `{"data":{"v":"`, (*Session).writeAny, ErrTooLarge, "(response-bytes)"},
-		"a token":  {200, `{"auth":{"client_token":"`, (*Session).renewAny, ErrTooLarge, "exceed the limit of 262144 (auth-response-bytes)"},
+		"a token":  {200, `{"auth":{"client_token":"`, (*Session).renewAny, ErrUnavailable, "exceed the limit of 262144 (auth-response-bytes)"},
 		"an error": {400, `{"errors":["`, (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 400 with more than"},
 		"a page":   {403, "<html>", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 403"},
 		"no space": {503, "", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 503"},
