@@ -1,6 +1,10 @@
 package driver
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"testing"
+)
 
 func TestAllowList(t *testing.T) {
 	t.Parallel()
@@ -31,5 +35,21 @@ func TestAllowList(t *testing.T) {
 		if _, err := ParseAllowList([]string{bad}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
+	}
+}
+
+// The addresses that tenants name below a wildcard are no labels of a metric.
+func TestAddressLabels(t *testing.T) {
+	t.Parallel()
+	vault := VaultConfig{Address: "https://vault:8200"}
+	heldBack := map[string]bool{vault.Address: false}
+	for i := range 1000 {
+		heldBack[fmt.Sprintf("https://%d.tenants.example.com", i)] = i == 500
+	}
+	if got := vault.labels(heldBack); !maps.Equal(got, map[string]bool{vault.Address: false, "other": true}) {
+		t.Errorf("got %v", got)
+	}
+	if got := vault.labels(nil); len(got) != 0 {
+		t.Errorf("without a Vault in use: %v", got)
 	}
 }

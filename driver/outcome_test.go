@@ -37,6 +37,7 @@ func TestCode(t *testing.T) {
 		{context.Canceled, codes.Canceled},
 		{tmpfs.ErrFull, codes.ResourceExhausted},
 		{provider.ErrFull, codes.ResourceExhausted},
+		{provider.ErrTooLarge, codes.ResourceExhausted},
 		{errInFlight, codes.Aborted},
 		{errors.New("anything else"), codes.Internal},
 	}
