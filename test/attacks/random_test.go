@@ -83,7 +83,7 @@ type dice struct {
 func newDice(t *testing.T, random *rand.Rand) *dice {
 	t.Helper()
 	d := &dice{random: random}
-	for _, path := range glob(t, "../../driver/*/testdata/fuzz/*/*") {
+	for _, path := range glob(t, "driver/*/testdata/fuzz/*/*") {
 		for _, literal := range regexp.MustCompile(`(?m)^(?:string|\[\]byte)\((.*)\)$`).FindAllStringSubmatch(read(t, path), -1) {
 			text, err := strconv.Unquote(literal[1])
 			if err != nil {
@@ -92,7 +92,7 @@ func newDice(t *testing.T, random *rand.Rand) *dice {
 			d.values = append(d.values, text)
 		}
 	}
-	for _, path := range glob(t, "../../driver/annotation/testdata/*/pod.yaml") {
+	for _, path := range glob(t, "driver/annotation/testdata/*/pod.yaml") {
 		var pod corev1.Pod
 		if err := yaml.Unmarshal([]byte(read(t, path)), &pod); err != nil {
 			t.Fatalf("%s: %v", path, err)
@@ -101,7 +101,7 @@ func newDice(t *testing.T, random *rand.Rand) *dice {
 			d.names, d.values = append(d.names, key), append(d.values, value)
 		}
 	}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+/?)[^`]*` \\|").FindAllStringSubmatch(read(t, "../../driver/volume/README.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+/?)[^`]*` \\|").FindAllStringSubmatch(read(t, inCheckout(t, "driver/volume/README.md")), -1) {
 		d.keys = append(d.keys, row[1])
 	}
 	for _, list := range []*[]string{&d.keys, &d.names, &d.values} {
@@ -189,9 +189,10 @@ func (d *dice) mutate(text string) string {
 	return text
 }
 
+// glob looks in the checkout.
 func glob(t *testing.T, pattern string) []string {
 	t.Helper()
-	paths, err := filepath.Glob(pattern)
+	paths, err := filepath.Glob(inCheckout(t, pattern))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("%s: %v, %v", pattern, paths, err)
 	}

@@ -1,13 +1,13 @@
 package attacks
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
+	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -52,11 +53,7 @@ func startVault(t *testing.T) *rig.Vault {
 // memoryLimit is what the chart gives the first container of a manifest of its own.
 func memoryLimit(t *testing.T, manifest string) int64 {
 	t.Helper()
-	content, err := os.ReadFile("../../deploy/" + manifest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
+	documents := yaml.NewYAMLOrJSONDecoder(strings.NewReader(read(t, inCheckout(t, "deploy/"+manifest))), 4096)
 	for {
 		// A Deployment has the same fields.
 		var workload appsv1.DaemonSet
@@ -67,6 +64,17 @@ func memoryLimit(t *testing.T, manifest string) int64 {
 			return containers[0].Resources.Limits.Memory().Value()
 		}
 	}
+}
+
+// inCheckout is the path of what the checkout holds. The test may have been built
+// before, and run in another directory of it.
+func inCheckout(t *testing.T, path string) string {
+	t.Helper()
+	root, err := parts.Checkout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, path)
 }
 
 // stage is a node on which the attack takes place.
