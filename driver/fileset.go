@@ -53,11 +53,13 @@ func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
 		for _, written := range rendered[i].Written {
 			// The renderer has checked the path, but a template may have taken it over.
 			err := volume.CheckFilePath(written.Path)
-			if err == nil {
+			if err != nil {
+				err = fmt.Errorf("writeToFile: %w", err)
+			} else {
 				err = tree.add(written.Path, "writeToFile in "+quote(file.Path))
 			}
 			if err != nil {
-				return tmpfs.Set{}, fmt.Errorf("render file %s: %w: writeToFile: %w", quote(file.Path), provider.ErrTemplate, err)
+				return tmpfs.Set{}, fmt.Errorf("render file %s: %w: %w", quote(file.Path), provider.ErrTemplate, err)
 			}
 			set.Files = append(set.Files, writtenFile(written, owner{v.UID, v.GID}))
 		}

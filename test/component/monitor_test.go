@@ -158,7 +158,7 @@ func TestVolumesCommand(t *testing.T) {
 		return string(output), err
 	}
 	table, err := run()
-	if err != nil || !regexp.MustCompile(`(?m)^NAMESPACE +POD +VOLUME .*\ndefault +pod +vault-secrets +fresh +internal-app +\d+s +\d+s ago +in [45]m\d+s +0 +4 of 1024 KiB +-$`).MatchString(table) {
+	if err != nil || !regexp.MustCompile(`(?m)^NAMESPACE +POD +VOLUME .*\ndefault +pod +vault-secrets +fresh +internal-app +\d+s +\d+s ago +in [45]m\d+s +0 +4 of 1024 KiB +10\d\d KiB +-$`).MatchString(table) {
 		t.Errorf("got %v\n%s", err, table)
 	}
 	one, err := run("default/pod")
