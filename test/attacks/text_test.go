@@ -82,7 +82,7 @@ func longNameRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 
 func addressRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
-	return s.tenantRequests(t, scaled(24, 120), func(pod int) map[string]string {
+	return s.tenantRequests(t, scaled(24, 250), func(pod int) map[string]string {
 		return map[string]string{
 			"address":    fmt.Sprintf("https://%d%s.tenants.example.com:8200", pod, strings.Repeat("a", 1_000_000)),
 			"template/a": `{{ with secret "kv/data/a" }}{{ end }}`, "client-max-retries": "0",
