@@ -182,7 +182,7 @@ func (a *arena) fight(t *testing.T, attack attack) (*stage, *outcome) {
 	during := startBeside(t, scaled(20, 100), start, func() (time.Duration, error) { return a.startControl(t, template) }, func() bool {
 		return isOver() && time.Since(begin) > watch.atLeast() || !s.isAlive()
 	})
-	o.late = watch.end()
+	o.watched, o.late = watch != nil, watch.end()
 	cancel()
 	attacker.Wait()
 	t.Logf("the attack took %s; the tenant's publishes: %v", time.Since(begin).Round(time.Millisecond), s.answers)
@@ -232,7 +232,8 @@ type outcome struct {
 	err                    error // the first of those that failed
 	quiet, during, control time.Duration
 	cpu, cpuLimit          time.Duration
-	late                   time.Duration
+	watched                bool
+	late                   time.Duration // of refreshes, if they were watched
 	driverEnded            bool
 	oomKills               int
 	alone                  bool // no other attack ran meanwhile
@@ -287,9 +288,12 @@ func (o *outcome) record(t *testing.T, name string) {
 }
 
 func (o *outcome) String() string {
-	cpu := ""
-	if o.cpuLimit > 0 {
-		cpu = fmt.Sprintf("at most %s of CPU time for a call; ", o.cpu)
+	text := fmt.Sprintf("p99 %s, quiet %s, beside %s; memory %d → %d → %d MiB", o.during.Round(time.Millisecond), o.quiet.Round(time.Millisecond), o.control.Round(time.Millisecond), o.memoryBefore>>20, o.peak>>20, cmp.Or(o.memoryAfter, o.memoryBefore)>>20)
+	if o.watched {
+		text += fmt.Sprintf("; refreshes at most %.1f s late", o.late.Seconds())
 	}
-	return cpu + fmt.Sprintf("p99 %s, quiet %s, beside %s; memory %d → %d → %d MiB", o.during.Round(time.Millisecond), o.quiet.Round(time.Millisecond), o.control.Round(time.Millisecond), o.memoryBefore>>20, o.peak>>20, cmp.Or(o.memoryAfter, o.memoryBefore)>>20)
+	if o.cpuLimit > 0 {
+		text += fmt.Sprintf("; at most %s of CPU time for a call", o.cpu)
+	}
+	return text
 }
