@@ -68,7 +68,7 @@ func loginHint(words string, login Login) string {
 	case strings.Contains(words, "invalid role name"), strings.Contains(words, "could not be found"):
 		return "create the role, or correct the attribute role"
 	case strings.Contains(words, wrongAudience):
-		return "set the attribute audience to the audience of " + role + ", among those that the CSIDriver's tokenRequests offer; an annotated pod names it by the token of agent-service-account-token-volume-name"
+		return "set the attribute audience to that of the role; the CSIDriver's tokenRequests must offer it (annotated pods: agent-service-account-token-volume-name)"
 	}
 	return "check " + role
 }

@@ -150,6 +150,8 @@ func isForTheWebhook(annotation []string) bool {
 		return false
 	case "agent-inject-secret-a":
 		return last != "" && last != rig.Absent
+	case "agent-inject-template-a":
+		return false // the driver parses templates, in a process of their own
 	}
 	return true
 }
