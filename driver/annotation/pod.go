@@ -25,23 +25,30 @@ func DecodePod(text []byte) (*corev1.Pod, error) {
 }
 
 type pod struct {
-	Metadata struct {
-		Name         string            `json:"name"`
-		GenerateName string            `json:"generateName"`
-		Namespace    string            `json:"namespace"`
-		Annotations  map[string]string `json:"annotations"`
-	} `json:"metadata"`
-	Spec struct {
-		Volumes               []podVolume   `json:"volumes"`
-		InitContainers        []container   `json:"initContainers"`
-		Containers            []container   `json:"containers"`
-		SecurityContext       *ids          `json:"securityContext"`
-		ShareProcessNamespace *bool         `json:"shareProcessNamespace"`
-		OS                    *corev1.PodOS `json:"os"`
-	} `json:"spec"`
-	Status struct {
-		Phase corev1.PodPhase `json:"phase"`
-	} `json:"status"`
+	Metadata podMetadata `json:"metadata"`
+	Spec     podSpec     `json:"spec"`
+	Status   podStatus   `json:"status"`
+}
+
+// The types have names because errors of the JSON library show them.
+type podMetadata struct {
+	Name         string            `json:"name"`
+	GenerateName string            `json:"generateName"`
+	Namespace    string            `json:"namespace"`
+	Annotations  map[string]string `json:"annotations"`
+}
+
+type podSpec struct {
+	Volumes               []podVolume   `json:"volumes"`
+	InitContainers        []container   `json:"initContainers"`
+	Containers            []container   `json:"containers"`
+	SecurityContext       *ids          `json:"securityContext"`
+	ShareProcessNamespace *bool         `json:"shareProcessNamespace"`
+	OS                    *corev1.PodOS `json:"os"`
+}
+
+type podStatus struct {
+	Phase corev1.PodPhase `json:"phase"`
 }
 
 type podVolume struct {
