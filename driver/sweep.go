@@ -85,7 +85,7 @@ func (d *Driver) sweepOne(logger klog.Logger, each mount, silent bool) error {
 }
 
 // isSilent reports whether the kubelet has not asked for a volume since the sweep before,
-// and begins anew.
+// and begins again.
 func (m *Mounts) isSilent(volumeID string) bool {
 	volume := m.find(volumeID)
 	return volume != nil && !volume.called.Swap(false)

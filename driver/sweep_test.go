@@ -29,8 +29,8 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 	}{
 		"the kubelet has removed its directory":  {true, true, false, [2]bool{true, true}},
 		"the kubelet has forgotten it":           {true, false, false, [2]bool{false, true}},
-		"the kubelet does not mount it anew":     {false, false, false, [2]bool{false, true}},
-		"it was mounted anew, and is gone again": {false, false, true, [2]bool{false, false}},
+		"the kubelet does not mount it again":     {false, false, false, [2]bool{false, true}},
+		"it was mounted once more, and is gone again": {false, false, true, [2]bool{false, false}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
