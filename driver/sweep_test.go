@@ -27,9 +27,9 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 		remounted          bool // between the first sweep and the second
 		closed             [2]bool
 	}{
-		"the kubelet has removed its directory":  {true, true, false, [2]bool{true, true}},
-		"the kubelet has forgotten it":           {true, false, false, [2]bool{false, true}},
-		"the kubelet does not mount it again":     {false, false, false, [2]bool{false, true}},
+		"the kubelet has removed its directory":       {true, true, false, [2]bool{true, true}},
+		"the kubelet has forgotten it":                {true, false, false, [2]bool{false, true}},
+		"the kubelet does not mount it again":         {false, false, false, [2]bool{false, true}},
 		"it was mounted once more, and is gone again": {false, false, true, [2]bool{false, false}},
 	}
 	for name, test := range tests {
