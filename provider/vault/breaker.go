@@ -156,10 +156,15 @@ func probeSealStatus(ctx context.Context, transport http.RoundTripper, address s
 	return nil
 }
 
-// errSealed is Vault's own word for it.
-var errSealed = errors.New(sealedWords)
+// errSealed says in Vault's own words that it is sealed.
+var errSealed error = sealedError{}
 
 const sealedWords = "Vault is sealed"
+
+type sealedError struct{}
+
+// Error implements error.
+func (sealedError) Error() string { return sealedWords }
 
 // statusError is an answer of status 500 or above to the probe.
 type statusError int
