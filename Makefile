@@ -64,7 +64,7 @@ e2e: ## End-to-end tests on a one-node cluster; builds Kubernetes and containerd
 	@$(LAB) build --runtime current
 	cd test && $(GOTESTSUM) --jsonfile $(BUILD)/e2e.json --format testname -- -count=1 -p 1 -timeout 30m $(END_TO_END)
 
-fuzz: ## Fuzz each parser for FUZZTIME (60s)
+fuzz: ## Fuzz each parser for FUZZTIME (60s; 500x for so many inputs)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z]*' cmd driver provider | sort | while IFS=: read -r file target; do \
 		set -- ./$$(dirname $$file) -run NONE -fuzz "^$${target#func }$$" -fuzztime $(or $(FUZZTIME),60s) -fuzzminimizetime 20x; \
 		echo "go test $$*"; go test "$$@" </dev/null || exit; \
