@@ -167,7 +167,7 @@ func TestSessionTroubleOutlivesTheProcess(t *testing.T) {
 	}
 }
 
-// An operator who has mended one thing hears of the next, in the log and by the
+// An operator who has fixed one thing hears of the next, in the log and by the
 // observer; a failure of the same kind is told once.
 func TestAnotherKindOfFailureIsTold(t *testing.T) {
 	t.Parallel()

@@ -110,7 +110,7 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 	return secret, nil
 }
 
-// get asks once more if the response is so long that the volume needs a place for it.
+// get asks once more if the volume needs a place for a response of this size.
 func (s *Session) get(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
 	secret, err := s.getOnce(ctx, path, query)
 	if !errors.Is(err, errNoPlace) {
