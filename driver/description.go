@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/annotation"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -56,6 +56,6 @@ func (v description) logWarnings(ctx context.Context) {
 		names = append(names, warning.Annotation)
 	}
 	if len(names) > 0 {
-		klog.FromContext(ctx).Info("Annotations without an effect, or with another one than under the injector; see driver/annotation/README.md", "annotations", slices.Compact(names))
+		klog.FromContext(ctx).Info("Annotations without an effect, or with another one than under the injector; see driver/injector/README.md", "annotations", slices.Compact(names))
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/state"
 )
 
 // Alive is an error if the CSI socket does not answer. A process that has handed

@@ -11,13 +11,13 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/apiserver"
+	apiserver "github.com/vaultmount/vaultmount/driver/kube"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Store keeps records for the next process, see driver/state.
+// Store keeps records for the next process, see driver/checkpoint.
 type Store interface {
 	Save(key string, record []byte) error
 	Delete(key string) error

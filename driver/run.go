@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/state"
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 )
 
 // Run serves the kubelet until ctx ends; it returns when calls in progress are

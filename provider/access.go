@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

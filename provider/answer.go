@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

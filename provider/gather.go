@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vaultmount/vaultmount/provider/recovery"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // atATime is how many secrets of one volume are read at once. The way to Vault and

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/recovery"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // A panic in the refresh of one volume is that refresh's error: the process lives, the

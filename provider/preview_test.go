@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // countedRenderer counts how often a template runs.

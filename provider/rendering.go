@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // render renders every output, asking Vault for what the answers lack, and returns which

@@ -3,7 +3,7 @@ package provider
 import (
 	"testing"
 
-	"github.com/vaultmount/vaultmount/driver/state"
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 

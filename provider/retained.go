@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

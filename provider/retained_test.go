@@ -16,7 +16,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // bigSecrets has the played Vault answer each read of kv/big with a value, and counts

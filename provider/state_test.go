@@ -18,7 +18,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/vaultmount/vaultmount/provider/cost"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // Status is what an operator wants to know of one volume. It holds no token and no

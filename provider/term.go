@@ -3,7 +3,7 @@ package provider
 import (
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // term is how long something from Vault is good that can be prolonged: a lease,

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 
-	"github.com/vaultmount/vaultmount/driver/admission/certificate"
+	certificate "github.com/vaultmount/vaultmount/driver/webhook/certs"
 )
 
 // apiTimeout bounds one call to the API server.

@@ -11,12 +11,12 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/apiserver"
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
+	apiserver "github.com/vaultmount/vaultmount/driver/kube"
 	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render/worker"
+	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

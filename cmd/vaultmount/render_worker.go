@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/vaultmount/vaultmount/provider/render/worker"
+	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 )
 
 // newRenderWorkerCommand is the other end of worker.Start: the driver starts its own

@@ -14,7 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/apiserver"
+	apiserver "github.com/vaultmount/vaultmount/driver/kube"
 	"github.com/vaultmount/vaultmount/driver/monitor"
 )
 

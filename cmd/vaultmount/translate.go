@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vaultmount/vaultmount/driver/annotation"
-	"github.com/vaultmount/vaultmount/driver/annotation/manifest"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/manifest"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/vaultmount/vaultmount/driver/annotation"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // The driver, the webhook and the command are told alike whose the files are of pods

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/admission"
-	"github.com/vaultmount/vaultmount/driver/admission/certificate"
+	admission "github.com/vaultmount/vaultmount/driver/webhook"
+	certificate "github.com/vaultmount/vaultmount/driver/webhook/certs"
 )
 
 type webhookOptions struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/vaultmount/vaultmount/provider/render/worker"
+	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
 // timedRenderer counts what another renderer does.

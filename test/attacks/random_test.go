@@ -92,7 +92,7 @@ func newDice(t *testing.T, random *rand.Rand) *dice {
 			d.values = append(d.values, text)
 		}
 	}
-	for _, path := range glob(t, "driver/annotation/testdata/*/pod.yaml") {
+	for _, path := range glob(t, "driver/injector/testdata/*/pod.yaml") {
 		var pod corev1.Pod
 		if err := yaml.Unmarshal([]byte(read(t, path)), &pod); err != nil {
 			t.Fatalf("%s: %v", path, err)

@@ -18,11 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/admission"
-	"github.com/vaultmount/vaultmount/driver/annotation"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
-	"github.com/vaultmount/vaultmount/provider/render"
-	"github.com/vaultmount/vaultmount/provider/render/worker"
+	admission "github.com/vaultmount/vaultmount/driver/webhook"
+	worker "github.com/vaultmount/vaultmount/provider/sandbox"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 

@@ -53,7 +53,7 @@ func manifests() []manifest {
 #
 # For another prefix or driver name, change them in matchConditions and in the first
 # variables, in ../guard/guard.yaml, and in the driver's flags --annotation-prefix
-# and --driver-name. The expressions compute what driver/annotation computes of mounts,
+# and --driver-name. The expressions compute what driver/injector computes of mounts,
 # containers and Secrets; a test holds the two together, pod by pod.
 ` + made,
 	}, {

@@ -52,7 +52,7 @@ func compare(t *testing.T, c testCase, theirs, ours outcome) {
 
 // The reference names every difference, and no other.
 func TestTheReferenceListsTheDifferences(t *testing.T) {
-	const path = "../../provider/render/README.md"
+	const path = "../../provider/template/README.md"
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -15,10 +15,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/state"
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render"
+	render "github.com/vaultmount/vaultmount/provider/template"
 	providervault "github.com/vaultmount/vaultmount/provider/vault"
 )
 

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/vaultmount/vaultmount/driver/admission/certificate"
+	certificate "github.com/vaultmount/vaultmount/driver/webhook/certs"
 )
 
 // Eight replicas start at the same time, and later find the same certificate due,

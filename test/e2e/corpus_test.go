@@ -65,7 +65,7 @@ func runPods(t *testing.T) []*corev1.Pod {
 
 func goldenPods(t *testing.T) []*corev1.Pod {
 	t.Helper()
-	files, err := filepath.Glob("../../driver/annotation/testdata/*/pod.yaml")
+	files, err := filepath.Glob("../../driver/injector/testdata/*/pod.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("find the golden cases: %v", err)
 	}

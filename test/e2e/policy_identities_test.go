@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/vaultmount/vaultmount/driver/annotation"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 

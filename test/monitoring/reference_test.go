@@ -15,9 +15,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/vaultmount/vaultmount/driver/admission"
-	"github.com/vaultmount/vaultmount/driver/annotation"
+	annotation "github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/monitor"
+	admission "github.com/vaultmount/vaultmount/driver/webhook"
 	"github.com/vaultmount/vaultmount/provider"
 )
 

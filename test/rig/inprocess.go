@@ -15,11 +15,11 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
+	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/monitor"
-	"github.com/vaultmount/vaultmount/driver/state"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	"github.com/vaultmount/vaultmount/provider/render/worker"
+	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 

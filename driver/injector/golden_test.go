@@ -1,0 +1,181 @@
+package injector
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+)
+
+// goldenCase is a folder of testdata: the pod that goes in, and settings.yaml if
+// they are not the defaults.
+type goldenCase struct {
+	pod        *corev1.Pod
+	namespace  string
+	translator Translator
+}
+
+// TestGolden compares what comes out, in files that show it: want.yaml for the
+// pod or refusal.txt, and warnings.txt if there are any. To write them anew:
+//
+//	go test ./driver/injector -update
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	for _, directory := range goldenDirectories(t) {
+		t.Run(filepath.Base(directory), func(t *testing.T) {
+			t.Parallel()
+			c := readCase(t, directory)
+			before := c.pod.DeepCopy()
+			got := c.translator.Translate(c.pod, c.namespace)
+			compare(t, filepath.Join(directory, "want.yaml"), wantText(t, c, got))
+			compare(t, filepath.Join(directory, "refusal.txt"), noticesText(got.Refusals))
+			compare(t, filepath.Join(directory, "warnings.txt"), noticesText(got.Warnings))
+			checkTranslation(t, c, got)
+			for _, notice := range slices.Concat(got.Warnings, got.Refusals) {
+				if notice.String() != notice.Annotation+": "+notice.Text {
+					t.Errorf("a notice that does not fit: %s: %s", notice.Annotation, notice.Text)
+				}
+			}
+			if !reflect.DeepEqual(before, c.pod) {
+				t.Error("the pod was modified")
+			}
+		})
+	}
+}
+
+// checkTranslation holds what is true of every translation.
+func checkTranslation(t *testing.T, c goldenCase, got Translation) {
+	t.Helper()
+	for _, notice := range slices.Concat(got.Warnings, got.Refusals) {
+		if len(notice.String()) > maxNotice {
+			t.Errorf("a notice of more than %d bytes: %s", maxNotice, notice)
+		}
+	}
+	for _, v := range got.Volumes {
+		again, err := volume.Parse(volume.Encode(v.Spec))
+		if err != nil || !reflect.DeepEqual(again, v.Spec) {
+			t.Errorf("the driver does not take volume %s: %v", v.Name, err)
+		}
+	}
+	if got.Decision != Translate {
+		return
+	}
+	changed := c.translator.Apply(c.pod, got)
+	if second := c.translator.Translate(changed, c.namespace); second.Decision != Skip {
+		t.Errorf("a second translation decides %s: %v", second.Decision, second.Refusals)
+	}
+}
+
+func goldenDirectories(t testing.TB) []string {
+	t.Helper()
+	directories, err := filepath.Glob("testdata/*/pod.yaml")
+	if err != nil || len(directories) == 0 {
+		t.Fatalf("find cases: %v", err)
+	}
+	for i := range directories {
+		directories[i] = filepath.Dir(directories[i])
+	}
+	return directories
+}
+
+func readCase(t testing.TB, directory string) goldenCase {
+	t.Helper()
+	c := goldenCase{pod: &corev1.Pod{}, translator: Translator{CheckTemplates: true}}
+	readYAML(t, filepath.Join(directory, "pod.yaml"), c.pod)
+	settings := struct {
+		Namespace string
+		*Translator
+	}{"default", &c.translator}
+	path := filepath.Join(directory, "settings.yaml")
+	if _, err := os.Stat(path); err == nil {
+		readYAML(t, path, &settings)
+	}
+	c.namespace = settings.Namespace
+	return c
+}
+
+func readYAML(t testing.TB, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(text, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// wantText is the pod that comes out, with the decision above it.
+func wantText(t *testing.T, c goldenCase, got Translation) string {
+	t.Helper()
+	if got.Decision == Refuse {
+		return ""
+	}
+	text, err := yaml.Marshal(c.translator.Apply(c.pod, got))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]any{}
+	if err := yaml.Unmarshal(text, &fields); err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(fields, func(key string, _ any) bool { return key == "status" })
+	text, err = yaml.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("# %s\n%s", got.Decision, text)
+}
+
+func noticesText(notices []Notice) string {
+	var lines strings.Builder
+	for _, notice := range notices {
+		fmt.Fprintln(&lines, notice)
+	}
+	return lines.String()
+}
+
+// compare takes an absent file for an empty one.
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if flag.Lookup("update").Value.String() == "true" {
+		update(t, path, got)
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+func update(t *testing.T, path, text string) {
+	t.Helper()
+	err := os.Remove(path)
+	if text != "" {
+		err = os.WriteFile(path, []byte(text), 0o644)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write the results of the golden tests into testdata")
+	flag.Parse()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,117 @@
+package injector
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The injector's 74 constants make 75 rows: the delimiters share one, and two
+// names stand both for all files and, with a suffix, for one.
+func TestRowsAreComplete(t *testing.T) {
+	t.Parallel()
+	classes := map[class]int{}
+	var names []string
+	for _, row := range rows() {
+		classes[row.class]++
+		names = append(names, row.names...)
+	}
+	want := map[class]int{honoured: 24, inDriverTerms: 24, warnedAbout: 23, refusedOutright: 4}
+	for class, count := range want {
+		if classes[class] != count {
+			t.Errorf("%d rows of class %s, want %d", classes[class], class, count)
+		}
+	}
+	if got := len(rows()); got != 75 {
+		t.Errorf("%d rows, want 75", got)
+	}
+	slices.Sort(names)
+	if len(slices.Compact(names)) != 76 {
+		t.Errorf("%d names, want 76: 74 constants, two of them also with a suffix", len(names))
+	}
+}
+
+// Each annotation is in a golden case whose outcome shows it: the pod asks, and
+// has not been refused before its annotations were read.
+func TestEveryRowIsExercised(t *testing.T) {
+	t.Parallel()
+	exercised := map[string]bool{}
+	for _, directory := range goldenDirectories(t) {
+		c := readCase(t, directory)
+		r := c.translator.read(c.pod, c.namespace)
+		if !r.asks() {
+			continue
+		}
+		r.index()
+		for _, name := range r.sorted {
+			exercised[r.matches[name].family] = true
+			exercised[name] = true
+		}
+	}
+	for _, row := range rows() {
+		for _, name := range row.names {
+			if family, _ := familyOf(name); !exercised[family] {
+				t.Errorf("no case of testdata has %s", name)
+			}
+		}
+	}
+}
+
+// The bounds are the driver's, which its own package keeps to itself.
+func TestBoundsAreTheDrivers(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../volume/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("from `%s` to `%.0fs`", shortestBackoff, longestBackoff.Seconds()),
+		fmt.Sprintf("from `%s` to `%.0fs`", shortestTimeout, longestTimeout.Seconds()),
+		fmt.Sprintf("at most `%d`", mostRetries),
+		fmt.Sprintf("at least `%s`", shortestInterval),
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the README of the attributes does not say %q", want)
+		}
+	}
+}
+
+func TestFindPrefersTheLongerFamily(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ family, suffix string }{
+		"agent-inject-template-x":      {familyTemplate, "x"},
+		"agent-inject-template-file-x": {familyTemplateFile, "x"},
+		"agent-inject-template-file":   {familyTemplate, "file"},
+		"secret-volume-path":           {"", ""},
+		"secret-volume-path-x":         {familyVolumePath, "x"},
+		"agent-inject-token":           {"", ""},
+	}
+	for name, want := range tests {
+		m, ok := find(rows(), name)
+		if !ok || m.family != want.family || m.suffix != want.suffix {
+			t.Errorf("%s: got %q %q %v, want %q %q", name, m.family, m.suffix, ok, want.family, want.suffix)
+		}
+	}
+	for _, name := range []string{"", "agent-inject-secret", "agent-inject-secret-", "Role"} {
+		if _, ok := find(rows(), name); ok {
+			t.Errorf("%q is known", name)
+		}
+	}
+}
+
+func TestNoticeFitsAWarning(t *testing.T) {
+	t.Parallel()
+	tests := map[string]Notice{
+		"long text":         {"vault.hashicorp.com/role", strings.Repeat("é", 300)},
+		"long annotation":   {strings.Repeat("x", 300), "text"},
+		"control character": {"vault.hashicorp.com/role", "a\nb"},
+	}
+	for name, notice := range tests {
+		line := notice.String()
+		if len(line) > maxNotice || strings.Contains(line, "\n") || !strings.HasPrefix(line, notice.Annotation[:20]) {
+			t.Errorf("%s: %q", name, line)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package kube
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/provider/limits"
+)
+
+// The reasons of Events, as "kubectl describe pod" shows them.
+const (
+	NotRefreshed = "SecretsNotRefreshed"
+	Refreshed    = "SecretsRefreshed"
+)
+
+// Volume is whom an Event is about.
+type Volume struct {
+	Namespace, Pod, PodUID string
+	// Name is that of the volume in the pod.
+	Name string
+}
+
+// Events tells on pods where the refresh of a volume begins to fail, and where it
+// succeeds again. It may be used concurrently and never waits: Events go out in the
+// background, few at a time, and are lost if the API server does not take them.
+type Events struct {
+	recorder    record.EventRecorder
+	broadcaster record.EventBroadcaster
+	find        func(volumeID string) (Volume, bool)
+	count       func(reason string)
+}
+
+// A volume that fails and recovers again and again is told of ten times, then once
+// in five minutes; and so is a pod with many volumes.
+const (
+	burst   = 10
+	perTime = 1. / 300
+)
+
+// NewEvents returns a recorder that finds volumes by find and counts Events by
+// count. Stop ends it.
+func NewEvents(ctx context.Context, config *rest.Config, node string, find func(volumeID string) (Volume, bool), count func(reason string)) (*Events, error) {
+	core, scheme, err := newCore(config)
+	if err != nil {
+		return nil, err
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{BurstSize: burst, QPS: perTime}))
+	broadcaster.StartRecordingToSink(sink{core})
+	return &Events{
+		recorder:    broadcaster.NewRecorder(scheme, corev1.EventSource{Component: "vaultmount", Host: node}),
+		broadcaster: broadcaster, find: find, count: count,
+	}, nil
+}
+
+// Stop sends no more Events.
+func (e *Events) Stop() { e.broadcaster.Shutdown() }
+
+// Refreshed tells of a change: an error of another kind than the one before, or one that
+// is not there any more. It is half of provider.Observer.
+func (e *Events) Refreshed(volumeID string, before, now error) {
+	if provider.SameKind(before, now) {
+		return
+	}
+	volume, ok := e.find(volumeID)
+	if !ok {
+		return
+	}
+	// Whatever it was: also a full volume, or a secret that was missing, with a Vault that answered all along.
+	kind, reason, message := corev1.EventTypeNormal, Refreshed, "refreshed again; the files are up to date"
+	if now != nil {
+		kind, reason, message = corev1.EventTypeWarning, NotRefreshed, "the files stay as they are: "+now.Error()
+	}
+	message = "volume \"" + volume.Name + "\": " + message
+	e.recorder.Event(&corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: volume.Namespace, Name: volume.Pod, UID: types.UID(volume.PodUID),
+	}, kind, reason, limits.Shorten(message, limits.ErrorBytes.Max()))
+	e.count(reason)
+}
+
+// sink is the API server's part of an event recorder.
+type sink struct{ core rest.Interface }
+
+// Create implements record.EventSink.
+func (s sink) Create(event *corev1.Event) (*corev1.Event, error) {
+	made := &corev1.Event{}
+	return made, s.core.Post().Namespace(event.Namespace).Resource("events").Body(event).Do(context.Background()).Into(made)
+}
+
+// Update implements record.EventSink.
+func (s sink) Update(event *corev1.Event) (*corev1.Event, error) {
+	made := &corev1.Event{}
+	return made, s.core.Put().Namespace(event.Namespace).Resource("events").Name(event.Name).Body(event).Do(context.Background()).Into(made)
+}
+
+// Patch implements record.EventSink.
+func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
+	made := &corev1.Event{}
+	return made, s.core.Patch(types.StrategicMergePatchType).Namespace(event.Namespace).Resource("events").Name(event.Name).Body(patch).Do(context.Background()).Into(made)
+}

@@ -1,0 +1,48 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
+)
+
+// RemoveTaint takes the taint with a key off a node. A node that is made with it
+// gets no pods before the driver is there to make their volumes. It succeeds when
+// there is no such taint.
+func RemoveTaint(ctx context.Context, config *rest.Config, node, key string) error {
+	core, _, err := newCore(config)
+	if err != nil {
+		return err
+	}
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { return removeTaint(ctx, core, node, key) })
+	if err != nil {
+		return fmt.Errorf("remove the taint %s from node %s: %w", key, node, err)
+	}
+	return nil
+}
+
+func removeTaint(ctx context.Context, core rest.Interface, name, key string) error {
+	node := &corev1.Node{}
+	if err := core.Get().Resource("nodes").Name(name).Do(ctx).Into(node); err != nil {
+		return err
+	}
+	kept := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(taint corev1.Taint) bool { return taint.Key == key })
+	if len(kept) == len(node.Spec.Taints) {
+		return nil
+	}
+	// The version makes it fail if somebody has changed the taints meanwhile.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": node.ResourceVersion},
+		"spec":     map[string]any{"taints": kept},
+	})
+	if err != nil {
+		return err
+	}
+	return core.Patch(types.MergePatchType).Resource("nodes").Name(name).Body(patch).Do(ctx).Error()
+}

@@ -1,0 +1,123 @@
+package sandbox
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/metrics"
+
+	render "github.com/vaultmount/vaultmount/provider/template"
+)
+
+// Main is the whole life of a worker: it confines its process for good, then runs
+// templates until standard input ends. It works only in a process that a Pool started.
+func Main() error { return serve(confinement(), handle) }
+
+func serve(confinement []func() error, handle func(request) reply) error {
+	for _, confine := range confinement {
+		if err := confine(); err != nil {
+			return errors.Join(err, writeFrame(os.Stdout, []byte(err.Error()), messageLimit))
+		}
+	}
+	// The empty frame says that the worker is confined, and may be fed.
+	if err := writeFrame(os.Stdout, nil, 0); err != nil {
+		return err
+	}
+	return answer(os.Stdin, os.Stdout, handle)
+}
+
+// answer reads requests one after the other until there are no more.
+func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
+	buffered := bufio.NewReader(in)
+	for {
+		payload, err := readFrame(buffered, requestLimit)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read a request: %w", err)
+		}
+		if err := answerOne(payload, out, handle); err != nil {
+			return err
+		}
+		collect()
+	}
+}
+
+func answerOne(payload []byte, out io.Writer, handle func(request) reply) error {
+	request, err := decodeRequest(payload)
+	if err != nil {
+		return fmt.Errorf("read a request: %w", err)
+	}
+	if err := send(out, handle(request)); err != nil {
+		return fmt.Errorf("write a reply: %w", err)
+	}
+	return nil
+}
+
+// garbageLimit is what a template may leave behind in bytes.
+const garbageLimit = 8 << 20
+
+// collect clears away what a template has left behind, if it is much: addresses are
+// limited, and the next template may need a large piece of them.
+func collect() {
+	objects := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	if metrics.Read(objects); objects[0].Value.Uint64() > garbageLimit {
+		runtime.GC()
+	}
+}
+
+func send(out io.Writer, r reply) error {
+	payload, err := json.Marshal(r)
+	if err == nil && len(payload) > replyLimit {
+		payload, err = json.Marshal(newReply(render.Result{}, tooMuch()))
+	}
+	if err != nil {
+		return err
+	}
+	return writeFrame(out, payload, replyLimit)
+}
+
+// handle runs a template. A panic is the template's own fault and shows none of
+// its data.
+func handle(r request) (answer reply) {
+	defer func() {
+		if recover() != nil {
+			answer = newReply(render.Result{}, fmt.Errorf("%w: it makes the renderer panic", render.ErrInvalid))
+		}
+	}()
+	result, err := render.Render(r.Template, r.Answers)
+	if err == nil {
+		err = checkSize(result)
+	}
+	return newReply(result, err)
+}
+
+func tooMuch() error {
+	return fmt.Errorf("%w: what it writes and asks for is more than %d MiB", render.ErrInvalid, replyLimit>>20)
+}
+
+func checkSize(result render.Result) error {
+	size := len(result.Output)
+	for _, file := range result.Files {
+		size += len(file.Content)
+	}
+	if size > outputLimit {
+		return fmt.Errorf("%w: it writes more than %d MiB", render.ErrInvalid, outputLimit>>20)
+	}
+	for _, query := range result.Used {
+		size += query.Size()
+	}
+	for _, query := range result.Missing {
+		size += query.Size()
+	}
+	// To find that out in the reply takes several times as much memory.
+	if size/3*4 > replyLimit {
+		return tooMuch()
+	}
+	return nil
+}
