@@ -103,11 +103,12 @@ func (t *Testbed) startVault(ctx context.Context) error {
 }
 
 func (t *Testbed) setUpVault(ctx context.Context) error {
-	script, err := os.ReadFile(filepath.Join(t.checkout, Manifest("vault/setup.sh")))
+	script, err := os.ReadFile(filepath.Join(t.checkout, "deploy", "examples", "vault.sh"))
 	if err != nil {
-		return fmt.Errorf("read the steps: %w", err)
+		return fmt.Errorf("read the script: %w", err)
 	}
-	_, err = t.Vault(ctx, string(script))
+	// The cluster has no DNS and no Service addresses.
+	_, err = t.Vault(ctx, "export KUBERNETES_HOST=https://10.111.0.1:6443\n"+string(script))
 	return err
 }
 
