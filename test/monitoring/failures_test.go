@@ -8,28 +8,27 @@ import (
 	"testing"
 )
 
-// failure is a row of the table of failures.
+// failure is a section of the page about failures.
 type failure struct {
-	what   string
 	alerts []string // that fire
 	may    []string // that fire if it lasts, in brackets
-	row    string
+	text   string
 }
 
 func readFailures(t *testing.T) map[string]failure {
 	t.Helper()
 	failures := map[string]failure{}
-	for line := range strings.Lines(readFile(t, failuresFile)) {
-		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| what is wrong") {
-			continue
+	for _, section := range strings.Split(readFile(t, failuresFile), "\n### ")[1:] {
+		what, text, _ := strings.Cut(section, "\n")
+		f := failure{text: text}
+		for _, field := range []string{"Running pods", "New pods", "Alerts", "Signs", "Fix"} {
+			if strings.Count(text, "\n- "+field+": ") != 1 {
+				t.Errorf("%s: does not say %q once", what, field)
+			}
 		}
-		if len(cells) != 6 {
-			t.Errorf("a row has %d cells: %s", len(cells), line)
-			continue
-		}
-		f := failure{what: strings.TrimSpace(cells[0]), row: line}
-		for _, alert := range regexp.MustCompile("(\\(?)`(Vaultmount\\w+)`").FindAllStringSubmatch(cells[3], -1) {
+		_, line, _ := strings.Cut(text, "\n- Alerts: ")
+		line, _, _ = strings.Cut(line, "\n")
+		for _, alert := range regexp.MustCompile("(\\(?)`(Vaultmount\\w+)`").FindAllStringSubmatch(line, -1) {
 			if alert[1] == "" {
 				f.alerts = append(f.alerts, alert[2])
 			} else {
@@ -37,17 +36,16 @@ func readFailures(t *testing.T) map[string]failure {
 			}
 		}
 		slices.Sort(f.alerts)
-		failures[f.what] = f
+		failures[what] = f
 	}
 	return failures
 }
 
-// The table speaks of alerts and metrics that there are, and says of each alert what
-// may be behind it.
+// The page names existing alerts and metrics only, and each alert at least once.
 func TestFailuresNameWhatThereIs(t *testing.T) {
 	failures := readFailures(t)
 	if len(failures) < 18 {
-		t.Errorf("the table has %d rows", len(failures))
+		t.Errorf("the page has %d failures", len(failures))
 	}
 	there := allMetrics(t)
 	var rules, named []string
@@ -62,7 +60,7 @@ func TestFailuresNameWhatThereIs(t *testing.T) {
 			}
 			named = append(named, alert)
 		}
-		for _, metric := range metricNames(f.row) {
+		for _, metric := range metricNames(f.text) {
 			if there[metric] == "" {
 				t.Errorf("%s: there is no metric %s", what, metric)
 			}
