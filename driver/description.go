@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -18,11 +18,11 @@ type description struct {
 	spec volume.Spec
 	// origins are the annotations by the attributes that they stand for.
 	origins  map[string]string
-	warnings []annotation.Notice
+	warnings []injector.Diagnostic
 }
 
 func (d *Driver) describe(pod volumeContext) (description, error) {
-	if !d.config.Annotations.IsVerbatim(pod.attributes) {
+	if !d.config.Annotations.IsPassthrough(pod.attributes) {
 		spec, err := volume.Parse(pod.attributes)
 		return description{spec: spec}, err
 	}

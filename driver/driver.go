@@ -20,7 +20,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -61,7 +61,7 @@ type Config struct {
 	NamespaceShare int
 	// Annotations are the settings for volumes that hold the annotations of pods:
 	// the prefix, and what the administrator allows. New sets the rest.
-	Annotations annotation.Translator
+	Annotations injector.Translator
 	// StaticInterval is the time between two reads of a static secret, of volumes
 	// that do not say; 0 is the provider's.
 	StaticInterval time.Duration
@@ -105,7 +105,7 @@ func checkPrefix(prefix string) error {
 	}
 	domain, isPrefix := strings.CutSuffix(prefix, "/")
 	if problems := validation.IsDNS1123Subdomain(domain); !isPrefix || len(problems) > 0 || !strings.Contains(domain, ".") || prefix == kubeletPrefix {
-		return fmt.Errorf("the prefix of annotations %q is not a domain with a slash; write it like %q", prefix, annotation.DefaultPrefix)
+		return fmt.Errorf("the prefix of annotations %q is not a domain with a slash; write it like %q", prefix, injector.DefaultPrefix)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/vaultmount/vaultmount/driver"
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 )
@@ -29,7 +29,7 @@ type driverOptions struct {
 	maxVolumeSize string
 	volumeBudget  string
 	share         int
-	annotations   annotation.Translator
+	annotations   injector.Translator
 	interval      time.Duration
 	revoke        bool
 	shareLogins   string
@@ -78,7 +78,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
 	flags.StringVar(&o.volumeBudget, "volume-budget", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 for no limit")
 	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-budget that the volumes of one namespace may take, in percent")
-	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", annotation.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
+	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
 	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
 	addSecurityContextFlag(flags, &o.setSecurityContext)

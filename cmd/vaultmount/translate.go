@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/manifest"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -71,8 +71,8 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 		if err != nil {
 			return err
 		}
-		for _, notice := range result.Notices {
-			fmt.Fprintf(stderr, "%s: %s\n", path, notice)
+		for _, diagnostic := range result.Diagnostics {
+			fmt.Fprintf(stderr, "%s: %s\n", path, diagnostic)
 		}
 		refused = refused || result.Refused()
 		if err := o.print(stdout, separator, result.Text); err != nil {
@@ -126,7 +126,7 @@ func manifests(name string) ([]string, error) {
 	return found, nil
 }
 
-func translate(translator annotation.Translator, path string, stdin io.Reader) (manifest.Result, error) {
+func translate(translator injector.Translator, path string, stdin io.Reader) (manifest.Result, error) {
 	input := stdin
 	if path != "-" {
 		file, err := os.Open(path)

@@ -8,14 +8,14 @@ import (
 
 	"github.com/spf13/pflag"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // translatorOptions are the settings of a translation. The webhook and the command
 // have the same, so that what CI says of a manifest holds in the cluster.
 type translatorOptions struct {
-	settings annotation.Translator
+	settings injector.Translator
 	fallback string
 	format   string
 
@@ -29,9 +29,9 @@ func addSecurityContextFlag(flags *pflag.FlagSet, value *bool) {
 }
 
 func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.settings.Prefix, "prefix", annotation.DefaultPrefix, "prefix of the annotations, with its slash")
-	flags.StringVar(&o.settings.Driver, "driver-name", annotation.DefaultDriver, "name of the CSIDriver object")
-	flags.StringVar(&o.fallback, "fallback", string(annotation.FallbackRefuse), "what becomes of a pod that cannot be translated in full: refuse, leave-to-injector, or warn")
+	flags.StringVar(&o.settings.Prefix, "prefix", injector.DefaultPrefix, "prefix of the annotations, with its slash")
+	flags.StringVar(&o.settings.Driver, "driver-name", injector.DefaultDriver, "name of the CSIDriver object")
+	flags.StringVar(&o.fallback, "fallback", string(injector.FallbackReject), "what becomes of a pod that cannot be translated in full: reject, leave-to-injector, or warn")
 	flags.StringVar(&o.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name it get no address of their own")
 	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path of pods that name none; by default auth/kubernetes")
 	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template of pods that name none: map or json")
@@ -43,11 +43,11 @@ func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
 	addSecurityContextFlag(flags, &o.setSecurityContext)
 }
 
-func (o *translatorOptions) translator() (annotation.Translator, error) {
+func (o *translatorOptions) translator() (injector.Translator, error) {
 	settings := o.settings
 	settings.NoSecurityContext = !o.setSecurityContext
-	settings.Fallback = annotation.Fallback(o.fallback)
-	known := []annotation.Fallback{annotation.FallbackRefuse, annotation.FallbackLeave, annotation.FallbackWarn}
+	settings.Fallback = injector.Fallback(o.fallback)
+	known := []injector.Fallback{injector.FallbackReject, injector.FallbackLeave, injector.FallbackWarn}
 	if !slices.Contains(known, settings.Fallback) {
 		return settings, fmt.Errorf("--fallback %q is unknown; use one of %q", o.fallback, known)
 	}
@@ -56,10 +56,10 @@ func (o *translatorOptions) translator() (annotation.Translator, error) {
 		return settings, fmt.Errorf("--default-template %q is unknown; use one of %q", o.format, formats)
 	}
 	if name, ok := strings.CutSuffix(settings.Prefix, "/"); !ok || name == "" || strings.Contains(name, "/") {
-		return settings, fmt.Errorf("--prefix %q is no prefix of annotations; write it like %s", settings.Prefix, annotation.DefaultPrefix)
+		return settings, fmt.Errorf("--prefix %q is no prefix of annotations; write it like %s", settings.Prefix, injector.DefaultPrefix)
 	}
 	if settings.Driver == "" {
-		return settings, fmt.Errorf("--driver-name is empty; leave it out for %s", annotation.DefaultDriver)
+		return settings, fmt.Errorf("--driver-name is empty; leave it out for %s", injector.DefaultDriver)
 	}
 	if address := settings.Address; address != "" {
 		parsed, err := url.Parse(address)

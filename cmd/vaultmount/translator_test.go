@@ -6,15 +6,15 @@ import (
 
 	"github.com/spf13/pflag"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // The driver, the webhook and the command are told alike whose the files are of pods
 // that do not say.
 func TestSecurityContextFlagChoosesTheOwner(t *testing.T) {
 	const flag = "--agent-set-security-context=false"
-	settings := map[string]func(t *testing.T, arguments ...string) annotation.Translator{
-		"driver": func(t *testing.T, arguments ...string) annotation.Translator {
+	settings := map[string]func(t *testing.T, arguments ...string) injector.Translator{
+		"driver": func(t *testing.T, arguments ...string) injector.Translator {
 			var options driverOptions
 			parse(t, options.addFlags, append(arguments, "--node-name=n", "--vault-address=https://vault:8200")...)
 			config, err := options.config()
@@ -23,7 +23,7 @@ func TestSecurityContextFlagChoosesTheOwner(t *testing.T) {
 			}
 			return config.Annotations
 		},
-		"webhook": func(t *testing.T, arguments ...string) annotation.Translator {
+		"webhook": func(t *testing.T, arguments ...string) injector.Translator {
 			var options webhookOptions
 			parse(t, options.addFlags, arguments...)
 			translator, err := options.translator()

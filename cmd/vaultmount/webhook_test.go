@@ -21,7 +21,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 func TestWebhookRefusesBadFlags(t *testing.T) {
@@ -31,7 +31,7 @@ func TestWebhookRefusesBadFlags(t *testing.T) {
 		arguments []string
 		want      string
 	}{
-		"fallback":         {[]string{"--fallback=ignore"}, `--fallback "ignore" is unknown; use one of ["refuse" "leave-to-injector" "warn"]`},
+		"fallback":         {[]string{"--fallback=ignore"}, `--fallback "ignore" is unknown; use one of ["reject" "leave-to-injector" "warn"]`},
 		"template":         {[]string{"--default-template=yaml"}, `--default-template "yaml" is unknown; use one of ["map" "json"]`},
 		"prefix":           {[]string{"--prefix=vault.hashicorp.com"}, `--prefix "vault.hashicorp.com" is no prefix of annotations`},
 		"prefix, no slash": {[]string{"--prefix=/"}, `--prefix "/" is no prefix`},
@@ -58,9 +58,9 @@ func TestWebhookRefusesBadFlags(t *testing.T) {
 }
 
 func TestWebhookForbidsWhatTheDriverForbids(t *testing.T) {
-	for flag, forbids := range map[string]func(annotation.Translator) bool{
-		"--forbid-token-file":      func(t annotation.Translator) bool { return t.ForbidToken },
-		"--forbid-tls-skip-verify": func(t annotation.Translator) bool { return t.ForbidSkipVerify },
+	for flag, forbids := range map[string]func(injector.Translator) bool{
+		"--forbid-token-file":      func(t injector.Translator) bool { return t.ForbidToken },
+		"--forbid-tls-skip-verify": func(t injector.Translator) bool { return t.ForbidSkipVerify },
 	} {
 		for _, forbidden := range []bool{false, true} {
 			var options webhookOptions

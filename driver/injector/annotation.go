@@ -55,10 +55,10 @@ type Translator struct {
 // Fallback says what becomes of a pod that cannot be translated in full.
 type Fallback string
 
-// The fallbacks. The zero value is FallbackRefuse.
+// The fallbacks. The zero value is FallbackReject.
 const (
-	// FallbackRefuse keeps the pod from starting.
-	FallbackRefuse Fallback = "refuse"
+	// FallbackReject keeps the pod from starting.
+	FallbackReject Fallback = "reject"
 	// FallbackLeave leaves the pod as it is, for the injector that runs beside.
 	FallbackLeave Fallback = "leave-to-injector"
 	// FallbackWarn goes on without what is refused, and without the files whose
@@ -75,24 +75,24 @@ const (
 	Skip Decision = "skip"
 	// Translate: the pod should be changed by Apply.
 	Translate Decision = "translate"
-	// Refuse: the pod should not start, for what is in Refusals.
-	Refuse Decision = "refuse"
-	// Leave: the pod is the injector's, for what is in Warnings.
-	Leave Decision = "leave-to-injector"
+	// Reject: the pod should not start, for what is in Errors.
+	Reject Decision = "reject"
+	// LeaveToInjector: the pod is the injector's, for what is in Warnings.
+	LeaveToInjector Decision = "leave-to-injector"
 )
 
-// Translation is what the annotations of one pod come to.
-type Translation struct {
+// Result is what the annotations of one pod come to.
+type Result struct {
 	Decision Decision
 	// Volumes and Mounts are empty unless the decision is Translate.
 	Volumes []Volume
 	Mounts  []Mount
 	// ShareProcessNamespace is to be set in the pod.
 	ShareProcessNamespace bool
-	// Warnings and Refusals are in the order of the annotations' names, together at
+	// Warnings and Errors are in the order of the annotations' names, together at
 	// most limits.Diagnostics. More is how many further annotations have some.
-	Warnings []Notice
-	Refusals []Notice
+	Warnings []Diagnostic
+	Errors   []Diagnostic
 	More     int
 }
 

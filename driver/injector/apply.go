@@ -8,7 +8,7 @@ import (
 
 // Apply returns the pod with the changes of a translation; without any, if its
 // decision is not Translate. The pod that it is given stays as it is.
-func (t Translator) Apply(pod *corev1.Pod, translation Translation) *corev1.Pod {
+func (t Translator) Apply(pod *corev1.Pod, translation Result) *corev1.Pod {
 	changed := pod.DeepCopy()
 	if translation.Decision != Translate {
 		return changed

@@ -91,15 +91,15 @@ func TestLimits(t *testing.T) {
 			t.Parallel()
 			pod := test.pod(test.limit.Max())
 			if got := (Translator{}).Translate(pod, "default"); got.Decision != Translate || len(got.Volumes) == 0 {
-				t.Errorf("at the limit: %s %v", got.Decision, got.Refusals)
+				t.Errorf("at the limit: %s %v", got.Decision, got.Errors)
 			}
 			if _, _, err := (Translator{}).TranslateVolume(verbatim(Translator{}, pod, pathOf(pod)), "default"); err != nil {
 				t.Errorf("at the limit, in a volume: %v", err)
 			}
 			pod = test.pod(test.limit.Max() + 1)
 			got := Translator{}.Translate(pod, "default")
-			if got.Decision != Refuse || len(got.Refusals) != 1 || !strings.Contains(got.Refusals[0].Text, "("+test.limit.String()+")") {
-				t.Errorf("one above the limit: %s %v", got.Decision, got.Refusals)
+			if got.Decision != Reject || len(got.Errors) != 1 || !strings.Contains(got.Errors[0].Text, "("+test.limit.String()+")") {
+				t.Errorf("one above the limit: %s %v", got.Decision, got.Errors)
 			}
 			_, _, err := Translator{}.TranslateVolume(verbatim(Translator{}, pod, pathOf(pod)), "default")
 			var wrong *volume.AttributeError
@@ -134,12 +134,12 @@ func TestLimitOfMounts(t *testing.T) {
 			pod := asking(nil)
 			fill(pod, limits.PodMounts.Max())
 			if got := (Translator{}).Translate(pod, "default"); got.Decision != Translate || len(got.Mounts) == 0 {
-				t.Errorf("at the limit: %s %v", got.Decision, got.Refusals)
+				t.Errorf("at the limit: %s %v", got.Decision, got.Errors)
 			}
 			pod = asking(nil)
 			fill(pod, limits.PodMounts.Max()+1)
-			if got := (Translator{}).Translate(pod, "default"); got.Decision != Refuse || !strings.Contains(got.Refusals[0].Text, "(pod-mounts)") {
-				t.Errorf("one above the limit: %s %v", got.Decision, got.Refusals)
+			if got := (Translator{}).Translate(pod, "default"); got.Decision != Reject || !strings.Contains(got.Errors[0].Text, "(pod-mounts)") {
+				t.Errorf("one above the limit: %s %v", got.Decision, got.Errors)
 			}
 		})
 	}
@@ -181,8 +181,8 @@ func TestDiagnosticsAreLimited(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			got := Translator{}.Translate(asking(test.added), "default")
-			if len(got.Refusals) != test.refusals || len(got.Warnings) != test.warnings || got.More != test.more {
-				t.Errorf("%d refusals, %d warnings and %d more, want %d, %d and %d", len(got.Refusals), len(got.Warnings), got.More, test.refusals, test.warnings, test.more)
+			if len(got.Errors) != test.refusals || len(got.Warnings) != test.warnings || got.More != test.more {
+				t.Errorf("%d refusals, %d warnings and %d more, want %d, %d and %d", len(got.Errors), len(got.Warnings), got.More, test.refusals, test.warnings, test.more)
 			}
 			if test.volumeErrorContains == "" {
 				return

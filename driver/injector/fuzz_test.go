@@ -43,7 +43,7 @@ func pick(parts []string, picks []byte) string {
 
 // FuzzTranslate looks for a panic, for work that costs more than in proportion to the
 // pod, and for an annotation that is dropped in silence: one that neither changes the
-// pod, nor is named in a notice, nor spells out a default.
+// pod, nor is named in a diagnostic, nor spells out a default.
 func FuzzTranslate(f *testing.F) {
 	parts := annotationsOf(f)
 	for i, part := range parts {
@@ -51,9 +51,9 @@ func FuzzTranslate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, picks []byte, text, template string) {
 		pod := fuzzPod(pick(parts, picks)+between+text, template)
-		var got Translation
+		var got Result
 		cost.Assert(t, sizeOf(pod), func() { got = Translator{}.Translate(pod, "default") })
-		if got.Decision == Refuse && len(got.Refusals) == 0 {
+		if got.Decision == Reject && len(got.Errors) == 0 {
 			t.Fatal("refused without a reason")
 		}
 		lenient := Translator{Fallback: FallbackWarn}
@@ -75,9 +75,9 @@ func FuzzTranslate(f *testing.F) {
 }
 
 // isDropped compares with the pod that lacks the annotation.
-func isDropped(pod *corev1.Pod, got Translation, name string) bool {
+func isDropped(pod *corev1.Pod, got Result, name string) bool {
 	key := DefaultPrefix + name
-	isAbout := func(n Notice) bool { return n.Annotation == key || strings.Contains(n.Text, name) }
+	isAbout := func(n Diagnostic) bool { return n.Annotation == key || strings.Contains(n.Text, name) }
 	if slices.ContainsFunc(got.Warnings, isAbout) {
 		return false
 	}

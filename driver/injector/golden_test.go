@@ -40,12 +40,12 @@ func TestGolden(t *testing.T) {
 			before := c.pod.DeepCopy()
 			got := c.translator.Translate(c.pod, c.namespace)
 			compare(t, filepath.Join(directory, "want.yaml"), wantText(t, c, got))
-			compare(t, filepath.Join(directory, "refusal.txt"), noticesText(got.Refusals))
-			compare(t, filepath.Join(directory, "warnings.txt"), noticesText(got.Warnings))
+			compare(t, filepath.Join(directory, "refusal.txt"), diagnosticsText(got.Errors))
+			compare(t, filepath.Join(directory, "warnings.txt"), diagnosticsText(got.Warnings))
 			checkTranslation(t, c, got)
-			for _, notice := range slices.Concat(got.Warnings, got.Refusals) {
-				if notice.String() != notice.Annotation+": "+notice.Text {
-					t.Errorf("a notice that does not fit: %s: %s", notice.Annotation, notice.Text)
+			for _, diagnostic := range slices.Concat(got.Warnings, got.Errors) {
+				if diagnostic.String() != diagnostic.Annotation+": "+diagnostic.Text {
+					t.Errorf("a diagnostic that does not fit: %s: %s", diagnostic.Annotation, diagnostic.Text)
 				}
 			}
 			if !reflect.DeepEqual(before, c.pod) {
@@ -56,11 +56,11 @@ func TestGolden(t *testing.T) {
 }
 
 // checkTranslation holds what is true of every translation.
-func checkTranslation(t *testing.T, c goldenCase, got Translation) {
+func checkTranslation(t *testing.T, c goldenCase, got Result) {
 	t.Helper()
-	for _, notice := range slices.Concat(got.Warnings, got.Refusals) {
-		if len(notice.String()) > maxNotice {
-			t.Errorf("a notice of more than %d bytes: %s", maxNotice, notice)
+	for _, diagnostic := range slices.Concat(got.Warnings, got.Errors) {
+		if len(diagnostic.String()) > maxDiagnostic {
+			t.Errorf("a diagnostic of more than %d bytes: %s", maxDiagnostic, diagnostic)
 		}
 	}
 	for _, v := range got.Volumes {
@@ -74,7 +74,7 @@ func checkTranslation(t *testing.T, c goldenCase, got Translation) {
 	}
 	changed := c.translator.Apply(c.pod, got)
 	if second := c.translator.Translate(changed, c.namespace); second.Decision != Skip {
-		t.Errorf("a second translation decides %s: %v", second.Decision, second.Refusals)
+		t.Errorf("a second translation decides %s: %v", second.Decision, second.Errors)
 	}
 }
 
@@ -118,9 +118,9 @@ func readYAML(t testing.TB, path string, into any) {
 }
 
 // wantText is the pod that comes out, with the decision above it.
-func wantText(t *testing.T, c goldenCase, got Translation) string {
+func wantText(t *testing.T, c goldenCase, got Result) string {
 	t.Helper()
-	if got.Decision == Refuse {
+	if got.Decision == Reject {
 		return ""
 	}
 	text, err := yaml.Marshal(c.translator.Apply(c.pod, got))
@@ -139,10 +139,10 @@ func wantText(t *testing.T, c goldenCase, got Translation) string {
 	return fmt.Sprintf("# %s\n%s", got.Decision, text)
 }
 
-func noticesText(notices []Notice) string {
+func diagnosticsText(diagnostics []Diagnostic) string {
 	var lines strings.Builder
-	for _, notice := range notices {
-		fmt.Fprintln(&lines, notice)
+	for _, diagnostic := range diagnostics {
+		fmt.Fprintln(&lines, diagnostic)
 	}
 	return lines.String()
 }

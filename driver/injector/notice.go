@@ -10,25 +10,25 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// maxNotice is the length beyond which the API server cuts a warning off.
-const maxNotice = 256
+// maxDiagnostic is the length beyond which the API server cuts a warning off.
+const maxDiagnostic = 256
 
-// Notice is about one annotation: what is wrong and what to write instead.
-type Notice struct {
+// Diagnostic is about one annotation: what is wrong and what to write instead.
+type Diagnostic struct {
 	// Annotation is the key as the user wrote it, with its prefix.
 	Annotation string
 	Text       string
 }
 
 // String returns one line of at most 256 bytes.
-func (n Notice) String() string {
+func (n Diagnostic) String() string {
 	line := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, n.Annotation+": "+n.Text)
-	return limits.Truncate(line, maxNotice)
+	return limits.Truncate(line, maxDiagnostic)
 }
 
 // quote shows enough of a value to recognise it: it may be a template gone
@@ -61,17 +61,17 @@ func (r *reading) refuse(name, format string, arguments ...any) {
 
 // add leaves out what is there already: an annotation of the whole pod goes into
 // each of its volumes. Above the limit it formats nothing, and keeps only the name.
-func (r *reading) add(notices []Notice, name, format string, arguments []any) []Notice {
-	if len(notices) == limits.Diagnostics.Max() {
+func (r *reading) add(diagnostics []Diagnostic, name, format string, arguments []any) []Diagnostic {
+	if len(diagnostics) == limits.Diagnostics.Max() {
 		r.more[name] = true
-		return notices
+		return diagnostics
 	}
 	text := limits.Truncate(fmt.Sprintf(format, arguments...), limits.ErrorBytes.Max())
-	notice := Notice{Annotation: r.settings.Prefix + limits.Truncate(name, limits.AnnotationNameBytes.Max()), Text: text}
-	if slices.Contains(notices, notice) {
-		return notices
+	diagnostic := Diagnostic{Annotation: r.settings.Prefix + limits.Truncate(name, limits.AnnotationNameBytes.Max()), Text: text}
+	if slices.Contains(diagnostics, diagnostic) {
+		return diagnostics
 	}
-	return append(notices, notice)
+	return append(diagnostics, diagnostic)
 }
 
 // suggestion is part of a diagnostic that is computed only if it is told.
@@ -94,9 +94,9 @@ func (r *reading) cutWarnings() {
 
 // inOrder sorts by annotation, so that the same pod gives the same text, however
 // the maps were walked.
-func inOrder(notices []Notice) []Notice {
-	slices.SortStableFunc(notices, func(a, b Notice) int {
+func inOrder(diagnostics []Diagnostic) []Diagnostic {
+	slices.SortStableFunc(diagnostics, func(a, b Diagnostic) int {
 		return cmp.Compare(a.Annotation, b.Annotation)
 	})
-	return notices
+	return diagnostics
 }

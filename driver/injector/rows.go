@@ -23,7 +23,7 @@ type row struct {
 	// treat checks one value. It is nil where the annotation is read together with
 	// others: by files, volumes, mounts, login or owner.
 	treat treatment
-	// quiet says in words which values neither change the pod nor cause a notice.
+	// quiet says in words which values neither change the pod nor cause a diagnostic.
 	quiet string
 }
 

@@ -103,14 +103,14 @@ func TestFindPrefersTheLongerFamily(t *testing.T) {
 
 func TestNoticeFitsAWarning(t *testing.T) {
 	t.Parallel()
-	tests := map[string]Notice{
+	tests := map[string]Diagnostic{
 		"long text":         {"vault.hashicorp.com/role", strings.Repeat("é", 300)},
 		"long annotation":   {strings.Repeat("x", 300), "text"},
 		"control character": {"vault.hashicorp.com/role", "a\nb"},
 	}
-	for name, notice := range tests {
-		line := notice.String()
-		if len(line) > maxNotice || strings.Contains(line, "\n") || !strings.HasPrefix(line, notice.Annotation[:20]) {
+	for name, diagnostic := range tests {
+		line := diagnostic.String()
+		if len(line) > maxDiagnostic || strings.Contains(line, "\n") || !strings.HasPrefix(line, diagnostic.Annotation[:20]) {
 			t.Errorf("%s: %q", name, line)
 		}
 	}

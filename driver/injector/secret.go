@@ -118,7 +118,7 @@ func (r *reading) dropHalves() {
 
 // reportUnused leaves a Secret alone that what is refused would need.
 func (r *reading) reportUnused(source secretSource) {
-	needsIt := func(n Notice) bool {
+	needsIt := func(n Diagnostic) bool {
 		name := strings.TrimPrefix(n.Annotation, r.settings.Prefix)
 		file := path.Clean(r.values[name])
 		return name == source.annotation || file == source.directory || isBelow(file, source.directory)

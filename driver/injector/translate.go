@@ -33,8 +33,8 @@ type reading struct {
 	directory string
 	// attributes are what rows make of single annotations, for every volume.
 	attributes map[string]attribute
-	warnings   []Notice
-	refusals   []Notice
+	warnings   []Diagnostic
+	refusals   []Diagnostic
 	// more are annotations with diagnostics above the limit.
 	more map[string]bool
 }
@@ -42,19 +42,19 @@ type reading struct {
 // Translate works out what the annotations of a pod ask for. The namespace is the
 // one of the request; a pod in admission need not name its own. An empty one
 // is not known.
-func (t Translator) Translate(pod *corev1.Pod, namespace string) Translation {
+func (t Translator) Translate(pod *corev1.Pod, namespace string) Result {
 	r := t.read(pod, namespace)
 	if !r.asks() {
-		return r.decide(Skip, Translation{})
+		return r.decide(Skip, Result{})
 	}
 	if !r.isWithinLimits() {
-		return r.decide(Translate, Translation{})
+		return r.decide(Translate, Result{})
 	}
 	r.index()
 	r.treatRows()
 	r.reportUnknown()
 	files := r.files()
-	result := Translation{ShareProcessNamespace: r.sharesProcesses()}
+	result := Result{ShareProcessNamespace: r.sharesProcesses()}
 	result.Volumes = r.volumes(files)
 	result.Mounts = r.mounts(result.Volumes)
 	if len(files) == 0 && len(r.refusals) == 0 {
@@ -66,7 +66,7 @@ func (t Translator) Translate(pod *corev1.Pod, namespace string) Translation {
 func (t Translator) withDefaults() Translator {
 	t.Prefix = cmp.Or(t.Prefix, DefaultPrefix)
 	t.Driver = cmp.Or(t.Driver, DefaultDriver)
-	t.Fallback = cmp.Or(t.Fallback, FallbackRefuse)
+	t.Fallback = cmp.Or(t.Fallback, FallbackReject)
 	t.AuthPath = cmp.Or(t.AuthPath, defaultAuthPath)
 	t.DefaultTemplate = cmp.Or(t.DefaultTemplate, volume.Map)
 	return t
@@ -109,26 +109,26 @@ func (r *reading) index() {
 }
 
 // decide applies the fallback to what was refused.
-func (r *reading) decide(decision Decision, result Translation) Translation {
+func (r *reading) decide(decision Decision, result Result) Result {
 	result.Decision = decision
 	inOrder(r.warnings)
 	inOrder(r.refusals)
 	r.cutWarnings()
-	result.Warnings, result.Refusals, result.More = r.warnings, r.refusals, len(r.more)
+	result.Warnings, result.Errors, result.More = r.warnings, r.refusals, len(r.more)
 	if len(r.refusals) > 0 {
 		result = r.fallBack(result)
 	}
 	return result
 }
 
-func (r *reading) fallBack(result Translation) Translation {
+func (r *reading) fallBack(result Result) Result {
 	both := inOrder(slices.Concat(r.warnings, r.refusals))
 	switch r.settings.Fallback {
 	case FallbackWarn:
-		result.Warnings, result.Refusals = both, nil
+		result.Warnings, result.Errors = both, nil
 		return result
 	case FallbackLeave:
-		return Translation{Decision: Leave, Warnings: both, More: result.More}
+		return Result{Decision: LeaveToInjector, Warnings: both, More: result.More}
 	}
-	return Translation{Decision: Refuse, Warnings: r.warnings, Refusals: r.refusals, More: result.More}
+	return Result{Decision: Reject, Warnings: r.warnings, Errors: r.refusals, More: result.More}
 }

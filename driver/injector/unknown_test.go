@@ -26,8 +26,8 @@ func TestAnnotationsWithoutTheirFileAreRefused(t *testing.T) {
 				pod.Annotations[DefaultPrefix+name] = value
 			}
 			got := Translator{}.Translate(pod, "default")
-			if got.Decision != Refuse || len(got.Refusals) != 1 || got.Refusals[0].String() != DefaultPrefix+want {
-				t.Errorf("decision %s: %v", got.Decision, got.Refusals)
+			if got.Decision != Reject || len(got.Errors) != 1 || got.Errors[0].String() != DefaultPrefix+want {
+				t.Errorf("decision %s: %v", got.Decision, got.Errors)
 			}
 			_, _, err := Translator{}.TranslateVolume(pod.Annotations, "default")
 			if err == nil || !strings.Contains(err.Error(), "names no file; add the name, for example "+family+"db") {

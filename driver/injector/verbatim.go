@@ -13,9 +13,9 @@ import (
 // keyMountPath says which of the volumes that the annotations make this one is.
 const keyMountPath = "mount-path"
 
-// IsVerbatim says whether a volume is described by annotations instead of the
+// IsPassthrough says whether a volume is described by annotations instead of the
 // driver's own attributes.
-func (t Translator) IsVerbatim(attributes map[string]string) bool {
+func (t Translator) IsPassthrough(attributes map[string]string) bool {
 	t = t.withDefaults()
 	for key := range attributes {
 		if strings.HasPrefix(key, t.Prefix) {
@@ -30,9 +30,9 @@ func (t Translator) IsVerbatim(attributes map[string]string) bool {
 // the pod. It is Translate for whoever sees the volume alone: a refusal is always
 // one, whatever the fallback, since the pod has been admitted. The warnings are
 // for the volume that is returned; the error is a *volume.AttributeError.
-func (t Translator) TranslateVolume(attributes map[string]string, namespace string) (Volume, []Notice, error) {
+func (t Translator) TranslateVolume(attributes map[string]string, namespace string) (Volume, []Diagnostic, error) {
 	t = t.withDefaults()
-	t.Fallback = FallbackRefuse
+	t.Fallback = FallbackReject
 	if err := volume.CheckSize(attributes); err != nil {
 		return Volume{}, nil, err
 	}
@@ -52,14 +52,14 @@ func (t Translator) TranslateVolume(attributes map[string]string, namespace stri
 }
 
 // refusalsError tells the first refusal in full: the message is an event.
-func refusalsError(translation Translation) error {
-	if len(translation.Refusals) == 0 {
+func refusalsError(translation Result) error {
+	if len(translation.Errors) == 0 {
 		return nil
 	}
 	const enough = 3
-	first, more := translation.Refusals[0], translation.More
+	first, more := translation.Errors[0], translation.More
 	var others []string
-	for _, n := range translation.Refusals[1:] {
+	for _, n := range translation.Errors[1:] {
 		switch {
 		case n.Annotation == first.Annotation || slices.Contains(others, n.Annotation):
 		case len(others) < enough:

@@ -21,7 +21,7 @@ func TestVerbatimVolumesAreThoseOfThePod(t *testing.T) {
 	compared := 0
 	for _, directory := range goldenDirectories(t) {
 		c := readCase(t, directory)
-		c.translator.Fallback = FallbackRefuse
+		c.translator.Fallback = FallbackReject
 		for _, want := range c.translator.Translate(c.pod, c.namespace).Volumes {
 			compared++
 			name := filepath.Base(directory) + " " + want.MountPath
@@ -135,7 +135,7 @@ func TestTranslateVolume(t *testing.T) {
 			}
 			maps.Copy(attributes, test.with)
 			translator := Translator{Fallback: FallbackWarn}
-			if !translator.IsVerbatim(attributes) {
+			if !translator.IsPassthrough(attributes) {
 				t.Error("is not taken for annotations")
 			}
 			got, _, err := translator.TranslateVolume(attributes, "default")
@@ -156,10 +156,10 @@ func TestVerbatimIsKnownByThePrefix(t *testing.T) {
 	t.Parallel()
 	openBao := Translator{Prefix: "openbao.openbao.org/"}
 	attributes := map[string]string{DefaultPrefix + "role": "app"}
-	if !(Translator{}).IsVerbatim(attributes) || openBao.IsVerbatim(attributes) {
+	if !(Translator{}).IsPassthrough(attributes) || openBao.IsPassthrough(attributes) {
 		t.Error("the prefix does not decide")
 	}
-	if (Translator{}).IsVerbatim(map[string]string{"role": "app", "mount-path": "/x"}) {
+	if (Translator{}).IsPassthrough(map[string]string{"role": "app", "mount-path": "/x"}) {
 		t.Error("a volume without annotations is taken for one with them")
 	}
 	got, _, err := openBao.TranslateVolume(map[string]string{"openbao.openbao.org/role": "app", "openbao.openbao.org/agent-inject-secret-a": "kv/a"}, "default")
@@ -207,7 +207,7 @@ func FuzzTranslateVolume(f *testing.F) {
 		for key, value := range attributes {
 			size += len(key) + len(value)
 		}
-		var warnings []Notice
+		var warnings []Diagnostic
 		var err error
 		cost.Assert(t, size, func() { _, warnings, err = Translator{}.TranslateVolume(attributes, "default") })
 		if err != nil {
@@ -219,7 +219,7 @@ func FuzzTranslateVolume(f *testing.F) {
 		}
 		for key := range attributes {
 			name, ours := strings.CutPrefix(key, DefaultPrefix)
-			isAbout := func(n Notice) bool { return n.Annotation == key || strings.Contains(n.Text, name) }
+			isAbout := func(n Diagnostic) bool { return n.Annotation == key || strings.Contains(n.Text, name) }
 			if !ours || name == nameInject || name == nameStatus || slices.ContainsFunc(warnings, isAbout) {
 				continue
 			}

@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
@@ -82,7 +82,7 @@ func TestTranslateRefusesAliasesThatCannotBeWrittenOut(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Translate(annotation.Translator{}, []byte(test.text))
+			_, err := Translate(injector.Translator{}, []byte(test.text))
 			if want := "translate document 1: " + test.want; err == nil || err.Error() != want {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
@@ -95,7 +95,7 @@ func TestTranslateRefusesAPodThatItCannotEdit(t *testing.T) {
 	t.Parallel()
 	text := "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n" +
 		"spec:\n  containers: [{name: a}]\n  !!binary dm9sdW1lcw==: [{name: data}]\n"
-	if _, err := Translate(annotation.Translator{}, []byte(text)); err == nil || !strings.Contains(err.Error(), "the pod cannot be edited as it is written") {
+	if _, err := Translate(injector.Translator{}, []byte(text)); err == nil || !strings.Contains(err.Error(), "the pod cannot be edited as it is written") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,42 +13,42 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Notice is about one object of a manifest.
-type Notice struct {
+// Diagnostic is about one object of a manifest.
+type Diagnostic struct {
 	// Object is "kind/name" as the manifest has it.
 	Object string
 	// Refused tells a refusal from a warning.
 	Refused bool
-	annotation.Notice
+	injector.Diagnostic
 }
 
 // String returns one line.
-func (n Notice) String() string {
+func (n Diagnostic) String() string {
 	severity := "warning"
 	if n.Refused {
 		severity = "refused"
 	}
-	return fmt.Sprintf("%s: %s: %s", severity, n.Object, n.Notice)
+	return fmt.Sprintf("%s: %s: %s", severity, n.Object, n.Diagnostic)
 }
 
 // Result is what a manifest came to.
 type Result struct {
 	// Text is the manifest with its pods translated; with a refusal, the pods of
 	// that object are as they were.
-	Text    []byte
-	Notices []Notice
+	Text        []byte
+	Diagnostics []Diagnostic
 	// Translated counts the objects that changed.
 	Translated int
 }
 
 // Refused reports whether any object was refused.
 func (r Result) Refused() bool {
-	for _, notice := range r.Notices {
-		if notice.Refused {
+	for _, diagnostic := range r.Diagnostics {
+		if diagnostic.Refused {
 			return true
 		}
 	}
@@ -58,7 +58,7 @@ func (r Result) Refused() bool {
 // Translate works on all documents of a manifest. The error is for text that is
 // no YAML or whose aliases cannot be written out, and for a workload whose pod is
 // no pod.
-func Translate(translator annotation.Translator, text []byte) (Result, error) {
+func Translate(translator injector.Translator, text []byte) (Result, error) {
 	if err := limits.ManifestBytes.Check(len(text)); err != nil {
 		return Result{}, fmt.Errorf("%w; translate it in parts", err)
 	}

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
 
-// Each input has an output beside it, and its notices at the output's end.
+// Each input has an output beside it, and its diagnostics at the output's end.
 func TestTranslate(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/*.in.yaml")
 	if err != nil || len(inputs) == 0 {
@@ -27,13 +27,13 @@ func TestTranslate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := Translate(annotation.Translator{CheckTemplates: true}, text)
+			result, err := Translate(injector.Translator{CheckTemplates: true}, text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := string(result.Text)
-			for _, notice := range result.Notices {
-				got += "# " + notice.String() + "\n"
+			for _, diagnostic := range result.Diagnostics {
+				got += "# " + diagnostic.String() + "\n"
 			}
 			path := strings.TrimSuffix(input, ".in.yaml") + ".out.yaml"
 			if *update {
@@ -48,7 +48,7 @@ func TestTranslate(t *testing.T) {
 			if got != string(want) {
 				t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
 			}
-			again, err := Translate(annotation.Translator{CheckTemplates: true}, result.Text)
+			again, err := Translate(injector.Translator{CheckTemplates: true}, result.Text)
 			if err != nil || again.Translated != 0 || !bytes.Equal(again.Text, result.Text) {
 				t.Errorf("a second translation changes the first: %v\n%s", err, again.Text)
 			}
@@ -73,7 +73,7 @@ func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
 		"a pod of aliases": "kind: Pod\nmetadata: {labels: &l {a:   b}}\nspec: {nodeSelector: *l, <<: {containers: [ ]}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(text))
+			result, err := Translate(injector.Translator{CheckTemplates: true}, []byte(text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 		"no spec":         "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n",
 		"odd annotations": "kind: Pod\nmetadata: {annotations: [a]}\n",
 	} {
-		if _, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(text)); err == nil {
+		if _, err := Translate(injector.Translator{CheckTemplates: true}, []byte(text)); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
@@ -120,7 +120,7 @@ func TestTranslateRefusesAKeyThatStandsTwice(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Translate(annotation.Translator{CheckTemplates: true}, []byte(test.text))
+			_, err := Translate(injector.Translator{CheckTemplates: true}, []byte(test.text))
 			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -143,7 +143,7 @@ func FuzzTranslate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var result Result
 		var err error
-		translate := func() { result, err = Translate(annotation.Translator{CheckTemplates: true}, text) }
+		translate := func() { result, err = Translate(injector.Translator{CheckTemplates: true}, text) }
 		if bytes.ContainsRune(text, '*') {
 			translate() // aliases have a limit of their own
 		} else {
@@ -155,7 +155,7 @@ func FuzzTranslate(f *testing.F) {
 		if result.Translated == 0 && !bytes.Equal(result.Text, text) {
 			t.Fatalf("nothing was translated, and %q became %q", text, result.Text)
 		}
-		again, err := Translate(annotation.Translator{CheckTemplates: true}, result.Text)
+		again, err := Translate(injector.Translator{CheckTemplates: true}, result.Text)
 		if err != nil {
 			t.Fatalf("read what was written: %v\n%s", err, result.Text)
 		}

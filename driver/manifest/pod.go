@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	sigsyaml "sigs.k8s.io/yaml"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 func (t *translation) pod(node *yaml.Node, object, namespace string) error {
@@ -21,7 +21,7 @@ func (t *translation) pod(node *yaml.Node, object, namespace string) error {
 	t.refuseWritable(object, pod)
 	translated := t.translator.Translate(pod, namespace)
 	t.note(object, translated)
-	if translated.Decision != annotation.Translate {
+	if translated.Decision != injector.Translate {
 		return nil
 	}
 	t.result.Translated++
@@ -35,12 +35,12 @@ func (t *translation) pod(node *yaml.Node, object, namespace string) error {
 // refuseWritable reports volumes that somebody has written by hand and that the driver
 // would refuse when the pod starts.
 func (t *translation) refuseWritable(object string, pod *corev1.Pod) {
-	driver := cmp.Or(t.translator.Driver, annotation.DefaultDriver)
+	driver := cmp.Or(t.translator.Driver, injector.DefaultDriver)
 	for _, v := range pod.Spec.Volumes {
 		if v.CSI == nil || v.CSI.Driver != driver || v.CSI.ReadOnly != nil && *v.CSI.ReadOnly {
 			continue
 		}
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: annotation.Notice{
+		t.result.Diagnostics = append(t.result.Diagnostics, Diagnostic{Object: object, Refused: true, Diagnostic: injector.Diagnostic{
 			Annotation: "volume " + v.Name,
 			Text:       fmt.Sprintf("is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver),
 		}})
@@ -68,18 +68,18 @@ func read(node *yaml.Node) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	return annotation.DecodePod(encoded)
+	return injector.DecodePod(encoded)
 }
 
-func (t *translation) note(object string, translated annotation.Translation) {
-	for _, notice := range translated.Warnings {
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Notice: notice})
+func (t *translation) note(object string, translated injector.Result) {
+	for _, diagnostic := range translated.Warnings {
+		t.result.Diagnostics = append(t.result.Diagnostics, Diagnostic{Object: object, Diagnostic: diagnostic})
 	}
-	for _, notice := range translated.Refusals {
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: true, Notice: notice})
+	for _, diagnostic := range translated.Errors {
+		t.result.Diagnostics = append(t.result.Diagnostics, Diagnostic{Object: object, Refused: true, Diagnostic: diagnostic})
 	}
 	if translated.More > 0 {
-		rest := annotation.Notice{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", translated.More)}
-		t.result.Notices = append(t.result.Notices, Notice{Object: object, Refused: translated.Decision == annotation.Refuse, Notice: rest})
+		rest := injector.Diagnostic{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", translated.More)}
+		t.result.Diagnostics = append(t.result.Diagnostics, Diagnostic{Object: object, Refused: translated.Decision == injector.Reject, Diagnostic: rest})
 	}
 }

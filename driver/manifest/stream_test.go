@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -40,7 +40,7 @@ func TestTranslateFindsEachDocument(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Translate(annotation.Translator{}, []byte(test.text))
+			got, err := Translate(injector.Translator{}, []byte(test.text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestTranslateFindsEachDocument(t *testing.T) {
 
 func translated(t *testing.T, pod string) string {
 	t.Helper()
-	got, err := Translate(annotation.Translator{}, []byte(pod))
+	got, err := Translate(injector.Translator{}, []byte(pod))
 	if err != nil || got.Translated != 1 {
 		t.Fatalf("%d translated, %v", got.Translated, err)
 	}
@@ -65,7 +65,7 @@ func translated(t *testing.T, pod string) string {
 func TestTranslateRefusesAHiddenDocument(t *testing.T) {
 	t.Parallel()
 	for name, lineBreak := range map[string]string{"carriage return": "\r", "next line": "\u0085", "line separator": "\u2028"} {
-		_, err := Translate(annotation.Translator{}, []byte("a: b"+lineBreak+"--- "+podNamed("a")))
+		_, err := Translate(injector.Translator{}, []byte("a: b"+lineBreak+"--- "+podNamed("a")))
 		if want := "translate document 1: another document begins in line 2 of it; write a line --- before it"; err == nil || err.Error() != want {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -75,10 +75,10 @@ func TestTranslateRefusesAHiddenDocument(t *testing.T) {
 func TestManifestLimit(t *testing.T) {
 	t.Parallel()
 	text := bytes.Repeat([]byte("#"), limits.ManifestBytes.Max()+1)
-	if _, err := Translate(annotation.Translator{}, text[1:]); err != nil {
+	if _, err := Translate(injector.Translator{}, text[1:]); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if _, err := Translate(annotation.Translator{}, text); err == nil || !strings.Contains(err.Error(), "(manifest-bytes)") {
+	if _, err := Translate(injector.Translator{}, text); err == nil || !strings.Contains(err.Error(), "(manifest-bytes)") {
 		t.Errorf("one above the limit: %v", err)
 	}
 }
@@ -103,13 +103,13 @@ func TestHostileManifestsCostInProportionToTheirSize(t *testing.T) {
 		"nested blocks": strings.Replace(podNamed("a"), "secret-a: kv/a", `template-a: "`+strings.Repeat("{{if 1}}", 5000)+`"`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cost.Assert(t, encodings*len(text), func() { _, _ = Translate(annotation.Translator{CheckTemplates: true}, []byte(text)) })
+			cost.Assert(t, encodings*len(text), func() { _, _ = Translate(injector.Translator{CheckTemplates: true}, []byte(text)) })
 		})
 	}
 	t.Run("chains of aliases", func(t *testing.T) {
 		text := []byte(strings.Repeat(chain+"---\n", 50))
 		// What aliases may add counts for the whole manifest.
-		cost.Assert(t, len(text)+mostAliased/encodings, func() { _, _ = Translate(annotation.Translator{}, text) })
+		cost.Assert(t, len(text)+mostAliased/encodings, func() { _, _ = Translate(injector.Translator{}, text) })
 	})
 }
 

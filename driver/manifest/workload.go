@@ -7,12 +7,12 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // translation is the work on one manifest.
 type translation struct {
-	translator annotation.Translator
+	translator injector.Translator
 	aliases    *expansion
 	result     Result
 }

@@ -1,5 +1,5 @@
 // Package webhook is the webhook: it takes the API server's reviews of pods and
-// answers with the patch that package annotation works out. Of workloads it
+// answers with the patch that package injector works out. Of workloads it
 // reviews the template of their pods and answers with warnings alone, since what
 // is said of a pod that a controller makes is said to the controller.
 //
@@ -16,7 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -53,7 +53,7 @@ const (
 // Reviewer answers reviews by the settings of a Translator. It may be used
 // concurrently.
 type Reviewer struct {
-	Translator annotation.Translator
+	Translator injector.Translator
 }
 
 // Outcome is the answer to a request and what is to be said of it in logs and
@@ -64,8 +64,8 @@ type Outcome struct {
 	Reason   string
 	Kind     string
 	Object   klog.ObjectRef
-	Warnings []annotation.Notice
-	Refusals []annotation.Notice
+	Warnings []injector.Diagnostic
+	Refusals []injector.Diagnostic
 }
 
 // Review answers a request. It does not fail: what cannot be read is denied if it
@@ -97,7 +97,7 @@ func skip(kind string, object klog.ObjectRef, reason string) Outcome {
 
 func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	outcome := Outcome{Kind: request.Kind.Kind, Object: klog.KRef(request.Namespace, request.Name)}
-	pod, err := annotation.DecodePod(request.Object.Raw)
+	pod, err := injector.DecodePod(request.Object.Raw)
 	if err != nil {
 		outcome.Result, outcome.Reason = Refused, reasonUnreadable
 		outcome.Response = deny(limits.Truncate("read the pod: "+err.Error(), limits.ErrorBytes.Max()))
@@ -107,11 +107,11 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	translation := r.Translator.Translate(pod, request.Namespace)
 	outcome.judge(translation)
 	outcome.Response = allow()
-	if translation.Decision == annotation.Refuse {
+	if translation.Decision == injector.Reject {
 		outcome.Response = deny(denial(translation))
 	}
 	outcome.Response.Warnings = podWarnings(translation)
-	if translation.Decision == annotation.Translate {
+	if translation.Decision == injector.Translate {
 		changed := r.Translator.Apply(pod, translation)
 		if len(outcome.Response.Warnings) > 0 {
 			changed.Annotations[WarningsAnnotation] = strings.Join(outcome.Response.Warnings, "\n")
@@ -122,15 +122,15 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 }
 
 // judge names what a translation comes to.
-func (o *Outcome) judge(translation annotation.Translation) {
-	o.Warnings, o.Refusals = translation.Warnings, translation.Refusals
+func (o *Outcome) judge(translation injector.Result) {
+	o.Warnings, o.Refusals = translation.Warnings, translation.Errors
 	o.Reason = reasonAnnotations
 	switch {
-	case translation.Decision == annotation.Refuse:
+	case translation.Decision == injector.Reject:
 		o.Result = Refused
-	case translation.Decision == annotation.Leave:
+	case translation.Decision == injector.LeaveToInjector:
 		o.Result = Left
-	case translation.Decision == annotation.Skip:
+	case translation.Decision == injector.Skip:
 		o.Result, o.Reason = Skipped, reasonNothing
 	case len(translation.Warnings) > 0:
 		o.Result = Warned

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -269,7 +269,7 @@ func TestLogLinesAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			recorder, logs := post(t, NewHandler(Reviewer{annotation.Translator{}}, NewMetrics(noCertificate{})), "application/json", bytes.NewReader(body))
+			recorder, logs := post(t, NewHandler(Reviewer{injector.Translator{}}, NewMetrics(noCertificate{})), "application/json", bytes.NewReader(body))
 			if logs == "" {
 				t.Error("nothing is logged")
 			}

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 var update = flag.Bool("update", false, "write the results of the golden tests into testdata")
@@ -26,7 +26,7 @@ type goldenCase struct {
 	object    []byte
 	namespace string
 	operation admissionv1.Operation
-	annotation.Translator
+	injector.Translator
 }
 
 // TestGolden compares the answers with files that show them: patch.yaml,
@@ -99,7 +99,7 @@ func readCase(t testing.TB, path string) goldenCase {
 	settings := struct {
 		Namespace *string
 		Operation *admissionv1.Operation
-		*annotation.Translator
+		*injector.Translator
 	}{&c.namespace, &c.operation, &c.Translator}
 	text, err = os.ReadFile(filepath.Join(filepath.Dir(path), "settings.yaml"))
 	if errors.Is(err, fs.ErrNotExist) {

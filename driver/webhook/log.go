@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -68,7 +68,7 @@ func logOutcome(logger klog.Logger, request *admissionv1.AdmissionRequest, outco
 }
 
 // annotationsOf names the first of many.
-func annotationsOf(notices []annotation.Notice) []string {
+func annotationsOf(notices []injector.Diagnostic) []string {
 	const enough = 8
 	var names []string
 	for _, notice := range notices[:min(len(notices), enough)] {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -17,9 +17,9 @@ const (
 
 // denial is the message of a pod that does not start. For a single annotation it
 // is one line: most people read it in an event of a ReplicaSet or a Job.
-func denial(translation annotation.Translation) string {
-	lines := make([]string, 0, len(translation.Refusals))
-	for _, refusal := range translation.Refusals {
+func denial(translation injector.Result) string {
+	lines := make([]string, 0, len(translation.Errors))
+	for _, refusal := range translation.Errors {
 		lines = append(lines, refusal.String())
 	}
 	if len(lines) == 1 && translation.More == 0 {
@@ -33,15 +33,15 @@ func denial(translation annotation.Translation) string {
 }
 
 // podWarnings are shown to whoever makes the pod.
-func podWarnings(translation annotation.Translation) []string {
+func podWarnings(translation injector.Result) []string {
 	var lines []string
-	if translation.Decision == annotation.Leave {
+	if translation.Decision == injector.LeaveToInjector {
 		lines = append(lines, "the pod is left to the injector, for what follows")
 	}
 	for _, warning := range translation.Warnings {
 		lines = append(lines, warning.String())
 	}
-	if len(translation.Refusals) > 0 {
+	if len(translation.Errors) > 0 {
 		return fit(lines, 0) // the denial tells of more
 	}
 	return fit(lines, translation.More)
@@ -49,12 +49,12 @@ func podWarnings(translation annotation.Translation) []string {
 
 // workloadWarnings are shown to whoever makes the workload: also what its pods
 // will be refused for.
-func workloadWarnings(translation annotation.Translation) []string {
+func workloadWarnings(translation injector.Result) []string {
 	var lines []string
-	if translation.Decision == annotation.Leave {
+	if translation.Decision == injector.LeaveToInjector {
 		lines = append(lines, "its pods are left to the injector, for what follows")
 	}
-	for _, refusal := range translation.Refusals {
+	for _, refusal := range translation.Errors {
 		lines = append(lines, limits.Truncate("its pods will be refused: "+refusal.String(), maxWarning))
 	}
 	for _, warning := range translation.Warnings {

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 func TestFit(t *testing.T) {
@@ -45,8 +45,8 @@ func TestFit(t *testing.T) {
 // before it.
 func TestRefusalOfWorkloadFits(t *testing.T) {
 	t.Parallel()
-	refusal := annotation.Notice{Annotation: "a", Text: strings.Repeat("x", 1000)}
-	got := workloadWarnings(annotation.Translation{Decision: annotation.Refuse, Refusals: []annotation.Notice{refusal}})
+	refusal := injector.Diagnostic{Annotation: "a", Text: strings.Repeat("x", 1000)}
+	got := workloadWarnings(injector.Result{Decision: injector.Reject, Errors: []injector.Diagnostic{refusal}})
 	if len(got) != 1 || len(got[0]) > maxWarning || !strings.HasPrefix(got[0], "its pods will be refused: a: x") {
 		t.Errorf("got %q", got)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // Metrics counts what the webhook does. No label has a value that a user of the
@@ -82,7 +82,7 @@ func (m *Metrics) SyncedCertificate(err error) {
 	m.certificate.WithLabelValues(result).Inc()
 }
 
-func (m *Metrics) observe(translator annotation.Translator, outcome Outcome, duration time.Duration) {
+func (m *Metrics) observe(translator injector.Translator, outcome Outcome, duration time.Duration) {
 	kind := outcome.Kind
 	if outcome.Reason == reasonKind {
 		kind = "other"

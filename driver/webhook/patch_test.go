@@ -10,10 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	kjson "sigs.k8s.io/json"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
-// For every golden pod of package annotation, what the API server makes of the
+// For every golden pod of package injector, what the API server makes of the
 // patch is the pod that Apply makes, but for the repeated warnings. The library
 // that applies the patch is the API server's.
 func TestPatchLeadsToTheTranslatedPod(t *testing.T) {
@@ -29,10 +29,10 @@ func TestPatchLeadsToTheTranslatedPod(t *testing.T) {
 				t.Fatal(err)
 			}
 			translation := c.Translate(&pod, c.namespace)
-			if allowed := translation.Decision != annotation.Refuse; got.Response.Allowed != allowed {
+			if allowed := translation.Decision != injector.Reject; got.Response.Allowed != allowed {
 				t.Fatalf("allowed=%t, want %t", got.Response.Allowed, allowed)
 			}
-			if translation.Decision == annotation.Translate {
+			if translation.Decision == injector.Translate {
 				translated++
 			} else if got.Response.Patch != nil {
 				t.Fatalf("a pod to %s is changed: %s", translation.Decision, got.Response.Patch)

@@ -9,7 +9,7 @@ import (
 	"k8s.io/klog/v2"
 	kjson "sigs.k8s.io/json"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // workload is what all kinds that make pods have in common. A template has the
@@ -60,5 +60,5 @@ func decodeTemplate(kind string, text []byte) (*corev1.Pod, error) {
 	if len(template) == 0 {
 		return &corev1.Pod{}, nil
 	}
-	return annotation.DecodePod(template)
+	return injector.DecodePod(template)
 }

@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	admission "github.com/vaultmount/vaultmount/driver/webhook"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
@@ -128,7 +128,7 @@ const annotatedPod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"app","
 	"spec":{"serviceAccountName":"internal-app","containers":[{"name":"app","image":"app"}]}}`
 
 func measureReview(b *testing.B, size size) Series {
-	reviewer := admission.Reviewer{Translator: annotation.Translator{Prefix: annotation.DefaultPrefix, Driver: rig.DriverName}}
+	reviewer := admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix, Driver: rig.DriverName}}
 	server := httptest.NewServer(admission.NewHandler(reviewer, admission.NewMetrics(noCertificate{})))
 	defer server.Close()
 	body, err := json.Marshal(admissionv1.AdmissionReview{

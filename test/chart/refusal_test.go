@@ -40,7 +40,7 @@ func TestRefusedValues(t *testing.T) {
 		{name: "policy mode", set: []string{"policy.enabled=maybe"}, want: []string{"/policy/enabled", "'auto', true, false"}},
 		{name: "policy and webhook", set: []string{"policy.enabled=true", "webhook.enabled=true"}, want: []string{"policy.enabled and webhook.enabled are both true", "enable one of them"}},
 		{name: "policy where there is none", version: "1.35", set: []string{"policy.enabled=true"}, want: []string{"policy.enabled: Kubernetes v1.35 has no MutatingAdmissionPolicy", "--set webhook.enabled=true"}},
-		{name: "fallback", set: []string{"webhook.fallback=ignore"}, want: []string{"/webhook/fallback", "'refuse', 'leave-to-injector', 'warn'"}},
+		{name: "fallback", set: []string{"webhook.fallback=ignore"}, want: []string{"/webhook/fallback", "'reject', 'leave-to-injector', 'warn'"}},
 		{name: "timeout", set: []string{"webhook.timeoutSeconds=31"}, want: []string{"/webhook/timeoutSeconds"}},
 		{name: "low port on the host", set: []string{"webhook.enabled=true", "webhook.hostNetwork=true", "webhook.port=443"}, want: []string{"webhook.port: 443 is below 1024", "webhook.hostNetwork"}},
 		{name: "one port twice", set: []string{"webhook.port=8080"}, want: []string{"webhook.port and webhook.healthPort are both 8080"}},

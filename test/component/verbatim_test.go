@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 // verbatim is the annotations of a pod as attributes of its volume; a name
@@ -23,7 +23,7 @@ func verbatim(annotations map[string]string) map[string]string {
 			attributes[key] = value
 			continue
 		}
-		attributes[annotation.DefaultPrefix+name] = value
+		attributes[injector.DefaultPrefix+name] = value
 	}
 	return attributes
 }
@@ -150,7 +150,7 @@ func TestRefusedAnnotations(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%v: %v", test.with, err)
 		}
-		if want := fmt.Sprintf("volume attribute %q: ", annotation.DefaultPrefix+test.blamed); !strings.Contains(message, want) {
+		if want := fmt.Sprintf("volume attribute %q: ", injector.DefaultPrefix+test.blamed); !strings.Contains(message, want) {
 			t.Errorf("%v: %s\nis not about %s", test.with, message, test.blamed)
 		}
 		requireNothing(t, request.GetTargetPath())

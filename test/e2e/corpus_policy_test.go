@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	render "github.com/vaultmount/vaultmount/provider/template"
 )
@@ -47,21 +47,21 @@ func TestPolicyAndWebhookAgree(t *testing.T) {
 	for _, pod := range pods {
 		got := byPolicy[pod.Name]
 		// The driver refuses a bad template of a pod that the webhook has translated.
-		translation := annotation.Translator{CheckTemplates: true}.Translate(seen[pod.Name], pod.Namespace)
+		translation := injector.Translator{CheckTemplates: true}.Translate(seen[pod.Name], pod.Namespace)
 		why := refusedWith(t, got, pod.Namespace)
 		switch words := stricter()[pod.Name]; {
 		case words != "":
-			if translation.Decision == annotation.Refuse || !strings.Contains(why, words) {
+			if translation.Decision == injector.Reject || !strings.Contains(why, words) {
 				t.Errorf("%s: %s, and by the policy %q", pod.Name, translation.Decision, why)
 			}
-		case translation.Decision == annotation.Refuse:
+		case translation.Decision == injector.Reject:
 			refused++
-			requireSameRefusal(t, pod.Name, translation.Refusals, why)
+			requireSameRefusal(t, pod.Name, translation.Errors, why)
 		case why != "":
 			t.Errorf("%s: the policy leads to a refusal: %s", pod.Name, why)
 		default:
 			same++
-			want := annotation.Translator{}.Apply(seen[pod.Name], translation)
+			want := injector.Translator{}.Apply(seen[pod.Name], translation)
 			want.Status = got.pod.Status
 			requireSamePod(t, pod.Namespace, want, got.pod)
 		}
@@ -99,9 +99,9 @@ func mountedVolumes(pod *corev1.Pod) []corev1.Volume {
 
 // published is what the driver makes of a volume before it asks Vault.
 func published(v corev1.Volume, namespace string) (volume.Spec, error) {
-	settings := annotation.Translator{}
+	settings := injector.Translator{}
 	attributes := v.CSI.VolumeAttributes
-	if !settings.IsVerbatim(attributes) {
+	if !settings.IsPassthrough(attributes) {
 		return volume.Parse(attributes)
 	}
 	translated, _, err := settings.TranslateVolume(attributes, namespace)
@@ -120,13 +120,13 @@ func published(v corev1.Volume, namespace string) (volume.Spec, error) {
 	return translated.Spec, nil
 }
 
-func requireSameRefusal(t *testing.T, name string, refusals []annotation.Notice, why string) {
+func requireSameRefusal(t *testing.T, name string, refusals []injector.Diagnostic, why string) {
 	t.Helper()
 	if words := apiServers()[name]; words != "" && strings.Contains(why, words) {
 		return
 	}
 	// Of several annotations, either may be named first.
-	isNamed := func(n annotation.Notice) bool {
+	isNamed := func(n injector.Diagnostic) bool {
 		return strings.Contains(why, n.Annotation+":") || strings.Contains(why, fmt.Sprintf("%q", n.Annotation))
 	}
 	if !slices.ContainsFunc(refusals, isNamed) {
@@ -152,7 +152,7 @@ func takeSpecs(t *testing.T, namespace string, pod *corev1.Pod) map[string]volum
 	t.Helper()
 	specs := map[string]volume.Spec{}
 	for i, v := range pod.Spec.Volumes {
-		if v.CSI == nil || v.CSI.Driver != annotation.DefaultDriver {
+		if v.CSI == nil || v.CSI.Driver != injector.DefaultDriver {
 			continue
 		}
 		spec, err := published(v, namespace)

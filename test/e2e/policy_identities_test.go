@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
@@ -24,7 +24,7 @@ func TestPolicyTellsThePodsUser(t *testing.T) {
 	installPolicy(t)
 	installIdentities(t)
 	chooseUsersLater(t)
-	const prefix = annotation.DefaultPrefix
+	const prefix = injector.DefaultPrefix
 	for name, test := range map[string]struct {
 		annotations map[string]string
 		context     *corev1.PodSecurityContext
@@ -66,7 +66,7 @@ func TestPolicyTellsThePodsUser(t *testing.T) {
 // ownersOfFiles is what the driver makes of the pod's volumes.
 func ownersOfFiles(t *testing.T, pod *corev1.Pod) map[string]string {
 	t.Helper()
-	settings := annotation.Translator{NoSecurityContext: true}
+	settings := injector.Translator{NoSecurityContext: true}
 	owners := map[string]string{}
 	for _, v := range pod.Spec.Volumes {
 		if v.CSI == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	annotation "github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/monitor"
 	admission "github.com/vaultmount/vaultmount/driver/webhook"
 	"github.com/vaultmount/vaultmount/provider"
@@ -47,7 +47,7 @@ func webhookMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	metrics := admission.NewMetrics(noCertificate{})
 	metrics.SyncedCertificate(nil)
-	handler := admission.NewHandler(admission.Reviewer{Translator: annotation.Translator{Prefix: annotation.DefaultPrefix}}, metrics)
+	handler := admission.NewHandler(admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix}}, metrics)
 	for _, body := range []string{"no review", reviewOfPod} {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mutate", strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
