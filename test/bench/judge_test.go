@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"fmt"
 	"math"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -150,5 +153,38 @@ func TestReport(t *testing.T) {
 	}
 	if found, err := filepath.Glob(filepath.Join(directory, "*.svg")); err != nil || len(found) != 1 {
 		t.Errorf("drawn: %q, %v", found, err)
+	}
+}
+
+// Each line of a picture has a color of its own, and its name is beside the curves.
+func TestDraw(t *testing.T) {
+	t.Parallel()
+	plot := Plot{File: "speed.svg", Title: "Speed", LogX: true}
+	for i := range len(colors()) {
+		plot.Lines = append(plot.Lines, Distribution(fmt.Sprintf("series %d", i), Series{1e6, 2e6}))
+	}
+	directory := t.TempDir()
+	if err := plot.Draw(directory); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(directory, plot.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	strokes := map[string]bool{}
+	for _, stroke := range regexp.MustCompile(`stroke:(#[0-9A-F]{6})`).FindAllStringSubmatch(string(content), -1) {
+		strokes[stroke[1]] = true
+	}
+	if len(strokes) < len(colors()) { // the axes are black, as one of the lines
+		t.Errorf("the picture has %d colors for %d lines", len(strokes), len(colors()))
+	}
+	for _, line := range plot.Lines {
+		if !strings.Contains(string(content), ">"+line.Name+"<") {
+			t.Errorf("the picture does not name %s", line.Name)
+		}
+	}
+	plot.Lines = append(plot.Lines, plot.Lines[0])
+	if err := plot.Draw(directory); err == nil || !strings.Contains(err.Error(), "9 lines") {
+		t.Errorf("nine lines: %v", err)
 	}
 }
