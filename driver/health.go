@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	state "github.com/vaultmount/vaultmount/driver/checkpoint"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
 )
 
 // Alive is an error if the CSI socket does not answer. A process that has handed
@@ -55,10 +55,10 @@ func (p *Plugin) AwaitReady(ctx context.Context) error {
 }
 
 // Numbers sums the node up. Without charge of the volumes, all is zero.
-func (p *Plugin) Numbers() monitor.Numbers {
+func (p *Plugin) Numbers() metrics.NodeStats {
 	p.mutex.Lock()
 	charge := p.charge
-	n := monitor.Numbers{Budget: p.config.VolumeBudget, NamespaceCapacity: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
+	n := metrics.NodeStats{Budget: p.config.VolumeBudget, NamespaceCapacity: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
 	p.mutex.Unlock()
 	if charge == nil {
 		return n
@@ -68,7 +68,7 @@ func (p *Plugin) Numbers() monitor.Numbers {
 	n.Tmpfs, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {
-		n.State = monitor.Space{Used: usage.BytesUsed, Size: state.Records}
+		n.State = metrics.Space{Used: usage.BytesUsed, Size: state.Records}
 	}
 	return n
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
@@ -286,7 +286,7 @@ func TestVolumeWithoutARecord(t *testing.T) {
 	if total, _, unrecorded := mounts.space(); unrecorded != 1 || total.Size != v.charge() || total.Used == 0 {
 		t.Errorf("%d volumes without a record take %+v", unrecorded, total)
 	}
-	if got := describeMount(mounts.all()[0]); got.State != monitor.Unrecorded || got.ID != v.VolumeID || got.PodUID != "pod" || got.Name != "secrets" {
+	if got := describeMount(mounts.all()[0]); got.State != status.Unrecorded || got.ID != v.VolumeID || got.PodUID != "pod" || got.Name != "secrets" {
 		t.Errorf("it is told of as %+v", got)
 	}
 	mounts.capacity = capacity{node: v.charge()}

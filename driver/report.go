@@ -2,18 +2,20 @@ package driver
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Volumes tells what is known of each volume on the node, in the order of pods.
-func (p *Plugin) Volumes() []monitor.Volume {
+func (p *Plugin) Volumes() []status.Volume {
 	charge := p.current()
-	all := []monitor.Volume{}
+	all := []status.Volume{}
 	if charge == nil {
 		return all
 	}
@@ -29,19 +31,24 @@ func (p *Plugin) Volumes() []monitor.Volume {
 		}
 		all = append(all, v)
 	}
-	slices.SortFunc(all, func(a, b monitor.Volume) int {
+	slices.SortFunc(all, func(a, b status.Volume) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return all
 }
 
-func describeMount(m mount) monitor.Volume {
-	v := monitor.Volume{
+// Refresh implements status.Source.
+func (p *Plugin) Refresh(_ context.Context, _ string) error {
+	return errors.New("refresh on request: not implemented by the provider")
+}
+
+func describeMount(m mount) status.Volume {
+	v := status.Volume{
 		ID: m.VolumeID, Name: volumeName(m.Target), Namespace: m.Pod.Namespace, Pod: m.Pod.Name, PodUID: m.Pod.UID,
-		Target: m.Target, State: monitor.Static, Size: m.Size,
+		Target: m.Target, State: status.Static, Size: m.Size,
 	}
 	if m.isUnrecorded() {
-		v.State = monitor.Unrecorded
+		v.State = status.Unrecorded
 	}
 	for _, file := range m.Files {
 		v.Files = append(v.Files, file.Path)
@@ -52,26 +59,26 @@ func describeMount(m mount) monitor.Volume {
 	return v
 }
 
-func addStatus(v *monitor.Volume, status provider.Status) {
-	v.State = monitor.Fresh
-	if status.Err != nil {
-		v.State, v.Error = monitor.Failing, text(status.Err)
+func addStatus(v *status.Volume, known provider.Status) {
+	v.State = status.Fresh
+	if known.Err != nil {
+		v.State, v.Error = status.Stale, text(known.Err)
 	}
-	v.Refreshed, v.Next = status.Refreshed, status.Next
-	v.Session = describeSession(status.Session)
-	if status.Shared != nil {
-		v.Shared = describeSession(*status.Shared)
-		v.Shared.Pods = status.Shared.Pods
+	v.Refreshed, v.Next = known.Refreshed, known.Next
+	v.Session = describeSession(known.Session)
+	if known.Shared != nil {
+		v.Shared = describeSession(*known.Shared)
+		v.Shared.Pods = known.Shared.Pods
 	}
-	for _, due := range status.Plan {
-		v.Secrets = append(v.Secrets, monitor.Secret{
-			Path: due.Path, Verb: string(due.Verb), Due: due.At, Expires: due.Expires, Renewable: due.Renewable, Error: text(due.Err),
+	for _, due := range known.Plan {
+		v.Secrets = append(v.Secrets, status.Secret{
+			Path: due.Path, Action: string(due.Verb), Due: due.At, Expires: due.Expires, Renewable: due.Renewable, Error: text(due.Err),
 		})
 	}
 }
 
-func describeSession(s provider.SessionStatus) *monitor.Session {
-	return &monitor.Session{
+func describeSession(s provider.SessionStatus) *status.Session {
+	return &status.Session{
 		Address: s.Address, Namespace: s.Namespace, Mount: s.Mount, Role: s.Role,
 		Since: s.Since, Expires: s.Expires, Logins: s.Logins, Error: text(s.Err),
 	}

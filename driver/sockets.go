@@ -13,7 +13,8 @@ import (
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
+	"github.com/vaultmount/vaultmount/driver/status"
 )
 
 // callWorkers are goroutines that keep their stacks from one call to the next: to
@@ -31,13 +32,13 @@ func (t *term) serve() error {
 	t.announcement = grpc.NewServer()
 	registration.RegisterRegistrationServer(t.announcement, &registrar{plugin: p, logger: t.logger})
 	t.handover.register(t.announcement)
-	status, stop := context.WithCancel(klog.NewContext(context.Background(), t.logger))
+	serving, stop := context.WithCancel(klog.NewContext(context.Background(), t.logger))
 	t.status = stop
 	return t.place([]service{
 		{p.endpoint, &t.serving, t.node.Serve},
 		{p.registrationSocket(), &t.announcing, t.announcement.Serve},
 		{StatusSocket(p.config.KubeletRoot, p.config.Name), &t.serving, func(listener net.Listener) error {
-			return monitor.Serve(status, listener, monitor.VolumeRoutes(p.Volumes))
+			return metrics.Serve(serving, listener, status.Handler(p))
 		}},
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	apiserver "github.com/vaultmount/vaultmount/driver/kube"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
@@ -27,7 +27,7 @@ type node struct {
 	logger    klog.Logger
 	mounter   *tmpfs.Mounter
 	renderers *worker.Pool
-	metrics   *monitor.Metrics
+	metrics   *metrics.Recorder
 	sharing   provider.Sharing
 	api       *rest.Config // nil unless something is asked of the API server
 	events    bool
@@ -46,7 +46,7 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--share-logins: %w", err)
 	}
-	n := &node{config: config, sharing: sharing, logger: logger, metrics: monitor.NewMetrics(version, goVersion()), events: o.events}
+	n := &node{config: config, sharing: sharing, logger: logger, metrics: metrics.NewRecorder(version, goVersion()), events: o.events}
 	if o.events || o.removeTaint != "" {
 		if n.api, err = rest.InClusterConfig(); err != nil {
 			return nil, fmt.Errorf("find the API server, which --events and --remove-taint are for: %w", err)
@@ -149,13 +149,13 @@ func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.C
 // observer hears of what happens in the background: metrics, and Events if they
 // are wanted.
 type observer struct {
-	*monitor.Metrics
+	*metrics.Recorder
 
 	events *apiserver.Events // nil for none
 }
 
 func (n *node) observe(mounts *driver.Mounts) (observer, error) {
-	o := observer{Metrics: n.metrics}
+	o := observer{Recorder: n.metrics}
 	if !n.events {
 		return o, nil
 	}
@@ -172,7 +172,7 @@ func (o observer) stop() {
 
 // Refreshed implements provider.Observer.
 func (o observer) Refreshed(volumeID string, before, now error) {
-	o.Metrics.Refreshed(volumeID, before, now)
+	o.Recorder.Refreshed(volumeID, before, now)
 	if o.events != nil {
 		o.events.Refreshed(volumeID, before, now)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	apiserver "github.com/vaultmount/vaultmount/driver/kube"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
 )
 
 // stopTimeout is what the processes that run templates get to end.
@@ -41,7 +41,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	n.metrics.Read(plugin.Numbers)
+	n.metrics.RegisterNode(plugin.Numbers)
 	// Where templates cannot be confined, none is run.
 	if err := n.renderers.Start(ctx); err != nil {
 		return err
@@ -62,8 +62,8 @@ func (o *driverOptions) serve(ctx context.Context, n *node, plugin *driver.Plugi
 			return fmt.Errorf("--listen: %w", err)
 		}
 		n.logger.Info("Serving health and metrics", "address", listener.Addr().String())
-		routes := monitor.Routes(monitor.Checks{Alive: plugin.Alive, Ready: plugin.Ready}, n.metrics)
-		group.Go(func() error { return monitor.Serve(ctx, listener, routes) })
+		routes := metrics.Handler(metrics.Checks{Alive: plugin.Alive, Ready: plugin.Ready}, n.metrics)
+		group.Go(func() error { return metrics.Serve(ctx, listener, routes) })
 	}
 	if o.removeTaint != "" {
 		group.Go(func() error { o.untaint(ctx, n, plugin); return nil })

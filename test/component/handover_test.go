@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	volumestatus "github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
@@ -91,9 +91,9 @@ func (u *upgrade) request(t *testing.T, pod string) *csi.NodePublishVolumeReques
 }
 
 // volumes is what the process that has the status socket knows.
-func (u *upgrade) volumes(t *testing.T) []monitor.Volume {
+func (u *upgrade) volumes(t *testing.T) []volumestatus.Volume {
 	t.Helper()
-	volumes, err := monitor.AskVolumes(t.Context(), driver.StatusSocket(u.kubelet.Root, driverName))
+	volumes, err := volumestatus.Client{Socket: driver.StatusSocket(u.kubelet.Root, driverName)}.Volumes(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	volumestatus "github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
@@ -168,8 +168,8 @@ func TestVolumesCommand(t *testing.T) {
 		}
 	}
 	text, err := run("-o", "json")
-	var volumes []monitor.Volume
-	if err != nil || json.Unmarshal([]byte(text), &volumes) != nil || len(volumes) != 1 || volumes[0].State != monitor.Fresh || volumes[0].Target != request.GetTargetPath() {
+	var volumes []volumestatus.Volume
+	if err != nil || json.Unmarshal([]byte(text), &volumes) != nil || len(volumes) != 1 || volumes[0].State != volumestatus.Fresh || volumes[0].Target != request.GetTargetPath() {
 		t.Errorf("got %v\n%s", err, text)
 	}
 	for _, said := range []string{table, one, text} {
@@ -178,9 +178,9 @@ func TestVolumesCommand(t *testing.T) {
 		}
 	}
 	for arguments, want := range map[string]string{
-		"nobody":      `no volume "nobody" on this node; write a pod, namespace/pod, namespace/pod/volume, or a volume id; there are default/pod/vault-secrets`,
+		"nobody":      `no volume "nobody" on this node; write a pod, namespace/pod, namespace/pod/volume, or a volume id; this node has default/pod/vault-secrets`,
 		"-o yaml":     `--output "yaml" is not a format; write json, or leave it out for a table`,
-		"--socket=/x": "does the driver run here, and is /x (--socket) its socket?",
+		"--socket=/x": "check that the driver runs here and that --socket names its socket",
 	} {
 		if said, err := run(strings.Fields(arguments)...); err == nil || !strings.Contains(said, want) {
 			t.Errorf("%s: got %v, %s", arguments, err, said)

@@ -8,7 +8,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -101,12 +101,12 @@ func TestReplicasShareALogin(t *testing.T) {
 	f.requireRequests(t, "after a restart", 1, 2)
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "an interval later", 1, 3)
-	volumes, err := monitor.AskVolumes(t.Context(), driver.StatusSocket(n.kubelet, driverName))
+	volumes, err := status.Client{Socket: driver.StatusSocket(n.kubelet, driverName)}.Volumes(t.Context())
 	if err != nil || len(volumes) != replicas {
 		t.Fatalf("the driver tells of %d volumes, %v", len(volumes), err)
 	}
 	for _, v := range volumes {
-		if v.State != monitor.Fresh || v.Shared == nil || v.Shared.Pods != replicas || v.Shared.Logins != 1 || v.Session.Logins != 0 {
+		if v.State != status.Fresh || v.Shared == nil || v.Shared.Pods != replicas || v.Shared.Logins != 1 || v.Session.Logins != 0 {
 			t.Errorf("the driver tells of %s: %+v, %+v", v.ID, v, v.Shared)
 		}
 	}

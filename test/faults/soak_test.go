@@ -13,7 +13,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/tally"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
@@ -183,7 +183,7 @@ func (s *soak) isEverywhere(t *testing.T, fault string) bool {
 // finish has all pods end, and reports.
 func (s *soak) finish(t *testing.T) {
 	t.Helper()
-	volumes, err := monitor.AskVolumes(t.Context(), driver.StatusSocket(s.Root, rig.DriverName))
+	volumes, err := status.Client{Socket: driver.StatusSocket(s.Root, rig.DriverName)}.Volumes(t.Context())
 	must(t, err)
 	if len(volumes) != len(s.pods) {
 		t.Errorf("%d volumes are open, want %d", len(volumes), len(s.pods))

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
 	admission "github.com/vaultmount/vaultmount/driver/webhook"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -25,13 +25,13 @@ import (
 // not there from the start. The test of outages holds them against the program's.
 func driverMetrics(t *testing.T) map[string]string {
 	t.Helper()
-	metrics := monitor.NewMetrics("v1.0.0", "go1.26")
-	metrics.Called("NodePublishVolume", "OK", time.Second, true)
-	metrics.Event("SecretsNotRefreshed")
-	metrics.Read(func() monitor.Numbers {
-		return monitor.Numbers{Numbers: provider.Numbers{HeldBack: map[string]bool{"https://vault:8200": false}}}
+	recorder := metrics.NewRecorder("v1.0.0", "go1.26")
+	recorder.Called("NodePublishVolume", "OK", time.Second, true)
+	recorder.Event("SecretsNotRefreshed")
+	recorder.RegisterNode(func() metrics.NodeStats {
+		return metrics.NodeStats{Numbers: provider.Numbers{HeldBack: map[string]bool{"https://vault:8200": false}}}
 	})
-	return families(t, scrape(t, metrics.Handler()))
+	return families(t, scrape(t, recorder.Handler()))
 }
 
 func scrape(t *testing.T, handler http.Handler) string {
@@ -45,15 +45,15 @@ func scrape(t *testing.T, handler http.Handler) string {
 // each kind: a series that nothing has counted is not there.
 func webhookMetrics(t *testing.T) map[string]string {
 	t.Helper()
-	metrics := admission.NewMetrics(noCertificate{})
-	metrics.SyncedCertificate(nil)
-	handler := admission.NewHandler(admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix}}, metrics)
+	webhook := admission.NewMetrics(noCertificate{})
+	webhook.SyncedCertificate(nil)
+	handler := admission.NewHandler(admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix}}, webhook)
 	for _, body := range []string{"no review", reviewOfPod} {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mutate", strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		handler.ServeHTTP(httptest.NewRecorder(), request)
 	}
-	return families(t, scrape(t, metrics.Handler()))
+	return families(t, scrape(t, webhook.Handler()))
 }
 
 type noCertificate struct{}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	state "github.com/vaultmount/vaultmount/driver/checkpoint"
-	"github.com/vaultmount/vaultmount/driver/monitor"
+	"github.com/vaultmount/vaultmount/driver/metrics"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
@@ -66,7 +66,7 @@ func (d *InProcess) Start(t testing.TB) {
 	plugin, err := driver.NewPlugin(d.Config, socket, func(ctx context.Context, locked func() error) (*driver.Charge, error) {
 		defer close(opened)
 		return d.open(ctx, locked, logger, mounter, workers)
-	}, monitor.NewMetrics("test", "test"))
+	}, metrics.NewRecorder("test", "test"))
 	if err != nil {
 		t.Fatal(err)
 	}

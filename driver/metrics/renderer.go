@@ -1,4 +1,4 @@
-package monitor
+package metrics
 
 import (
 	"context"
@@ -13,11 +13,11 @@ import (
 type timedRenderer struct {
 	provider.Renderer
 
-	metrics *Metrics
+	metrics *Recorder
 }
 
 // Renderer returns a renderer whose runs are counted.
-func (m *Metrics) Renderer(next provider.Renderer) provider.Renderer {
+func (m *Recorder) Renderer(next provider.Renderer) provider.Renderer {
 	return timedRenderer{next, m}
 }
 

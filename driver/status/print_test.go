@@ -1,4 +1,4 @@
-package monitor
+package status
 
 import (
 	"bytes"
@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func examples(now time.Time) []Volume {
 	return []Volume{
 		{
 			ID: "csi-0123456789abcdef", Name: "vault-secrets", Namespace: "shop", Pod: "orders-7f9c", PodUID: "uid-1",
 			Target: "/var/lib/kubelet/pods/uid-1/volumes/kubernetes.io~csi/vault-secrets/mount", Files: []string{"db", "tls/key.pem"},
-			State: Failing, Error: "read database/creds/orders in Vault at https://vault:8200: unavailable for now: HTTP status 503: Vault is sealed",
+			State: Stale, Error: "read database/creds/orders in Vault at https://vault:8200: unavailable for now: HTTP status 503: Vault is sealed",
 			Session:   &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "orders", Since: now.Add(-26 * time.Hour), Expires: now.Add(2 * time.Minute), Logins: 2, Error: "renew auth/token/renew-self: unavailable for now"},
 			Refreshed: now.Add(-3 * time.Minute), Next: now.Add(12 * time.Second), Used: 12 << 10, Size: 1 << 20, Capacity: 1046 << 10,
 			Secrets: []Secret{
-				{Path: "database/creds/orders", Verb: "read", Due: now.Add(12 * time.Second), Expires: now.Add(4 * time.Minute), Renewable: true, Error: "unavailable for now"},
-				{Path: "kv/data/orders", Verb: "read", Due: now.Add(-time.Second)},
+				{Path: "database/creds/orders", Action: "read", Due: now.Add(12 * time.Second), Expires: now.Add(4 * time.Minute), Renewable: true, Error: "unavailable for now"},
+				{Path: "kv/data/orders", Action: "read", Due: now.Add(-time.Second)},
 			},
 		},
 		{ID: "csi-fedcba9876543210", Name: "certs", Namespace: "shop", Pod: "web-0", State: Static, Target: "/x", Files: []string{"a"}, Size: 1 << 20, Capacity: 1046 << 10},
@@ -31,7 +31,7 @@ func examples(now time.Time) []Volume {
 			Shared:  &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Hour), Expires: now.Add(time.Minute), Logins: 1, Pods: 20},
 		},
 		{
-			ID: "csi-8899aabbccddeeff", Name: "vault-secrets", Namespace: "shop", Pod: "cart-1", PodUID: "uid-3", Target: "/z", Files: []string{"a"}, State: Failing, Size: 1 << 20, Capacity: 1046 << 10,
+			ID: "csi-8899aabbccddeeff", Name: "vault-secrets", Namespace: "shop", Pod: "cart-1", PodUID: "uid-3", Target: "/z", Files: []string{"a"}, State: Stale, Size: 1 << 20, Capacity: 1046 << 10,
 			Session: &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Minute), Expires: now.Add(time.Minute), Logins: 1},
 			Shared:  &Session{Address: "https://vault:8200", Mount: "auth/kubernetes", Role: "cart", Since: now.Add(-time.Hour), Expires: now.Add(time.Minute), Logins: 1, Pods: 20, Error: "unavailable for now"},
 		},
@@ -73,7 +73,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: found %d, %v", name, len(found), err)
 		}
 	}
-	if _, err := Find(nil, "x"); err == nil || err.Error() != `no volume "x": there is none on this node` {
+	if _, err := Find(nil, "x"); err == nil || err.Error() != `no volume "x": this node has no volumes` {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,10 +1,10 @@
-// Package monitor tells people and Prometheus how the driver of a node fares: its
-// metrics, whether it is alive and ready, and what it knows of each volume.
+// Package metrics holds the Prometheus metrics of a node's driver, and serves them beside
+// the kubelet's probes.
 //
-// It decides nothing, and nothing in it is secret: names, paths, times and errors,
-// never a token, a value or a rendered file. No label has a value that a user of
-// the cluster chooses.
-package monitor
+// No label has a value that a user of the cluster chooses, so the number of series is
+// bounded. The package decides nothing. It imports provider, provider/sandbox,
+// provider/template and provider/vault, for the events that it counts.
+package metrics
 
 import (
 	"net/http"
@@ -18,8 +18,8 @@ import (
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// Metrics counts what the driver does. It may be used concurrently.
-type Metrics struct {
+// Recorder counts what the driver does. It may be used concurrently.
+type Recorder struct {
 	registry        *prometheus.Registry
 	publishes       *prometheus.HistogramVec
 	calls           *prometheus.CounterVec
@@ -40,9 +40,9 @@ const (
 	resultError = "failed"
 )
 
-// NewMetrics returns metrics at zero.
-func NewMetrics(version, goVersion string) *Metrics {
-	m := &Metrics{
+// NewRecorder returns metrics at zero.
+func NewRecorder(version, goVersion string) *Recorder {
+	m := &Recorder{
 		registry: prometheus.NewRegistry(),
 		publishes: histogram("publish_duration_seconds",
 			"Time from the kubelet's first call for a volume to the answer, by gRPC code. Republishes are not counted.",
@@ -81,7 +81,7 @@ func NewMetrics(version, goVersion string) *Metrics {
 
 // startAtZero makes each series there from the start: an increase from nothing is
 // not one that Prometheus sees.
-func (m *Metrics) startAtZero() {
+func (m *Recorder) startAtZero() {
 	for _, operation := range vault.Operations() {
 		m.requestDuration.WithLabelValues(string(operation))
 		for _, outcome := range vault.Outcomes() {
@@ -110,13 +110,13 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 }
 
 // Handler serves the metrics.
-func (m *Metrics) Handler() http.Handler {
+func (m *Recorder) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 // Called counts a call of the kubelet; first is true for one that is to make a
 // volume which is not there yet.
-func (m *Metrics) Called(method, code string, duration time.Duration, first bool) {
+func (m *Recorder) Called(method, code string, duration time.Duration, first bool) {
 	m.calls.WithLabelValues(method, code).Inc()
 	if first {
 		m.publishes.WithLabelValues(code).Observe(duration.Seconds())
@@ -124,7 +124,7 @@ func (m *Metrics) Called(method, code string, duration time.Duration, first bool
 }
 
 // Requested is half of vault.Observer.
-func (m *Metrics) Requested(operation vault.Operation, outcome vault.Outcome, duration time.Duration) {
+func (m *Recorder) Requested(operation vault.Operation, outcome vault.Outcome, duration time.Duration) {
 	m.requests.WithLabelValues(string(operation), string(outcome)).Inc()
 	if duration > 0 {
 		m.requestDuration.WithLabelValues(string(operation)).Observe(duration.Seconds())
@@ -132,19 +132,19 @@ func (m *Metrics) Requested(operation vault.Operation, outcome vault.Outcome, du
 }
 
 // FellBack is the other half of vault.Observer.
-func (m *Metrics) FellBack() { m.fallbacks.Inc() }
+func (m *Recorder) FellBack() { m.fallbacks.Inc() }
 
 // Refreshed counts a look after a volume; it is half of provider.Observer.
-func (m *Metrics) Refreshed(_ string, _, now error) { m.refreshes.WithLabelValues(result(now)).Inc() }
+func (m *Recorder) Refreshed(_ string, _, now error) { m.refreshes.WithLabelValues(result(now)).Inc() }
 
 // Revoked counts a token that is done with; it is the other half.
-func (m *Metrics) Revoked(err error) { m.revocations.WithLabelValues(result(err)).Inc() }
+func (m *Recorder) Revoked(err error) { m.revocations.WithLabelValues(result(err)).Inc() }
 
 // Killed is for worker.Config.
-func (m *Metrics) Killed(reason worker.Reason) { m.workerKills.WithLabelValues(string(reason)).Inc() }
+func (m *Recorder) Killed(reason worker.Reason) { m.workerKills.WithLabelValues(string(reason)).Inc() }
 
 // Event counts an Event about a pod.
-func (m *Metrics) Event(reason string) { m.events.WithLabelValues(reason).Inc() }
+func (m *Recorder) Event(reason string) { m.events.WithLabelValues(reason).Inc() }
 
 func result(err error) string {
 	if err != nil {

@@ -1,8 +1,7 @@
-package monitor
+package metrics
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,17 +18,17 @@ const requestTimeout = 5 * time.Second
 
 // Checks answer the kubelet's probes. They may be called concurrently.
 type Checks struct {
-	// Alive is an error when only a new process can help, Ready one when the kubelet
-	// does not reach this process. Neither asks after Vault: no restart mends that.
+	// Alive fails when only a restart can help, Ready when the kubelet does not reach this
+	// process. Neither depends on Vault: a restart does not bring it back.
 	Alive, Ready func(ctx context.Context) error
 }
 
-// Routes are /healthz, /readyz and /metrics.
-func Routes(checks Checks, metrics *Metrics) http.Handler {
+// Handler serves /healthz, /readyz and /metrics.
+func Handler(checks Checks, recorder *Recorder) http.Handler {
 	routes := http.NewServeMux()
 	routes.Handle("GET /healthz", probe(checks.Alive))
 	routes.Handle("GET /readyz", probe(checks.Ready))
-	routes.Handle("GET /metrics", metrics.Handler())
+	routes.Handle("GET /metrics", recorder.Handler())
 	return routes
 }
 
@@ -43,28 +42,12 @@ func probe(check func(context.Context) error) http.HandlerFunc {
 	}
 }
 
-// VolumesPath is where a node's volumes are served.
-const VolumesPath = "/volumes"
-
-// VolumeRoutes serve what the driver knows of its volumes. It names pods and paths,
-// so it belongs on a socket that only root reaches.
-func VolumeRoutes(volumes func() []Volume) http.Handler {
-	routes := http.NewServeMux()
-	routes.HandleFunc("GET "+VolumesPath, func(writer http.ResponseWriter, request *http.Request) {
-		writer.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(writer).Encode(volumes()); err != nil {
-			klog.FromContext(request.Context()).V(4).Info("List of volumes not sent", "reason", err.Error())
-		}
-	})
-	return routes
-}
-
-// Serve answers requests until ctx ends, and returns when those in flight are
-// answered. It closes the listener.
+// Serve answers requests until ctx ends, then waits for the requests in flight. It closes
+// the listener.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, WriteTimeout: 2 * requestTimeout,
-		// The standard logger is silent in this program.
+		// This program silences the standard logger, where net/http reports panics.
 		ErrorLog:    slog.NewLogLogger(logr.ToSlogHandler(klog.FromContext(ctx)), slog.LevelError),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}

@@ -1,0 +1,160 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/limits"
+)
+
+// The paths of the API.
+const (
+	volumesPath = "/volumes"
+	refreshPath = "/refresh"
+)
+
+// Bounds of refreshes on request. A node starts at most maxRefreshes at a time, and
+// half of them for one namespace, however many requests there are.
+const (
+	maxRefreshes   = 8
+	refreshTimeout = time.Minute // for one volume
+	// RequestTimeout bounds a request for many volumes.
+	RequestTimeout = 10 * time.Minute
+)
+
+// Source knows the volumes of the node. It may be called concurrently.
+type Source interface {
+	// Volumes returns all volumes, in the order of their pods.
+	Volumes() []Volume
+	// Refresh brings the files of a volume up to date with Vault, and waits for the
+	// outcome or for ctx.
+	Refresh(ctx context.Context, volumeID string) error
+}
+
+// Result is the outcome of the refresh of one volume.
+type Result struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Volume    string `json:"volume"`
+	// Error is empty after a success.
+	Error string `json:"error,omitempty"`
+}
+
+// Handler serves the volumes, and refreshes them on request. It belongs on a socket that
+// only root can reach.
+func Handler(source Source) http.Handler {
+	h := newHandler(source)
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET "+volumesPath, h.volumes)
+	routes.HandleFunc("POST "+refreshPath, h.refresh)
+	return routes
+}
+
+func newHandler(source Source) *handler {
+	return &handler{source: source, running: fairqueue.New(maxRefreshes)}
+}
+
+type handler struct {
+	source  Source
+	running *fairqueue.Limiter
+	// flights keeps a volume to one refresh at a time: a second request joins the first.
+	flights singleflight.Group
+}
+
+func (h *handler) volumes(writer http.ResponseWriter, request *http.Request) {
+	writer.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(writer).Encode(h.source.Volumes()); err != nil {
+		klog.FromContext(request.Context()).V(4).Info("List of volumes not sent", "err", err.Error())
+	}
+}
+
+// refresh answers with one Result a volume as soon as it is known, in JSON lines.
+// Without a name it refreshes all volumes.
+func (h *handler) refresh(writer http.ResponseWriter, request *http.Request) {
+	selected, err := selectVolumes(h.source.Volumes(), request.URL.Query().Get("name"))
+	if err != nil {
+		http.Error(writer, err.Error(), http.StatusNotFound)
+		return
+	}
+	control := http.NewResponseController(writer)
+	deadline := time.Now().Add(RequestTimeout)
+	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil {
+		http.Error(writer, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	results := make(chan Result)
+	var pending sync.WaitGroup
+	for _, volume := range selected {
+		pending.Go(func() { results <- h.refreshOne(request.Context(), volume) })
+	}
+	go func() {
+		pending.Wait()
+		close(results)
+	}()
+	writer.Header().Set("Content-Type", "application/jsonl")
+	encoder := json.NewEncoder(writer)
+	for result := range results {
+		// An error ends the request's context, and with it the refreshes that wait.
+		_ = encoder.Encode(result)
+		_ = control.Flush()
+	}
+}
+
+// selectVolumes leaves out volumes that cannot be refreshed unless they are named.
+func selectVolumes(volumes []Volume, name string) ([]Volume, error) {
+	if name != "" {
+		return Find(volumes, name)
+	}
+	var all []Volume
+	for _, v := range volumes {
+		if v.State == Fresh || v.State == Stale {
+			all = append(all, v)
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("this node has no volumes that can be refreshed")
+	}
+	return all, nil
+}
+
+func (h *handler) refreshOne(ctx context.Context, v Volume) Result {
+	result := Result{Namespace: v.Namespace, Pod: v.Pod, Volume: v.Name}
+	if err := h.await(ctx, v); err != nil {
+		result.Error = limits.Shorten(err.Error(), limits.ErrorBytes.Max())
+	}
+	return result
+}
+
+func (h *handler) await(ctx context.Context, v Volume) error {
+	switch v.State {
+	case Static:
+		return errors.New("the volume is static: its attributes exclude a refresh")
+	case Unrecorded:
+		return errors.New("the driver has no record of the volume; it takes the volume over at the kubelet's next call, within 90 seconds")
+	}
+	if err := h.running.Acquire(ctx, v.Namespace, fairqueue.Foreground, 1); err != nil {
+		return fmt.Errorf("wait for other refreshes: %w", err)
+	}
+	defer h.running.Release(v.Namespace, 1)
+	flight := h.flights.DoChan(v.ID, func() (any, error) {
+		// A second request may wait for this refresh, so it outlives its own request.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+		defer cancel()
+		return nil, h.source.Refresh(ctx, v.ID)
+	})
+	select {
+	case outcome := <-flight:
+		return outcome.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
