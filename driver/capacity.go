@@ -102,7 +102,7 @@ func (m *Mounts) watch(target string) (id int) {
 	defer m.mutex.Unlock()
 	var err error
 	if m.releases == nil {
-		m.releases, err = tmpfs.NewReleases()
+		m.releases, err = tmpfs.NewReleaseWatcher()
 	}
 	if err == nil {
 		id, err = m.releases.Watch(target)
@@ -110,7 +110,7 @@ func (m *Mounts) watch(target string) (id int) {
 	if err == nil {
 		return id
 	}
-	if !errors.Is(err, tmpfs.ErrUnmounted) {
+	if !errors.Is(err, tmpfs.ErrNotMounted) {
 		m.logger.V(levelChange).Info("Memory of a volume is not watched; it does not count while a process still uses it", "reason", err.Error())
 	}
 	return unwatched

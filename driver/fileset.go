@@ -28,25 +28,25 @@ func (d *Driver) templatePod(text string, pod volumeContext, spec volume.Spec, s
 	return known, err
 }
 
-// set puts the files of the volume together: those that the attributes name, and
+// payload puts the files of the volume together: those that the attributes name, and
 // those that templates write beside. Nothing is created before all of them are checked.
-func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
+func (v mount) payload(rendered []provider.Rendered) (tmpfs.Payload, error) {
 	if len(rendered) != len(v.Files) {
-		return tmpfs.Set{}, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(rendered))
+		return nil, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(rendered))
 	}
 	count := len(v.Files)
 	for _, each := range rendered {
 		count += len(each.Written)
 	}
 	if err := limits.Files.Check(count); err != nil {
-		return tmpfs.Set{}, fmt.Errorf("%w: the files of the volume, with those of writeToFile: %w", provider.ErrTemplate, err)
+		return nil, fmt.Errorf("%w: the files of the volume, with those of writeToFile: %w", provider.ErrTemplate, err)
 	}
-	set := tmpfs.Set{UID: v.UID, GID: v.GID}
+	var payload tmpfs.Payload
 	tree := fileTree{files: map[string]string{}, directories: map[string]string{}}
 	for i, file := range v.Files {
-		set.Files = append(set.Files, tmpfs.File{Path: file.Path, Content: rendered[i].Content, Perms: file.Perms})
+		payload = append(payload, tmpfs.File{Path: file.Path, Content: rendered[i].Content, Perms: file.Perms, UID: v.UID, GID: v.GID})
 		if err := tree.add(file.Path, "the attribute of "+quote(file.Path)); err != nil {
-			return tmpfs.Set{}, fmt.Errorf("%w: %w", provider.ErrTemplate, err)
+			return nil, fmt.Errorf("%w: %w", provider.ErrTemplate, err)
 		}
 	}
 	for i, file := range v.Files {
@@ -59,12 +59,12 @@ func (v mount) set(rendered []provider.Rendered) (tmpfs.Set, error) {
 				err = tree.add(written.Path, "writeToFile in "+quote(file.Path))
 			}
 			if err != nil {
-				return tmpfs.Set{}, fmt.Errorf("render file %s: %w: %w", quote(file.Path), provider.ErrTemplate, err)
+				return nil, fmt.Errorf("render file %s: %w: %w", quote(file.Path), provider.ErrTemplate, err)
 			}
-			set.Files = append(set.Files, writtenFile(written, owner{v.UID, v.GID}))
+			payload = append(payload, writtenFile(written, owner{v.UID, v.GID}))
 		}
 	}
-	return set, nil
+	return payload, nil
 }
 
 // fileTree is the paths of a volume, each with what makes it.
@@ -109,5 +109,5 @@ func writtenFile(written provider.WrittenFile, o owner) tmpfs.File {
 		o.gid = written.GID
 	}
 	const permissionBits = 0o777
-	return tmpfs.File{Path: written.Path, Content: written.Content, Perms: written.Perms & permissionBits, Owner: &tmpfs.Owner{UID: o.uid, GID: o.gid}}
+	return tmpfs.File{Path: written.Path, Content: written.Content, Perms: written.Perms & permissionBits, UID: o.uid, GID: o.gid}
 }

@@ -22,9 +22,9 @@ type mount struct {
 	// Size is in bytes, and Inodes how many the volume may hold.
 	Size   int64
 	Inodes int
-	// Written is what the driver wrote into the volume last. It is empty while a
-	// replacement of the files is under way.
-	Written tmpfs.Written `json:",omitempty"`
+	// Digest describes the files that the driver wrote last. It is empty during a
+	// replacement of the files.
+	Digest tmpfs.Digest `json:",omitempty"`
 }
 
 // charge is what the volume takes of the node's capacity, in bytes.

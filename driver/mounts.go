@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -39,7 +38,7 @@ type Mounts struct {
 	// of volumes that are unmounted and that a process of the node still uses.
 	reserved  map[string]claim
 	lingering map[int]claim
-	releases  *tmpfs.Releases // nil before the first volume is removed
+	releases  *tmpfs.ReleaseWatcher // nil before the first volume is removed
 }
 
 // mounted is a volume. Its mutex keeps a refresh, a mount and a removal apart.
@@ -106,40 +105,40 @@ func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
 	if volume.mount.isUnrecorded() {
 		return errUnrecorded
 	}
-	set, err := volume.mount.set(contents)
+	payload, err := volume.mount.payload(contents)
 	if err != nil {
 		return err
 	}
-	if volume.mount.Written.Is(set) {
+	digest := payload.Digest()
+	if volume.mount.Digest.Equal(digest) {
 		return nil
 	}
-	if err := m.grow(volume, set); err != nil {
+	if err := m.grow(volume, payload); err != nil {
 		return err
 	}
-	return m.write(volume, set)
+	return m.write(volume, payload, digest)
 }
 
 // write replaces the files. The record says nothing of them meanwhile: a process that
 // is killed must not leave a record of other files than there are.
-func (m *Mounts) write(volume *mounted, set tmpfs.Set) error {
+func (m *Mounts) write(volume *mounted, payload tmpfs.Payload, digest tmpfs.Digest) error {
 	v := volume.mount
-	v.Written = nil
+	v.Digest = nil
 	m.save(v)
-	written, err := m.mounter.Replace(v.Target, set)
-	if err != nil {
+	if err := m.mounter.Replace(v.Target, payload); err != nil {
 		m.save(volume.mount)
 		return err
 	}
-	v.Written = written
+	v.Digest = digest
 	m.update(volume, v)
 	m.logger.V(levelChange).Info("Files replaced", logVolumeID, v.VolumeID)
 	return nil
 }
 
-// grow lets a volume hold the inodes of a set, as far as the capacity allows.
-func (m *Mounts) grow(volume *mounted, set tmpfs.Set) error {
+// grow lets a volume hold the inodes of a payload, as far as the capacity allows.
+func (m *Mounts) grow(volume *mounted, payload tmpfs.Payload) error {
 	v := volume.mount
-	inodes := set.Inodes()
+	inodes := payload.Inodes()
 	if inodes <= v.Inodes {
 		return nil
 	}
@@ -155,18 +154,18 @@ func (m *Mounts) grow(volume *mounted, set tmpfs.Set) error {
 	return nil
 }
 
-// attach mounts a prepared volume with its first content. It is recorded before it
+// attach mounts a volume with its first content, at a path to its target. It is recorded before it
 // is there: a record without a mount is swept, a mount without a record could not
 // be refreshed. A refresh that comes in between waits for the mount.
-func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.Rendered) error {
-	set, err := v.set(contents)
-	if err == nil {
-		// By now it is known what templates write, and what the provider retains.
-		v.Inodes = max(v.Inodes, set.Inodes())
-		err = m.reserve(v)
-	}
+func (m *Mounts) attach(v mount, path string, contents []provider.Rendered) error {
+	payload, err := v.payload(contents)
 	if err != nil {
-		return errors.Join(err, prepared.Discard())
+		return err
+	}
+	// By now it is known what templates write, and what the provider retains.
+	v.Inodes = max(v.Inodes, payload.Inodes())
+	if err := m.reserve(v); err != nil {
+		return err
 	}
 	volume := newMounted(v)
 	volume.mutex.Lock()
@@ -175,12 +174,12 @@ func (m *Mounts) attach(v mount, prepared *tmpfs.Prepared, contents []provider.R
 	m.volumes[v.VolumeID] = volume
 	m.mutex.Unlock()
 	m.save(v)
-	v.Written, err = prepared.Attach(set)
-	if err != nil {
+	if err := m.mounter.Create(path, v.Size, payload); err != nil {
 		volume.gone = true
 		m.drop(v.VolumeID)
 		return err
 	}
+	v.Digest = payload.Digest()
 	m.update(volume, v)
 	return nil
 }
@@ -238,7 +237,7 @@ func (m *Mounts) adopt(v mount) {
 	if volume.gone || known.describes(v) {
 		return
 	}
-	v.Size, v.Inodes, v.Written = known.Size, known.Inodes, known.Written
+	v.Size, v.Inodes, v.Digest = known.Size, known.Inodes, known.Digest
 	m.update(volume, v.measured())
 }
 

@@ -92,9 +92,7 @@ func (n mountNode) volume(t *testing.T, pod string) mount {
 
 func (n mountNode) attach(t *testing.T, mounts *Mounts, v mount, content string) {
 	t.Helper()
-	prepared, err := n.mounter.Prepare(v.Target, v.Size, v.Inodes)
-	must(t, err)
-	must(t, mounts.attach(v, prepared, rendered(content)))
+	must(t, mounts.attach(v, v.Target, rendered(content)))
 	mounts.release(v.VolumeID) // as the call does that publishes it
 }
 
@@ -210,11 +208,9 @@ func TestCapacityIsCheckedAgainOnceTheFilesAreKnown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mounts := node.start(t)
 			mounts.capacity = capacity{node: v.charge(), retained: func(string) int64 { return test.retained }}
-			prepared, err := node.mounter.Prepare(v.Target, v.Size, v.Inodes)
-			must(t, err)
 			contents := rendered("x")
 			contents[0].Written = written(numbered("f%d", test.written))
-			err = mounts.attach(v, prepared, contents)
+			err := mounts.attach(v, v.Target, contents)
 			if fits := test.retained == 0 && test.written == 0; fits != (err == nil) || err != nil && !errors.Is(err, errCapacity) {
 				t.Errorf("got %v", err)
 			}

@@ -117,20 +117,3 @@ func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 func tokenOf(pod, audience string) string {
 	return tokenWith(`{"aud":["` + audience + `"],"kubernetes.io":{"namespace":"shop","pod":{"name":"` + pod + `","uid":"1-2-3"},"serviceaccount":{"name":"app","uid":"4"}}}`)
 }
-
-// What only a kernel could make fail does not leave a lock behind either.
-func TestPanicOfPreparationIsItsError(t *testing.T) {
-	t.Parallel()
-	config := newNode(t)
-	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
-	d, request := newDriver(t, config, panicking{}) // without a mounter
-	request.VolumeContext[keyPodName] = "db"
-	request.Secrets[keyTokens] = `{"vault":{"token":"` + tokenOf("db", "vault") + `"}}`
-	must(t, os.MkdirAll(filepath.Dir(request.GetTargetPath()), 0o755))
-	if _, err := d.NodePublishVolume(t.Context(), request); err == nil || !strings.Contains(err.Error(), "internal error of vaultmount") {
-		t.Errorf("got %v", err)
-	}
-	if !d.inFlight.start(request.GetVolumeId()) {
-		t.Error("the volume is still in progress")
-	}
-}

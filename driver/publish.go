@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -93,7 +92,7 @@ func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequ
 	return nil
 }
 
-func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (err error) {
+func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) error {
 	size, err := d.volumeSize(spec)
 	if err != nil {
 		return err
@@ -115,10 +114,6 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 		return err
 	}
 	defer d.mounts.release(mount.VolumeID)
-	prepared := d.prepare(mount)
-	// Deferred for a panic as well: after one, the kubelet does not call again to remove
-	// what is left.
-	defer func() { err = errors.Join(err, prepared.discard()) }()
 	rendered, err := d.provider.Open(ctx, wanted)
 	if err != nil {
 		return err
@@ -129,9 +124,23 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 			d.provider.Close(mount.VolumeID)
 		}
 	}()
-	err = d.attach(ctx, mount, prepared, rendered)
+	err = d.attach(ctx, mount, rendered)
 	attached = err == nil
 	return err
+}
+
+// attach mounts a volume, unless the call was cancelled: the kubelet may have asked for the
+// removal of the volume since.
+func (d *Driver) attach(ctx context.Context, mount mount, contents []provider.Rendered) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("mount the volume: %w", err)
+	}
+	path, leave, err := d.at(mount.Target)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return d.mounts.attach(mount, path, contents)
 }
 
 func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {

@@ -86,8 +86,7 @@ func TestTargetIsReachedByItsDirectory(t *testing.T) {
 	}
 	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
 	must(t, err)
-	_, err = mounter.Create(path, volumeSize, tmpfs.Set{Files: []tmpfs.File{{Path: "a"}}})
-	must(t, err)
+	must(t, mounter.Create(path, volumeSize, tmpfs.Payload{{Path: "a"}}))
 	if exists, err := tmpfs.Exists(parent + "-moved/mount"); err != nil || !exists {
 		t.Errorf("the volume is not where its directory is: %v", err)
 	}

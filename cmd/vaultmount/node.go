@@ -84,7 +84,7 @@ func (n *node) open(ctx context.Context, locked func() error) (*driver.Charge, e
 }
 
 func (n *node) resume(ctx context.Context, directory string, lock *state.Lock) (*driver.Charge, error) {
-	private, err := n.mounter.OpenPrivate(directory, state.Size)
+	private, err := n.mounter.OpenStateMount(directory, state.Size)
 	if err != nil {
 		return nil, fmt.Errorf("mount the state: %w", err)
 	}

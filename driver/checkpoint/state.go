@@ -35,7 +35,7 @@ const Reserved = "revocation-"
 // ErrFull is a state that takes no record of this size. The records that it has stay.
 var ErrFull = errors.New("the state of the node is full; have fewer or smaller secrets in the pods of this node")
 
-// Tmpfs is the memory that the records are in. See tmpfs.Private.
+// Tmpfs is the memory that the records are in. See tmpfs.StateMount.
 type Tmpfs interface {
 	// Root is the directory of the records, also while no path leads to it.
 	Root() *os.Root

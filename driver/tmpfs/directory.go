@@ -1,7 +1,6 @@
 package tmpfs
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -11,33 +10,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is the top directory of a volume by its descriptor. A container may be able
-// to write into the volume. So every call names one entry of a directory that is open
-// already, no call follows a link or crosses a mount, and none opens what can block, as
-// a FIFO does.
-type directory struct{ fd int }
+// topDirectory is the top directory of a volume by its descriptor. A container may be able to
+// write there. So each call names one entry of an open directory, follows no link, crosses no
+// mount, and opens nothing that can block, such as a FIFO.
+type topDirectory struct{ fd int }
 
-// maxRemovals bounds the entries that one clean-up removes. It is more than a volume can
-// hold, unless a container makes new ones meanwhile.
+// maxRemovals bounds the entries that one call removes. No volume holds more, unless a
+// container creates files at the same time.
 const maxRemovals = 20_000
 
-// errGrows says that a container makes files as fast as the driver removes them.
-var errGrows = errors.New("remove old files: a container makes new files as fast as they are removed")
+var errFilesGrow = errors.New("remove old files: a container creates files as fast as the driver removes them")
 
-// openTop opens the top directory of the volume that d is a mount of.
-func (d *detached) openTop() (directory, error) {
+func (d *detachedMount) openTop() (topDirectory, error) {
 	fd, err := openDirectory(d.fd, ".")
 	if err != nil {
-		return directory{}, fmt.Errorf("open the volume's directory: %w", err)
+		return topDirectory{}, fmt.Errorf("open the top directory of the volume: %w", err)
 	}
-	return directory{fd}, nil
+	return topDirectory{fd}, nil
 }
 
-func (d directory) Close() {
-	_ = unix.Close(d.fd) // which cannot fail for a descriptor that is ours
+// Close releases the descriptor.
+func (t topDirectory) Close() {
+	_ = unix.Close(t.fd) // cannot fail for a descriptor of this process
 }
 
-// openDirectory opens a directory below another. It opens nothing else.
 func openDirectory(at int, name string) (int, error) {
 	return unix.Openat2(at, name, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
@@ -45,10 +41,14 @@ func openDirectory(at int, name string) (int, error) {
 	})
 }
 
-// makeDirectoryAt creates a directory with a mode that the umask does not change, and
-// opens it.
-func makeDirectoryAt(at int, name string) (int, error) {
-	if err := unix.Mkdirat(at, name, directoryMode); err != nil {
+// makeDirectory opens a directory, and creates it if it does not exist. The umask does not
+// change its mode.
+func makeDirectory(at int, name string) (int, error) {
+	err := unix.Mkdirat(at, name, directoryMode)
+	if errors.Is(err, unix.EEXIST) {
+		return openDirectory(at, name)
+	}
+	if err != nil {
 		return -1, err
 	}
 	fd, err := openDirectory(at, name)
@@ -61,72 +61,83 @@ func makeDirectoryAt(at int, name string) (int, error) {
 	return fd, nil
 }
 
-// names lists a directory. An entry takes an inode, so the number of inodes of the
-// volume bounds the list.
-func names(fd int) ([]string, error) {
-	again, err := openDirectory(fd, ".") // a list starts at the offset of the descriptor
-	if err != nil {
-		return nil, fmt.Errorf("list the volume: %w", err)
+// makeParents creates the directories on the path of a file, and opens the last one.
+func makeParents(dataDir int, file string) (int, error) {
+	fd, err := openDirectory(dataDir, ".")
+	if directories := path.Dir(file); directories != "." {
+		for name := range strings.SplitSeq(directories, "/") {
+			if err != nil {
+				break
+			}
+			parent := fd
+			fd, err = makeDirectory(parent, name)
+			_ = unix.Close(parent)
+		}
 	}
-	file := os.NewFile(uintptr(again), "")
-	defer file.Close()
-	all, err := file.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list the volume: %w", err)
-	}
-	return all, nil
+	return fd, err
 }
 
-// pointsTo reports whether an entry is a link with this content.
-func (d directory) pointsTo(name, content string) bool {
-	got := make([]byte, len(content)+1)
-	n, err := unix.Readlinkat(d.fd, name, got)
-	return err == nil && string(got[:n]) == content
+// readNames lists a directory. The number of inodes of the volume bounds the list.
+func readNames(fd int) ([]string, error) {
+	list, err := openDirectory(fd, ".") // because a list starts at the offset of its descriptor
+	if err != nil {
+		return nil, fmt.Errorf("list a directory of the volume: %w", err)
+	}
+	directory := os.NewFile(uintptr(list), "")
+	defer directory.Close()
+	names, err := directory.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list a directory of the volume: %w", err)
+	}
+	return names, nil
 }
 
-// current is the name of the generation that "..data" points to, empty for none.
-func (d directory) current() string {
-	content := make([]byte, 256)
-	n, err := unix.Readlinkat(d.fd, dataLink, content)
+// readLink returns the content of a link, or nothing if the entry is not a short link.
+func (t topDirectory) readLink(name string) string {
+	content := make([]byte, 512)
+	n, err := unix.Readlinkat(t.fd, name, content)
 	if err != nil || n == len(content) {
 		return ""
 	}
 	return string(content[:n])
 }
 
-// link puts a link in the place of whatever has this name.
-func (d directory) link(content, name string) error {
-	made := newName()
-	if err := unix.Symlinkat(content, d.fd, made); err != nil {
+func (t topDirectory) linksTo(name, content string) bool { return t.readLink(name) == content }
+
+// link puts a link in the place of any entry of this name.
+func (t topDirectory) link(content, name string) error {
+	temporary := newName()
+	if err := unix.Symlinkat(content, t.fd, temporary); err != nil {
 		return err
 	}
-	err := unix.Renameat(d.fd, made, d.fd, name)
+	err := unix.Renameat(t.fd, temporary, t.fd, name)
 	if errors.Is(err, unix.EISDIR) {
-		// Only a container can have put a directory there. It gets the hidden name, by
-		// which the next clean-up removes it.
-		err = unix.Renameat2(d.fd, made, d.fd, name, unix.RENAME_EXCHANGE)
+		// A container put a directory there. It gets the hidden name, by which
+		// removeObsolete removes it.
+		err = unix.Renameat2(t.fd, temporary, t.fd, name, unix.RENAME_EXCHANGE)
 	}
 	if err != nil {
-		return errors.Join(err, unix.Unlinkat(d.fd, made, 0))
+		return errors.Join(err, unix.Unlinkat(t.fd, temporary, 0))
 	}
 	return nil
 }
 
-// remove removes entries, with all that is below. It needs two descriptors, however
-// deep that is: a directory below another moves to the top first.
-func (d directory) remove(entries []string) error {
+// remove deletes entries with everything below them. It needs two descriptors for a tree of
+// any depth: a nested directory moves to the top first.
+func (t topDirectory) remove(entries []string) error {
 	var failure error
 	for removals := 0; len(entries) > 0; removals++ {
 		if removals > maxRemovals {
-			return errGrows
+			return errFilesGrow
 		}
-		name := entries[len(entries)-1]
-		entries = entries[:len(entries)-1]
-		err := unix.Unlinkat(d.fd, name, 0)
+		last := len(entries) - 1
+		name := entries[last]
+		entries = entries[:last]
+		err := unix.Unlinkat(t.fd, name, 0)
 		if errors.Is(err, unix.EISDIR) {
-			var found []string
-			found, err = d.removeDirectory(name, &removals)
-			entries = append(entries, found...)
+			var nested []string
+			nested, err = t.removeDirectory(name, &removals)
+			entries = append(entries, nested...)
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) && failure == nil {
 			failure = fmt.Errorf("remove old files: %w", err)
@@ -135,73 +146,29 @@ func (d directory) remove(entries []string) error {
 	return failure
 }
 
-// removeDirectory removes a directory of the top, and returns the directories that it
-// has moved from there to the top.
-func (d directory) removeDirectory(name string, removals *int) (moved []string, err error) {
-	moved, err = d.empty(name, removals)
-	if err != nil {
-		return moved, err
-	}
-	return moved, unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR)
-}
-
-func (d directory) empty(name string, removals *int) (moved []string, err error) {
-	fd, err := openDirectory(d.fd, name)
+// removeDirectory removes a directory of the top, and returns the directories that it has
+// moved from there to the top.
+func (t topDirectory) removeDirectory(name string, removals *int) (nested []string, err error) {
+	fd, err := openDirectory(t.fd, name)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	entries, err := names(fd)
+	entries, err := readNames(fd)
 	if err != nil {
 		return nil, err
 	}
 	*removals += len(entries)
-	for _, each := range entries {
-		err := unix.Unlinkat(fd, each, 0)
+	for _, entry := range entries {
+		err := unix.Unlinkat(fd, entry, 0)
 		if errors.Is(err, unix.EISDIR) {
-			top := newName()
-			if err = unix.Renameat(fd, each, d.fd, top); err == nil {
-				moved = append(moved, top)
-			}
+			moved := newName()
+			nested = append(nested, moved)
+			err = unix.Renameat(fd, entry, t.fd, moved)
 		}
 		if err != nil {
-			return moved, err
+			return nested, err
 		}
 	}
-	return moved, nil
+	return nested, unix.Unlinkat(t.fd, name, unix.AT_REMOVEDIR)
 }
-
-// makeParents creates the directories on the path of a file, below a generation, and
-// opens the last. It is made is where it notes them.
-func makeParents(generation int, file string, made map[string]bool) (int, error) {
-	parent, err := openDirectory(generation, ".")
-	if err != nil {
-		return -1, err
-	}
-	directories := path.Dir(file)
-	if directories == "." {
-		return parent, nil
-	}
-	if made[directories] {
-		defer unix.Close(parent)
-		return openDirectory(parent, directories)
-	}
-	below := ""
-	for part := range strings.SplitSeq(directories, "/") {
-		below = path.Join(below, part)
-		open := makeDirectoryAt
-		if made[below] {
-			open = openDirectory
-		}
-		next, err := open(parent, part)
-		_ = unix.Close(parent)
-		if err != nil {
-			return -1, err
-		}
-		made[below], parent = true, next
-	}
-	return parent, nil
-}
-
-// newName is a hidden name that nobody can guess.
-func newName() string { return hidden + rand.Text() }

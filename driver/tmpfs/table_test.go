@@ -13,32 +13,20 @@ import (
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
-// Needs root.
 func TestMountedFindsTheVolumesOfThisDriver(t *testing.T) {
-	mounter, err := NewMounter("csi.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mounter := newMounter(t)
 	other, err := NewMounter("csi.example.org")
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	directory := t.TempDir()
+	mine, theirs, sub := filepath.Join(directory, "b"), filepath.Join(directory, "a"), filepath.Join(directory, "sub")
+	for target, by := range map[string]*Mounter{mine: mounter, theirs: other, directory + "-not": mounter} {
+		must(t, by.Create(target, mebibyte, oneFile("conf/a", "")))
+		t.Cleanup(func() { must(t, Remove(target)) })
 	}
-	below := t.TempDir()
-	mine, theirs, sub := filepath.Join(below, "b"), filepath.Join(below, "a"), filepath.Join(below, "sub")
-	for target, by := range map[string]*Mounter{mine: mounter, theirs: other, below + "-not": mounter} {
-		if _, err := by.Create(target, 1<<20, Set{Files: []File{{Path: "conf/a"}}}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = Remove(target) })
-	}
-	if err := os.Mkdir(sub, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(mine+"/conf", sub, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
-	got, err := mounter.Mounted(below)
+	must(t, os.Mkdir(sub, 0o700))
+	must(t, unix.Mount(mine+"/conf", sub, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(sub, unix.MNT_DETACH)) })
+	got, err := mounter.Mounted(directory)
 	if err != nil || !slices.Equal(got, []string{mine}) {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -89,17 +89,17 @@ func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	set := func(content string) tmpfs.Set {
-		return tmpfs.Set{Files: []tmpfs.File{{Path: "file", Content: []byte(content), Perms: 0o644}}}
+	payload := func(content string) tmpfs.Payload {
+		return tmpfs.Payload{{Path: "file", Content: []byte(content), Perms: 0o644}}
 	}
 	target := filepath.Join(b.TempDir(), "mount")
 	create = repeat(b, size.samples, func(int) error {
-		if _, err := mounter.Create(target, 64<<10, set("0")); err != nil {
+		if err := mounter.Create(target, 64<<10, payload("0")); err != nil {
 			return err
 		}
 		return tmpfs.Remove(target)
 	})
-	if _, err := mounter.Create(target, 64<<10, set("0")); err != nil {
+	if err := mounter.Create(target, 64<<10, payload("0")); err != nil {
 		b.Fatal(err)
 	}
 	defer func() {
@@ -107,15 +107,12 @@ func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 			b.Error(err)
 		}
 	}()
-	written := tmpfs.Written{}
-	swap = repeat(b, size.republishes, func(i int) error {
-		written, err = mounter.Replace(target, set(fmt.Sprint(i)))
-		return err
-	})
-	last := set(fmt.Sprint(size.republishes - 1))
+	swap = repeat(b, size.republishes, func(i int) error { return mounter.Replace(target, payload(fmt.Sprint(i))) })
+	last := payload("last")
+	written := last.Digest()
 	same = repeat(b, size.republishes, func(int) error {
-		if !written.Is(last) {
-			return errors.New("a set that was written is not known")
+		if !written.Equal(last.Digest()) {
+			return errors.New("a payload that was written is not known")
 		}
 		return nil
 	})

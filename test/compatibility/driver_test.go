@@ -53,7 +53,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := mounter.OpenPrivate(filepath.Join(v.kubelet, "state"), state.Size)
+	private, err := mounter.OpenStateMount(filepath.Join(v.kubelet, "state"), state.Size)
 	if err != nil {
 		t.Fatal(err)
 	}

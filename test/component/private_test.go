@@ -19,7 +19,7 @@ func openStore(t *testing.T, mounter *tmpfs.Mounter, target string) *state.Store
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	private, err := mounter.OpenPrivate(target, state.Size)
+	private, err := mounter.OpenStateMount(target, state.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +119,9 @@ func TestPrivateTmpfsOutlivesItsUnmount(t *testing.T) {
 	}
 }
 
-func openPrivate(t *testing.T, target string) *tmpfs.Private {
+func openPrivate(t *testing.T, target string) *tmpfs.StateMount {
 	t.Helper()
-	private, err := newMounter(t).OpenPrivate(target, mebibyte)
+	private, err := newMounter(t).OpenStateMount(target, mebibyte)
 	if err != nil {
 		t.Fatal(err)
 	}

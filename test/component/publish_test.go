@@ -155,7 +155,7 @@ func TestPublishFailsWithAReasonAndLeavesNothing(t *testing.T) {
 		"host function":     {map[string]string{"template/a": `{{ file "/etc/shadow" }}`}, nil, codes.InvalidArgument, `render file "a": invalid template: line 1, column 4: file: "/etc/shadow" is a file that there is no agent to read`},
 		"larger than allowed": {map[string]string{"template/a": "x", "size": "17Mi"}, nil, codes.InvalidArgument,
 			`volume attribute "size": 17825792 bytes is more than the 16777216 that this cluster allows`},
-		"larger than asked": {map[string]string{"template/a": large, "size": "8192"}, nil, codes.ResourceExhausted, `raise the attribute size`},
+		"larger than asked": {map[string]string{"template/a": large, "size": "8192"}, nil, codes.ResourceExhausted, `set size: `},
 		"audience":          {map[string]string{"template/a": "x", "audience": "mars"}, nil, codes.InvalidArgument, `"mars" is not among the audiences`},
 		"audience of the role": {map[string]string{"template/a": "x", "audience": ""}, nil, codes.PermissionDenied,
 			`log in to Vault at http://127.0.0.1:`},

@@ -72,7 +72,7 @@ func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
 		},
 		"larger than the volume": {
 			map[string]string{"template/a": `{{ range loop 600 }}{{ "ten bytes " | writeToFile "b" "" "" "0644" "append" }}{{ end }}`, "size": "8192"},
-			codes.ResourceExhausted, `raise the attribute size`,
+			codes.ResourceExhausted, `set size: `,
 		},
 		"a path that is a secret value": {
 			map[string]string{"template/a": `{{ with secret "internal/database/config" }}{{ secret .Data.data.password }}{{ end }}`},

@@ -104,7 +104,7 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	must(t, unix.Unmount(request.GetTargetPath(), 0))
 	vault.SetPassword(t, password(2))
 	rig.Eventually(t, "it is told", func() bool {
-		return strings.Contains(n.process.Log.String(), "somebody has unmounted the volume")
+		return strings.Contains(n.process.Log.String(), "the volume was unmounted")
 	})
 	if entries, err := os.ReadDir(request.GetTargetPath()); err != nil || len(entries) > 0 {
 		t.Errorf("on the disk is %v, %v", entries, err)

@@ -109,7 +109,7 @@ func (d *InProcess) open(ctx context.Context, locked func() error, logger klog.L
 	if err := locked(); err != nil {
 		return nil, err
 	}
-	private, err := mounter.OpenPrivate(directory, state.Size)
+	private, err := mounter.OpenStateMount(directory, state.Size)
 	if err != nil {
 		return nil, err
 	}

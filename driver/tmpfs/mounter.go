@@ -1,0 +1,257 @@
+// Package tmpfs mounts one volume as one tmpfs, which holds one payload. It replaces the
+// payload as a whole or not at all, and reads usage and mount table.
+//
+// A volume is filled before it is attached: a target path is no mount, or a mount with all
+// its files. It is attached read-only, and this package writes through a private writable
+// clone. A container may be able to write there nevertheless, so the content is hostile.
+// The package never reads it back, opens no file of it, follows no link and crosses no mount.
+//
+// It never talks to Vault or Kubernetes, and imports no other package of this module.
+package tmpfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrFull is a payload that does not fit into the size or the inodes of the volume.
+	ErrFull = errors.New("the files do not fit into the volume")
+
+	// ErrNotMounted is a target path without a volume.
+	ErrNotMounted = errors.New("the volume was unmounted; the kubelet's next call mounts it again, and containers see it after a restart")
+
+	// ErrOccupied is a target path with something else than a volume.
+	ErrOccupied = errors.New("the target path is not an empty directory; remove what is there")
+)
+
+const (
+	volumeMode = "0755"
+	stateMode  = "0700"
+)
+
+// Mounter mounts volumes. Its methods may run concurrently for different target paths.
+type Mounter struct {
+	source string
+	noswap bool
+}
+
+// NewMounter returns a Mounter whose mounts show source, the name of the driver, as their
+// device in the mount table. The error says which feature the kernel lacks. It uses noswap
+// of tmpfs only where the kernel has it: Linux 6.4, outside user namespaces.
+func NewMounter(source string) (*Mounter, error) {
+	probe := tmpfsOptions{source: source, sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode}
+	mount, err := newDetachedMount(probe)
+	if err != nil {
+		return nil, fmt.Errorf("create a detached tmpfs mount (needs Linux 5.12 and CAP_SYS_ADMIN): %w", err)
+	}
+	defer mount.Close()
+	if err := mount.setReadOnly(true); err != nil {
+		return nil, fmt.Errorf("make a mount read-only by mount_setattr (needs Linux 5.12): %w", err)
+	}
+	probe.noswap = true
+	swapless, err := newDetachedMount(probe)
+	if err != nil {
+		return &Mounter{source: source}, nil
+	}
+	swapless.Close()
+	return &Mounter{source: source, noswap: true}, nil
+}
+
+// NoSwap reports whether the kernel keeps volumes out of swap.
+func (m *Mounter) NoSwap() bool { return m.noswap }
+
+// Create mounts a volume of at most sizeBytes at target, with the payload in it. The size
+// must hold the payload twice, because old and new files of a rotation exist at the same
+// time; else the error is ErrFull. After an error there is neither a mount nor a directory.
+func (m *Mounter) Create(target string, sizeBytes int64, payload Payload) error {
+	if need := 2 * payload.pageBytes(); need > sizeBytes {
+		return fmt.Errorf("%w: they need %s (files are kept twice), size is %s; set size: %s", ErrFull, formatBytes(need), formatBytes(sizeBytes), quantity(need))
+	}
+	mount, err := newDetachedMount(tmpfsOptions{source: m.source, sizeBytes: sizeBytes, inodes: payload.Inodes(), mode: volumeMode, noswap: m.noswap})
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	if err := makeTarget(target); err != nil {
+		return err
+	}
+	if err := mount.fillAndAttach(target, payload); err != nil {
+		return errors.Join(err, removeTarget(target))
+	}
+	return nil
+}
+
+func (d *detachedMount) fillAndAttach(target string, payload Payload) error {
+	if err := d.fill(payload); err != nil {
+		return err
+	}
+	if err := d.setReadOnly(true); err != nil {
+		return err
+	}
+	return d.attach(target)
+}
+
+// fill writes the files while this process starts no other. A child process holds the open
+// files of its parent until it runs its own program, and Linux makes no mount read-only that
+// has a file open for writing.
+func (d *detachedMount) fill(payload Payload) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	top, err := d.openTop()
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return top.write(payload)
+}
+
+// Replace swaps the files of the volume at target for the payload, atomically for a reader
+// that opens them through "..data". After an error the volume holds its old files. The error
+// is ErrNotMounted if there is no volume.
+func (m *Mounter) Replace(target string, payload Payload) error {
+	clone, err := cloneMount(target)
+	if err != nil {
+		return err
+	}
+	defer clone.Close()
+	// The clone alone becomes writable.
+	if err := clone.setReadOnly(false); err != nil {
+		return err
+	}
+	top, err := clone.openTop()
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return top.replace(payload)
+}
+
+// Grow raises the number of inodes of the volume at target, for a payload with more files.
+func (m *Mounter) Grow(target string, inodes int) error {
+	mount, err := cloneMount(target)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	context, err := unix.Fspick(mount.fd, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("open the tmpfs to reconfigure it: %w", err)
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigSetString(context, "nr_inodes", strconv.Itoa(inodes)); err != nil {
+		return fmt.Errorf("set tmpfs option nr_inodes=%d: %w", inodes, err)
+	}
+	if err := unix.FsconfigReconfigure(context); err != nil {
+		return fmt.Errorf("raise the number of inodes to %d: %w", inodes, err)
+	}
+	return nil
+}
+
+// Remove unmounts the volume at target and removes the directory. It succeeds if there is
+// neither: after a reboot the kubelet unpublishes volumes that no longer exist. It never
+// removes a file.
+func Remove(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		// The containers have ended. A process of the node that still uses the volume must
+		// not keep the pod in Terminating.
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	// EINVAL: the path is not a mount.
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount the target path: %w", err)
+	}
+	return removeTarget(target)
+}
+
+// Exists reports whether target is a volume. A link to a volume is none. It reads no mount
+// table, because the kubelet asks for each volume each minute.
+func Exists(target string) (bool, error) {
+	fd, err := openVolume(target)
+	if errors.Is(err, ErrNotMounted) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	unix.Close(fd)
+	return true, nil
+}
+
+// openVolume opens the top directory of the volume at target. What is mounted at a path can
+// change between two system calls, so all further calls use the descriptor.
+func openVolume(target string) (fd int, err error) {
+	fd, err = unix.Open(target, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, ErrNotMounted
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open the target path: %w", err)
+	}
+	if err := checkVolume(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func checkVolume(fd int) error {
+	var status unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &status); err != nil {
+		return fmt.Errorf("check the target path for a mount: %w", err)
+	}
+	if status.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return ErrNotMounted
+	}
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(fd, &stat); err != nil {
+		return fmt.Errorf("read the file system type of the target path: %w", err)
+	}
+	if stat.Type != unix.TMPFS_MAGIC {
+		return errors.New("the target path is a mount of another file system than tmpfs")
+	}
+	return nil
+}
+
+// makeTarget accepts an empty directory, which some kubelets create. A mount would hide the
+// files of any other. Target may be a path by a descriptor, which no error shows.
+func makeTarget(target string) error {
+	err := unix.Mkdir(target, 0o750)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create the target path: %w", err)
+	}
+	fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("create the target path: %w", ErrOccupied)
+	}
+	if err != nil {
+		return fmt.Errorf("open the target path: %w", err)
+	}
+	defer unix.Close(fd)
+	entries, err := readNames(fd)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("create the target path: %w", ErrOccupied)
+	}
+	return nil
+}
+
+// removeTarget calls rmdir, because os.Remove would delete a file as well.
+func removeTarget(target string) error {
+	if err := unix.Rmdir(target); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove the target path: %w", err)
+	}
+	return nil
+}
