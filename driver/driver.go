@@ -29,7 +29,7 @@ import (
 type Provider interface {
 	// Open returns what becomes of each template, in order. The errors are those
 	// of package provider.
-	Open(ctx context.Context, request provider.Request) ([]provider.Rendered, error)
+	Open(ctx context.Context, request provider.Request) ([]provider.RenderedFile, error)
 	// Republish takes over fresh tokens for a volume that is mounted. It neither
 	// waits for Vault nor fails.
 	Republish(request provider.Request)

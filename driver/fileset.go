@@ -30,7 +30,7 @@ func (d *Driver) templatePod(text string, pod volumeContext, spec volume.Spec, s
 
 // payload puts the files of the volume together: those that the attributes name, and
 // those that templates write beside. Nothing is created before all of them are checked.
-func (v mount) payload(rendered []provider.Rendered) (tmpfs.Payload, error) {
+func (v mount) payload(rendered []provider.RenderedFile) (tmpfs.Payload, error) {
 	if len(rendered) != len(v.Files) {
 		return nil, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(rendered))
 	}

@@ -15,7 +15,7 @@ import (
 func TestFileSetTakesInWhatTemplatesWrite(t *testing.T) {
 	t.Parallel()
 	volume := mount{UID: 5, GID: 6, Files: []mountedFile{{Path: "a", Perms: 0o640}, {Path: "b", Perms: 0o644}}}
-	set, err := volume.payload([]provider.Rendered{
+	set, err := volume.payload([]provider.RenderedFile{
 		{Content: []byte("1"), Written: []provider.WrittenFile{{Path: "key", Content: []byte("k"), UID: 100, GID: -1, Perms: 0o400}}},
 		{Content: []byte("2"), Written: []provider.WrittenFile{{Path: "c/d", Content: []byte("d"), UID: -1, GID: -1, Perms: 0o7644}}},
 	})
@@ -48,7 +48,7 @@ func TestFileSetRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := volume.payload([]provider.Rendered{{Written: written(test.first)}, {Written: written(test.second)}})
+			_, err := volume.payload([]provider.RenderedFile{{Written: written(test.first)}, {Written: written(test.second)}})
 			if !errors.Is(err, provider.ErrTemplate) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
@@ -84,7 +84,7 @@ func TestFileSetIsLimited(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := mount{Files: []mountedFile{{Path: "a"}}}.payload([]provider.Rendered{{Written: written(test.paths)}})
+			_, err := mount{Files: []mountedFile{{Path: "a"}}}.payload([]provider.RenderedFile{{Written: written(test.paths)}})
 			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, provider.ErrTemplate) || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}

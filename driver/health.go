@@ -63,8 +63,8 @@ func (p *Plugin) Numbers() metrics.NodeStats {
 	if charge == nil {
 		return n
 	}
-	n.Numbers = charge.Reporter.Numbers()
-	n.HeldBack = p.config.Vault.labels(n.HeldBack)
+	n.Stats = charge.Reporter.Numbers()
+	n.BreakerOpen = p.config.Vault.labels(n.BreakerOpen)
 	n.Tmpfs, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
 	n.StateMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {

@@ -92,7 +92,7 @@ func NewMounts(logger klog.Logger, mounter *tmpfs.Mounter, store Store) (*Mounts
 
 // Replace swaps the files of a volume; it implements provider.Files. Content that
 // is there already is not written again.
-func (m *Mounts) Replace(volumeID string, contents []provider.Rendered) error {
+func (m *Mounts) Replace(volumeID string, contents []provider.RenderedFile) error {
 	volume := m.find(volumeID)
 	if volume == nil {
 		return errUnmounted
@@ -157,7 +157,7 @@ func (m *Mounts) grow(volume *mounted, payload tmpfs.Payload) error {
 // attach mounts a volume with its first content, at a path to its target. It is recorded before it
 // is there: a record without a mount is swept, a mount without a record could not
 // be refreshed. A refresh that comes in between waits for the mount.
-func (m *Mounts) attach(v mount, path string, contents []provider.Rendered) error {
+func (m *Mounts) attach(v mount, path string, contents []provider.RenderedFile) error {
 	payload, err := v.payload(contents)
 	if err != nil {
 		return err

@@ -96,8 +96,8 @@ func (n mountNode) attach(t *testing.T, mounts *Mounts, v mount, content string)
 	mounts.release(v.VolumeID) // as the call does that publishes it
 }
 
-func rendered(content string) []provider.Rendered {
-	return []provider.Rendered{{Content: []byte(content)}}
+func rendered(content string) []provider.RenderedFile {
+	return []provider.RenderedFile{{Content: []byte(content)}}
 }
 
 func identity(t *testing.T, path string) (device, inode uint64) {

@@ -49,7 +49,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, provider.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
 		return codes.ResourceExhausted
-	case errors.Is(err, errReplaced), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrNotRendered):
+	case errors.Is(err, errReplaced), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrRendererUnavailable):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

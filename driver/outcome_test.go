@@ -31,7 +31,7 @@ func TestCode(t *testing.T) {
 		{errNoToken, codes.FailedPrecondition},
 		{errNoPodInfo, codes.FailedPrecondition},
 		{provider.ErrUnavailable, codes.Unavailable},
-		{provider.ErrNotRendered, codes.Unavailable},
+		{provider.ErrRendererUnavailable, codes.Unavailable},
 		{fmt.Errorf("%w: %w", provider.ErrUnavailable, context.DeadlineExceeded), codes.Unavailable},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},

@@ -24,11 +24,11 @@ import (
 // panicking panics on the volumes of one pod. Its words are no part of the answer.
 type panicking struct{ nothing }
 
-func (panicking) Open(_ context.Context, request provider.Request) ([]provider.Rendered, error) {
+func (panicking) Open(_ context.Context, request provider.Request) ([]provider.RenderedFile, error) {
 	if request.Pod == "shop/web" {
 		panic("canary " + request.VolumeID)
 	}
-	return []provider.Rendered{{Content: []byte("x")}}, nil
+	return []provider.RenderedFile{{Content: []byte("x")}}, nil
 }
 
 // counted remembers the codes of calls.

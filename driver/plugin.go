@@ -27,7 +27,7 @@ type Charge struct {
 // Reporter tells how the sessions of volumes fare. It may be called concurrently.
 type Reporter interface {
 	Volumes() []provider.Status
-	Numbers() provider.Numbers
+	Numbers() provider.Stats
 }
 
 // State is what the driver keeps of its volumes for the next process. It may be

@@ -24,12 +24,14 @@ func (nothing) Save(string, []byte) error              { return nil }
 func (nothing) Delete(string) error                    { return nil }
 func (nothing) Load(string) (map[string][]byte, error) { return nil, nil }
 
-func (nothing) Open(context.Context, provider.Request) ([]provider.Rendered, error) { return nil, nil }
-func (nothing) Republish(provider.Request)                                          {}
-func (nothing) Close(string)                                                        {}
+func (nothing) Open(context.Context, provider.Request) ([]provider.RenderedFile, error) {
+	return nil, nil
+}
+func (nothing) Republish(provider.Request) {}
+func (nothing) Close(string)               {}
 
 func (nothing) Volumes() []provider.Status  { return nil }
-func (nothing) Numbers() provider.Numbers   { return provider.Numbers{} }
+func (nothing) Numbers() provider.Stats     { return provider.Stats{} }
 func (nothing) Usage() (tmpfs.Usage, error) { return tmpfs.Usage{}, nil }
 func (nothing) IsAttached() bool            { return true }
 

@@ -131,7 +131,7 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 
 // attach mounts a volume, unless the call was cancelled: the kubelet may have asked for the
 // removal of the volume since.
-func (d *Driver) attach(ctx context.Context, mount mount, contents []provider.Rendered) error {
+func (d *Driver) attach(ctx context.Context, mount mount, contents []provider.RenderedFile) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("mount the volume: %w", err)
 	}
@@ -153,11 +153,11 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	if wanted.Size, err = d.volumeSize(spec); err != nil {
 		return wanted, err
 	}
-	if wanted.Outputs, err = outputs(spec, secret); err != nil {
+	if wanted.Files, err = outputs(spec, secret); err != nil {
 		return wanted, err
 	}
-	for i := range wanted.Outputs {
-		template := &wanted.Outputs[i].Template
+	for i := range wanted.Files {
+		template := &wanted.Files[i].Template
 		if template.Pod, err = d.templatePod(template.Text, pod, spec, secret); err != nil {
 			return wanted, err
 		}

@@ -70,7 +70,7 @@ func addStatus(v *status.Volume, known provider.Status) {
 		v.Shared = describeSession(*known.Shared)
 		v.Shared.Pods = known.Shared.Pods
 	}
-	for _, due := range known.Plan {
+	for _, due := range known.Secrets {
 		v.Secrets = append(v.Secrets, status.Secret{
 			Path: due.Path, Action: string(due.Verb), Due: due.At, Expires: due.Expires, Renewable: due.Renewable, Error: text(due.Err),
 		})

@@ -104,8 +104,8 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 
 // outputs are what makes the files, in their order. The templates in the Secret count as
 // those in the attributes do, which volume.Parse has counted alone.
-func outputs(spec volume.Spec, secret secretKeys) ([]provider.Output, error) {
-	all := make([]provider.Output, 0, len(spec.Files))
+func outputs(spec volume.Spec, secret secretKeys) ([]provider.FileSpec, error) {
+	all := make([]provider.FileSpec, 0, len(spec.Files))
 	templates := 0
 	for _, file := range spec.Files {
 		text, key := spec.Text(file), "template/"+file.Path
@@ -122,7 +122,7 @@ func outputs(spec volume.Spec, secret secretKeys) ([]provider.Output, error) {
 				return nil, refuseBy(key, fmt.Errorf("with the templates before it, %w", err))
 			}
 		}
-		all = append(all, provider.Output{Token: file.Token, Template: provider.Template{
+		all = append(all, provider.FileSpec{Token: file.Token, Template: provider.Template{
 			Name:              file.Path,
 			Text:              text,
 			LeftDelim:         file.LeftDelim,
@@ -134,14 +134,14 @@ func outputs(spec volume.Spec, secret secretKeys) ([]provider.Output, error) {
 }
 
 // refresh fits what a volume asks for into the limits, and logs where it had to.
-func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.Refresh {
-	wanted := provider.Refresh{Never: !life.Refresh, Interval: life.StaticInterval, Threshold: life.RenewalThreshold}
-	if wanted.Interval == 0 {
-		wanted.Interval = c.StaticInterval
-	} else if wanted.Interval < provider.MinInterval {
-		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "static-secret-render-interval", "asked", wanted.Interval.String(), "used", provider.MinInterval.String())
-		wanted.Interval = provider.MinInterval
+func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.RefreshPolicy {
+	wanted := provider.RefreshPolicy{Disabled: !life.Refresh, StaticInterval: life.StaticInterval, LeaseRenewalThreshold: life.RenewalThreshold}
+	if wanted.StaticInterval == 0 {
+		wanted.StaticInterval = c.StaticInterval
+	} else if wanted.StaticInterval < provider.MinInterval {
+		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "static-secret-render-interval", "asked", wanted.StaticInterval.String(), "used", provider.MinInterval.String())
+		wanted.StaticInterval = provider.MinInterval
 	}
-	wanted.KeepToken = life.Revocation == volume.Keep || life.Revocation == volume.DriversRevocation && c.KeepTokens
+	wanted.SkipRevoke = life.Revocation == volume.Keep || life.Revocation == volume.DriversRevocation && c.KeepTokens
 	return wanted
 }

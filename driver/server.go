@@ -169,7 +169,7 @@ const (
 
 // sessionOptions fits what a volume asks for into the limits, and logs where it
 // had to.
-func sessionOptions(logger klog.Logger, spec volume.Spec) provider.Options {
+func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions {
 	fit := func(key string, value, shortest, longest time.Duration) time.Duration {
 		if value == 0 {
 			return 0
@@ -190,7 +190,7 @@ func sessionOptions(logger klog.Logger, spec volume.Spec) provider.Options {
 	case retries < 0:
 		retries = 0 // the default
 	}
-	return provider.Options{
+	return provider.ClientOptions{
 		Namespace:  spec.Server.Namespace,
 		Timeout:    fit("client-timeout", spec.Server.Timeout, shortestTimeout, longestTimeout),
 		MaxRetries: retries,

@@ -14,9 +14,11 @@ import (
 // closings is a provider that notes which volumes are closed.
 type closings map[string]bool
 
-func (closings) Open(context.Context, provider.Request) ([]provider.Rendered, error) { return nil, nil }
-func (closings) Republish(provider.Request)                                          {}
-func (c closings) Close(volumeID string)                                             { c[volumeID] = true }
+func (closings) Open(context.Context, provider.Request) ([]provider.RenderedFile, error) {
+	return nil, nil
+}
+func (closings) Republish(provider.Request) {}
+func (c closings) Close(volumeID string)    { c[volumeID] = true }
 
 // Of what is not mounted, the kubelet mounts anew what it knows; a sweep must not come
 // before that.

@@ -175,7 +175,7 @@ func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.Af
 
 // says takes over what Vault says now, and reports whether the files have to be made
 // again. Of a lease, they do not show the difference: it is renewed without that.
-func (a *answer) says(r reply, refresh Refresh, now time.Time, chance random) (changed bool) {
+func (a *answer) says(r reply, refresh RefreshPolicy, now time.Time, chance random) (changed bool) {
 	if !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer) {
 		a.isCandidate = true
 	}
@@ -211,11 +211,11 @@ func sameSecret(a, b render.Answer) bool {
 }
 
 // plan sets when the answer is due.
-func (a *answer) plan(refresh Refresh, now time.Time, chance random) {
+func (a *answer) plan(refresh RefreshPolicy, now time.Time, chance random) {
 	switch {
 	case a.lease.Renewable:
 		a.due = a.lease.due(now, chance)
-	case refresh.Never:
+	case refresh.Disabled:
 		a.due = time.Time{}
 	case a.wasRenewable():
 		a.due = a.lease.due(now, chance)

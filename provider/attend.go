@@ -24,13 +24,13 @@ var usualPatience = patience{refresh: 90 * time.Second, fetch: time.Minute, ask:
 
 // attend renews an answer's lease, or asks anew.
 func (v *volume) attend(ctx context.Context, a *access, each *answer) (changed bool, err error) {
-	if each.lease.Renewable && (v.refresh.Never || !v.isForeign(each, a.grant)) {
+	if each.lease.Renewable && (v.refresh.Disabled || !v.isForeign(each, a.grant)) {
 		prolonged, err := v.renewLease(ctx, a.client, each)
 		if prolonged || err != nil {
 			return false, err
 		}
 	}
-	if v.refresh.Never {
+	if v.refresh.Disabled {
 		each.due = time.Time{}
 		return false, nil
 	}

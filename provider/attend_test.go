@@ -45,7 +45,7 @@ func TestOneEngineDoesNotKeepOthersFromBeingAsked(t *testing.T) {
 			b.Republish(r) // an event, which has both read
 			b.settle()
 			b.requireContent("v", "app|second")
-			for _, due := range b.Volumes()[0].Plan {
+			for _, due := range b.Volumes()[0].Secrets {
 				if failed := strings.HasPrefix(due.Path, "database/"); errors.Is(due.Err, ErrUnavailable) != failed || (due.Err != nil) != failed {
 					t.Errorf("%s has the error %v", due.Path, due.Err)
 				}

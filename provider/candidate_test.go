@@ -182,7 +182,7 @@ func TestMisfitKeepsNoOtherSecretFromBeingWritten(t *testing.T) {
 
 var errTooLarge = errors.New("the files do not fit into the volume")
 
-func refuseLarge(contents []Rendered) error {
+func refuseLarge(contents []RenderedFile) error {
 	for _, each := range contents {
 		if strings.Contains(string(each.Content), "large") {
 			return errTooLarge
@@ -216,7 +216,7 @@ func TestMisfitOutlivesAPassThatEndsOtherwise(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(b *bench) func(context.Context) error{
 		"the worker is away": func(*bench) func(context.Context) error {
-			return func(context.Context) error { return fmt.Errorf("%w: no worker", ErrNotRendered) }
+			return func(context.Context) error { return fmt.Errorf("%w: no worker", ErrRendererUnavailable) }
 		},
 		"the time is over": func(b *bench) func(context.Context) error {
 			b.patience.refresh = 200 * time.Millisecond
@@ -225,13 +225,13 @@ func TestMisfitOutlivesAPassThatEndsOtherwise(t *testing.T) {
 		"the token is gone": func(b *bench) func(context.Context) error {
 			return func(context.Context) error {
 				b.vault.change(func() { clear(b.vault.tokens) })
-				return fmt.Errorf("%w: no worker", ErrNotRendered)
+				return fmt.Errorf("%w: no worker", ErrRendererUnavailable)
 			}
 		},
 		"the process is killed": func(b *bench) func(context.Context) error {
 			return func(context.Context) error {
 				b.saved.freeze(true)
-				return fmt.Errorf("%w: killed", ErrNotRendered)
+				return fmt.Errorf("%w: killed", ErrRendererUnavailable)
 			}
 		},
 	}

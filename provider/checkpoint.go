@@ -31,7 +31,7 @@ type recordOwner struct {
 	size      int
 }
 
-func newRecords(c Config) *records {
+func newRecords(c ProviderConfig) *records {
 	return &records{
 		logger: c.Logger, store: c.Store, timeline: newTimeline(c),
 		owners: map[string]recordOwner{}, sizes: map[string]int{}, failing: map[string]bool{},

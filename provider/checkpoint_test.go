@@ -216,15 +216,15 @@ func TestRecordHoldsThePodOnce(t *testing.T) {
 	b := newBench(t)
 	r := b.request("v", make([]string, limits.Files.Max())...)
 	keys := map[string]string{"key": strings.Repeat("<", 1<<20)}
-	for i := range r.Outputs {
-		r.Outputs[i].Template = Template{Name: fmt.Sprint(i), Text: "{{ 1 }}", Pod: Pod{SecretKeys: keys}}
+	for i := range r.Files {
+		r.Files[i].Template = Template{Name: fmt.Sprint(i), Text: "{{ 1 }}", Pod: Pod{SecretKeys: keys}}
 	}
 	v := newVolume(b.Provider, r)
 	v.session = &session{}
 	if got := len(encode(v.record())); got > 2<<20 {
 		t.Errorf("it has %d bytes", got)
 	}
-	if got := v.record().outputs(); len(got) != len(r.Outputs) || got[1].Template.Pod.SecretKeys["key"] != keys["key"] {
+	if got := v.record().outputs(); len(got) != len(r.Files) || got[1].Template.Pod.SecretKeys["key"] != keys["key"] {
 		t.Error("the outputs are others after a restart")
 	}
 }

@@ -87,13 +87,13 @@ func (a *access) isHidden(query render.Query) bool {
 }
 
 func (v *volume) hasSecretKeys() bool {
-	return slices.ContainsFunc(v.outputs, func(o Output) bool { return len(o.Template.Pod.SecretKeys) > 0 })
+	return slices.ContainsFunc(v.outputs, func(o FileSpec) bool { return len(o.Template.Pod.SecretKeys) > 0 })
 }
 
 // literalsOf returns the paths, keys and values that the author of the templates has
 // written between quotation marks. What is between two of these but in no string is
 // among them, and is the author's as well. A string that needs an escape is not.
-func literalsOf(outputs []Output) map[string]bool {
+func literalsOf(outputs []FileSpec) map[string]bool {
 	literals := map[string]bool{}
 	for _, output := range outputs {
 		for text := range strings.FieldsFuncSeq(output.Template.Text, isQuotationMark) {

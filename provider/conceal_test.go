@@ -47,7 +47,7 @@ func TestPathsThatATemplateComputesAreHidden(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := &volume{outputs: []Output{{Template: Template{Text: text, Pod: Pod{SecretKeys: test.keys}}}}}
+			v := &volume{outputs: []FileSpec{{Template: Template{Text: text, Pod: Pod{SecretKeys: test.keys}}}}}
 			a := &access{volume: v, firstPass: map[render.Query]bool{first: true}, knowsSecret: test.knowsSecret}
 			if got := a.newAnswer(test.query).hidden; got != test.want {
 				t.Errorf("hidden is %t", got)
@@ -73,7 +73,7 @@ func TestNoErrorHoldsWhatATemplateMakesOfASecret(t *testing.T) {
 			b := newBench(t)
 			b.vault.change(func() { b.vault.static = "canary" })
 			r := b.request("v", template)
-			r.Outputs[0].Template.Pod = Pod{SecretKeys: map[string]string{"key": "canary"}}
+			r.Files[0].Template.Pod = Pod{SecretKeys: map[string]string{"key": "canary"}}
 			_, err := b.Open(t.Context(), r)
 			if err == nil || !strings.Contains(err.Error(), "a path made of a secret: ") {
 				t.Errorf("got %v", err)
@@ -87,7 +87,7 @@ func TestNoErrorHoldsWhatATemplateMakesOfASecret(t *testing.T) {
 func TestConcealmentIsLinear(t *testing.T) {
 	t.Parallel()
 	const queries = 1000
-	v := &volume{answers: answers{}, outputs: []Output{{Template: Template{Text: strings.Repeat(`{{ "a" }}`, limits.VolumeTemplateBytes.Max()/9)}}}}
+	v := &volume{answers: answers{}, outputs: []FileSpec{{Template: Template{Text: strings.Repeat(`{{ "a" }}`, limits.VolumeTemplateBytes.Max()/9)}}}}
 	big := strings.Repeat("0123456789abcdef", 1<<16)
 	for i := range 8 {
 		query := queryOf(fmt.Sprint("kv/", i))

@@ -26,8 +26,8 @@ func (r random) part(whole time.Duration, low, high float64) time.Duration {
 // version 2, unless it has a shorter TTL of its own; and what a template wrote to
 // Vault is written again only when the answer ends. What ends by Vault's clock does
 // so however far that is ahead of the node's.
-func (r Refresh) dueAnew(query render.Query, answer render.Answer, now time.Time, ahead time.Duration, chance random) time.Time {
-	if r.Never {
+func (r RefreshPolicy) dueAnew(query render.Query, answer render.Answer, now time.Time, ahead time.Duration, chance random) time.Time {
+	if r.Disabled {
 		return time.Time{}
 	}
 	if wait, ok := r.untilRotation(answer.Secret, chance); ok {
@@ -68,14 +68,16 @@ func isStatic(query render.Query, answer render.Answer) bool {
 
 // interval is jittered like consul-template's, which treats a static secret as a
 // lease of the interval's length.
-func (r Refresh) interval(chance random) time.Duration { return chance.part(r.Interval, 0.85, 0.95) }
+func (r RefreshPolicy) interval(chance random) time.Duration {
+	return chance.part(r.StaticInterval, 0.85, 0.95)
+}
 
 // anew is the part of a life after which to ask again, so many nodes not at once.
-func (r Refresh) anew(life time.Duration, chance random) time.Duration {
+func (r RefreshPolicy) anew(life time.Duration, chance random) time.Duration {
 	const jitter = 0.05
-	part := r.Threshold + chance.between(-jitter, jitter)
+	part := r.LeaseRenewalThreshold + chance.between(-jitter, jitter)
 	if part <= 0 || part > 1 {
-		part = r.Threshold
+		part = r.LeaseRenewalThreshold
 	}
 	// Whatever the threshold is, a new secret must be there before the old one ends.
 	lead := min(life/4, 5*time.Second)
@@ -110,7 +112,7 @@ func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
 // untilRotation is the wait for what Vault itself rotates, such as the password of
 // a static database role: until its TTL is over and a second more, since the TTL
 // counts whole seconds.
-func (r Refresh) untilRotation(secret *api.Secret, chance random) (time.Duration, bool) {
+func (r RefreshPolicy) untilRotation(secret *api.Secret, chance random) (time.Duration, bool) {
 	if secret == nil || secret.LeaseID != "" || secret.Data["ttl"] == nil {
 		return 0, false
 	}

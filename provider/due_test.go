@@ -26,46 +26,46 @@ func TestDueAnew(t *testing.T) {
 	certificate := func(life time.Duration) map[string]any {
 		return map[string]any{"certificate": "PEM", "expiration": number(start.Add(life).Unix())}
 	}
-	seldom := Refresh{Interval: time.Hour, Threshold: 0.5}
+	seldom := RefreshPolicy{StaticInterval: time.Hour, LeaseRenewalThreshold: 0.5}
 	tests := map[string]struct {
-		refresh          Refresh
+		refresh          RefreshPolicy
 		query            render.Query
 		secret           *api.Secret
 		earliest, latest time.Duration // 0 for never
 		ahead            time.Duration
 	}{
-		"KV version 2":                     {Refresh{}, read, &api.Secret{}, 255 * time.Second, 285 * time.Second, 0},
+		"KV version 2":                     {RefreshPolicy{}, read, &api.Secret{}, 255 * time.Second, 285 * time.Second, 0},
 		"KV version 2, interval":           {seldom, read, &api.Secret{}, 51 * time.Minute, 57 * time.Minute, 0},
-		"KV version 1":                     {Refresh{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second, 0},
-		"KV version 1, its own TTL":        {Refresh{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second, 0},
-		"KV version 1, a TTL of a second":  {Refresh{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval, 0},
-		"list":                             {Refresh{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second, 0},
-		"lease that cannot be renewed":     {Refresh{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
+		"KV version 1":                     {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second, 0},
+		"KV version 1, its own TTL":        {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second, 0},
+		"KV version 1, a TTL of a second":  {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval, 0},
+		"list":                             {RefreshPolicy{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second, 0},
+		"lease that cannot be renewed":     {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
 		"lease, threshold of the volume":   {seldom, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 450 * time.Second, 550 * time.Second, 0},
-		"lease, threshold of the whole":    {Refresh{Threshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second, 0},
-		"a short lease leaves time":        {Refresh{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 15 * time.Second, 15 * time.Second, 0},
-		"write of a very short lease":      {Refresh{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 4}, 3 * time.Second, 3 * time.Second, 0},
-		"write of a lease":                 {Refresh{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate":                      {Refresh{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate, short":               {Refresh{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second, 0},
-		"certificate of pkiCert":           {Refresh{}, render.NewIssue("pki/issue/app", nil), &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate, over":                {Refresh{}, write, &api.Secret{Data: certificate(-time.Second)}, MinInterval, MinInterval, 0},
-		"certificate that is only read":    {Refresh{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second, 0},
-		"certificate without expiration":   {Refresh{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0, 0},
-		"secret id":                        {Refresh{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(1000)}}, 850 * time.Second, 950 * time.Second, 0},
-		"secret id that does not end":      {Refresh{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(0)}}, 0, 0, 0},
-		"token that a template made":       {Refresh{}, write, &api.Secret{Auth: &api.SecretAuth{LeaseDuration: 1000}}, 850 * time.Second, 950 * time.Second, 0},
-		"encryption":                       {Refresh{}, write, &api.Secret{Data: map[string]any{"ciphertext": "vault:v1:x"}}, 0, 0, 0},
-		"write that Vault answers by none": {Refresh{}, write, nil, 0, 0, 0},
+		"lease, threshold of the whole":    {RefreshPolicy{LeaseRenewalThreshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second, 0},
+		"a short lease leaves time":        {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 15 * time.Second, 15 * time.Second, 0},
+		"write of a very short lease":      {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 4}, 3 * time.Second, 3 * time.Second, 0},
+		"write of a lease":                 {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
+		"certificate":                      {RefreshPolicy{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
+		"certificate, short":               {RefreshPolicy{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second, 0},
+		"certificate of pkiCert":           {RefreshPolicy{}, render.NewIssue("pki/issue/app", nil), &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
+		"certificate, over":                {RefreshPolicy{}, write, &api.Secret{Data: certificate(-time.Second)}, MinInterval, MinInterval, 0},
+		"certificate that is only read":    {RefreshPolicy{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second, 0},
+		"certificate without expiration":   {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0, 0},
+		"secret id":                        {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(1000)}}, 850 * time.Second, 950 * time.Second, 0},
+		"secret id that does not end":      {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(0)}}, 0, 0, 0},
+		"token that a template made":       {RefreshPolicy{}, write, &api.Secret{Auth: &api.SecretAuth{LeaseDuration: 1000}}, 850 * time.Second, 950 * time.Second, 0},
+		"encryption":                       {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"ciphertext": "vault:v1:x"}}, 0, 0, 0},
+		"write that Vault answers by none": {RefreshPolicy{}, write, nil, 0, 0, 0},
 		"static role":                      {seldom, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(7200)}}, 7201 * time.Second, 7202 * time.Second, 0},
 		"static role by schedule":          {seldom, read, &api.Secret{Data: map[string]any{"rotation_schedule": "0 * * * *", "ttl": number(60)}}, 61 * time.Second, 62 * time.Second, 0},
-		"static role, now":                 {Refresh{}, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(0)}}, time.Second, 2 * time.Second, 0},
-		"a key called ttl":                 {Refresh{}, read, &api.Secret{Data: map[string]any{"ttl": number(1)}}, 255 * time.Second, 285 * time.Second, 0},
-		"refresh off":                      {Refresh{Never: true}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 0, 0, 0},
-		"certificate, Vault ahead":         {Refresh{}, write, &api.Secret{Data: certificate(time.Hour + 1000*time.Second)}, 850 * time.Second, 950 * time.Second, time.Hour},
-		"certificate, Vault behind":        {Refresh{}, write, &api.Secret{Data: certificate(1000*time.Second - time.Hour)}, 850 * time.Second, 950 * time.Second, -time.Hour},
-		"certificate, over, Vault ahead":   {Refresh{}, write, &api.Secret{Data: certificate(time.Minute)}, MinInterval, MinInterval, time.Hour},
-		"lease, Vault ahead":               {Refresh{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, time.Hour},
+		"static role, now":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(0)}}, time.Second, 2 * time.Second, 0},
+		"a key called ttl":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"ttl": number(1)}}, 255 * time.Second, 285 * time.Second, 0},
+		"refresh off":                      {RefreshPolicy{Disabled: true}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 0, 0, 0},
+		"certificate, Vault ahead":         {RefreshPolicy{}, write, &api.Secret{Data: certificate(time.Hour + 1000*time.Second)}, 850 * time.Second, 950 * time.Second, time.Hour},
+		"certificate, Vault behind":        {RefreshPolicy{}, write, &api.Secret{Data: certificate(1000*time.Second - time.Hour)}, 850 * time.Second, 950 * time.Second, -time.Hour},
+		"certificate, over, Vault ahead":   {RefreshPolicy{}, write, &api.Secret{Data: certificate(time.Minute)}, MinInterval, MinInterval, time.Hour},
+		"lease, Vault ahead":               {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, time.Hour},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestLongestWaitAfterAnError(t *testing.T) {
 		want time.Duration
 	}{
 		"Vault is away":         {ErrUnavailable, awayBackoff},
-		"not rendered in time":  {ErrNotRendered, awayBackoff},
+		"not rendered in time":  {ErrRendererUnavailable, awayBackoff},
 		"another pod asks":      {fmt.Errorf("wait: %w", context.DeadlineExceeded), awayBackoff},
 		"denied":                {vault.ErrDenied, longestBackoff},
 		"there is no such path": {ErrNotFound, longestBackoff},

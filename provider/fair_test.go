@@ -52,11 +52,11 @@ func TestHangingVaultOfATenantDelaysNobodyElse(t *testing.T) {
 	slow := startPlayedVault(t, b.time)
 	for i := range 2 * workers {
 		r := b.of("evil", fmt.Sprint(i), slow.URL, staticTemplate)
-		r.Refresh.Interval, r.Options.Timeout = MinInterval, time.Hour
+		r.Refresh.StaticInterval, r.Options.Timeout = MinInterval, time.Hour
 		b.open(r)
 	}
 	victim := b.of("victim", "v", b.vault.URL, staticTemplate)
-	victim.Refresh.Interval = MinInterval
+	victim.Refresh.StaticInterval = MinInterval
 	b.open(victim)
 	hanging := slow.hangs(t, "kv/")
 	for i := range 10 {
@@ -93,7 +93,7 @@ func TestHangingVaultDelaysNoOtherRevocation(t *testing.T) {
 	b.Close("victim-v")
 	b.Close("evil-v")
 	b.vault.awaitNoToken(t)
-	waitFor(t, func() bool { return b.Numbers().Revocations == 2*revokers })
+	waitFor(t, func() bool { return b.Numbers().PendingRevocations == 2*revokers })
 	if hanging.Load() != 1 {
 		t.Errorf("%d requests hang", hanging.Load())
 	}
@@ -131,7 +131,7 @@ func TestRevocationsOfANamespaceAreBounded(t *testing.T) {
 		g.Token.Secret = fmt.Sprint("hvs.canary-of-", i)
 		b.revocations.add("evil", with, g)
 	}
-	if got := b.Numbers().Revocations; got != limits.Revocations.Max() || seen.failed.Load() != 0 {
+	if got := b.Numbers().PendingRevocations; got != limits.Revocations.Max() || seen.failed.Load() != 0 {
 		t.Errorf("at the limit, %d tokens wait, and %d failed", got, seen.failed.Load())
 	}
 	b.Close("evil-v")
@@ -139,7 +139,7 @@ func TestRevocationsOfANamespaceAreBounded(t *testing.T) {
 	b.files.remove("evil-v")
 	b.files.remove("victim-v")
 	for _, when := range []string{"in this process", "in the next"} {
-		if got := b.Numbers().Revocations; got != limits.Revocations.Max()+1 || seen.failed.Load() != 1 {
+		if got := b.Numbers().PendingRevocations; got != limits.Revocations.Max()+1 || seen.failed.Load() != 1 {
 			t.Errorf("%s, %d tokens wait, and %d failed", when, got, seen.failed.Load())
 		}
 		b.restart()
@@ -157,7 +157,7 @@ func TestRevocationsOfANamespaceAreBounded(t *testing.T) {
 		return bytes.Replace(record, []byte(`"Namespace":"victim"`), []byte(`"Namespace":"evil"`), 1)
 	})
 	b.begin()
-	if got := b.Numbers().Revocations; got != limits.Revocations.Max() || seen.failed.Load() != 2 {
+	if got := b.Numbers().PendingRevocations; got != limits.Revocations.Max() || seen.failed.Load() != 2 {
 		t.Errorf("after the start with one more, %d tokens wait, and %d failed", got, seen.failed.Load())
 	}
 }

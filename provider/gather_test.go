@@ -103,7 +103,7 @@ func TestOpenTellsWhichFileLacksASecret(t *testing.T) {
 		`{{ with secret "transit/encrypt/app" "plaintext=eA==" }}{{ .Data.ciphertext }}{{ end }}`, staticTemplate,
 		`{{ with secret "kv/forbidden" }}x{{ end }}`, `{{ with secret "kv/forbidden-as-well" }}x{{ end }}`)
 	for i, name := range []string{"made", "static", "third", "fourth"} {
-		request.Outputs[i].Template.Name = name
+		request.Files[i].Template.Name = name
 	}
 	_, err := b.Open(t.Context(), request)
 	var file *FileError

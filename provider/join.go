@@ -46,7 +46,7 @@ func (p *Provider) enter(v *volume, request Request, key string, readings func()
 		s.bearer = v.id
 	}
 	s.volumes[v] = true
-	if !s.revoke && !request.Refresh.KeepToken {
+	if !s.revoke && !request.Refresh.SkipRevoke {
 		s.revoke = true
 		save = len(s.grants) > 0 // the token may not be renewed before the process ends
 	}
@@ -111,7 +111,7 @@ func (s *session) partLocked(v *volume) {
 	}
 	var longest time.Duration
 	for each := range s.volumes {
-		longest = max(longest, each.refresh.Interval)
+		longest = max(longest, each.refresh.StaticInterval)
 	}
 	s.readings.sweep(s.provider.now(), longest)
 }

@@ -77,7 +77,7 @@ func TestStaticSecretIsReadAtItsInterval(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request("v", staticTemplate, databaseTemplate, `{{ with secret "transit/encrypt/app" "plaintext=eA==" }}{{ .Data.ciphertext }}{{ end }}`)
-	r.Refresh.Interval = time.Minute
+	r.Refresh.StaticInterval = time.Minute
 	b.vault.change(func() { b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour })
 	b.open(r)
 	b.vault.change(func() { b.vault.static = "second" })
@@ -110,7 +110,7 @@ func TestTokenIsReplacedBeforeItsMaxTTL(t *testing.T) {
 				b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour
 			})
 			r := b.request("v", databaseTemplate)
-			r.Outputs = append(r.Outputs, Output{Template: Template{Name: "token"}, Token: true})
+			r.Files = append(r.Files, FileSpec{Template: Template{Name: "token"}, Token: true})
 			b.open(r)
 			check := func() {
 				username, token, _ := strings.Cut(b.files.content("v"), "|")
@@ -197,7 +197,7 @@ func TestRefreshOff(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request("v", databaseTemplate, staticTemplate)
-	r.Refresh.Never = true
+	r.Refresh.Disabled = true
 	b.vault.change(func() { b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour })
 	b.open(r)
 	before := b.files.content("v")

@@ -13,7 +13,7 @@ import (
 // means are what a login takes.
 type means struct {
 	Endpoint Endpoint
-	Options  Options
+	Options  ClientOptions
 	Login    Login
 }
 
@@ -58,7 +58,7 @@ func (s *session) mayLogIn(urgent bool) error {
 
 func (s *session) refreshesLocked() bool {
 	for v := range s.volumes {
-		if !v.refresh.Never {
+		if !v.refresh.Disabled {
 			return true
 		}
 	}

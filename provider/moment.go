@@ -34,7 +34,7 @@ type timeline struct {
 	boot  Boot
 }
 
-func newTimeline(c Config) timeline {
+func newTimeline(c ProviderConfig) timeline {
 	if c.Boot == nil {
 		c.Boot = noBoot{}
 	}

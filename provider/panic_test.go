@@ -94,7 +94,7 @@ func TestGuardedTaskRunsAgainAfterAPanic(t *testing.T) {
 func TestPanicOfAReadIsItsError(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	template := b.request("v", staticTemplate).Outputs[0].Template
+	template := b.request("v", staticTemplate).Files[0].Template
 	v := newVolume(b.Provider, b.request("v", staticTemplate))
 	foreseen, _ := render.Foresee(template)
 	withoutClient := v.newAccess(true, MinInterval)

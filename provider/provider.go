@@ -31,8 +31,8 @@ const (
 // namespace. They mostly wait for Vault.
 const workers, workerShare = 64, 16
 
-// Config is what a provider works with.
-type Config struct {
+// ProviderConfig is what a provider works with.
+type ProviderConfig struct {
 	Logger   klog.Logger
 	Servers  *vault.Servers
 	Renderer Renderer
@@ -90,8 +90,8 @@ type Provider struct {
 	sessions map[string]*session
 }
 
-// New returns a provider without volumes. Stop ends it.
-func New(c Config) *Provider {
+// NewProvider returns a provider without volumes. Stop ends it.
+func NewProvider(c ProviderConfig) *Provider {
 	chance := rand.Float64
 	if c.Observer == nil {
 		c.Observer = nobody{}
@@ -127,11 +127,11 @@ func (p *Provider) now() time.Time { return p.clock.Now() }
 // nothing is left here; of a pod whose other volumes are open, the token is, and
 // leases that the next Open takes up. A second Open of a volume replaces the first
 // and goes on with its token and leases; if it fails, the first stays.
-func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error) {
+func (p *Provider) Open(ctx context.Context, request Request) ([]RenderedFile, error) {
 	before, v := p.find(request.VolumeID), newVolume(p, request)
 	ctx = fairqueue.WithTenant(ctx, v.namespace)
 	// What no secret can make good costs no login.
-	previews, err := p.preview(ctx, request.Outputs, request.Size)
+	previews, err := p.preview(ctx, request.Files, request.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (p *Provider) Open(ctx context.Context, request Request) ([]Rendered, error
 	}
 	p.join(v, request)
 	v.inherit(ctx, before)
-	var contents []Rendered
+	var contents []RenderedFile
 	// After a panic, too, nothing is left.
 	err = recovery.Do(func() (err error) {
 		contents, err = v.open(ctx, previews)

@@ -67,7 +67,7 @@ func (b *bench) begin() {
 // start is begin without the records.
 func (b *bench) start() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
-	b.Provider = New(Config{
+	b.Provider = NewProvider(ProviderConfig{
 		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
@@ -90,10 +90,10 @@ const (
 func (b *bench) request(volumeID string, templates ...string) Request {
 	r := Request{
 		VolumeID: volumeID, PodUID: "pod", Pod: "default/" + volumeID, Endpoint: Endpoint{Address: b.vault.URL},
-		Options: Options{MaxRetries: vault.NoRetries, Timeout: 10 * time.Second}, Login: Login{Mount: "auth/jwt", Role: "app", JWT: "jwt-1"},
+		Options: ClientOptions{MaxRetries: vault.NoRetries, Timeout: 10 * time.Second}, Login: Login{Mount: "auth/jwt", Role: "app", JWT: "jwt-1"},
 	}
 	for _, text := range templates {
-		r.Outputs = append(r.Outputs, Output{Template: Template{Name: "file", Text: text}})
+		r.Files = append(r.Files, FileSpec{Template: Template{Name: "file", Text: text}})
 	}
 	return r
 }
@@ -178,12 +178,12 @@ type writtenFiles struct {
 	mutex    sync.Mutex
 	contents map[string]string
 	writes   int
-	err      error                           // of the next Replace
-	panicsOn string                          // a volume
-	refuse   func(contents []Rendered) error // of those contents, nil for none
+	err      error                               // of the next Replace
+	panicsOn string                              // a volume
+	refuse   func(contents []RenderedFile) error // of those contents, nil for none
 }
 
-func (f *writtenFiles) put(volumeID string, contents []Rendered) {
+func (f *writtenFiles) put(volumeID string, contents []RenderedFile) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.contents == nil {
@@ -197,7 +197,7 @@ func (f *writtenFiles) put(volumeID string, contents []Rendered) {
 }
 
 // Replace implements Files.
-func (f *writtenFiles) Replace(volumeID string, contents []Rendered) error {
+func (f *writtenFiles) Replace(volumeID string, contents []RenderedFile) error {
 	f.mutex.Lock()
 	err, panics := f.err, f.panicsOn == volumeID
 	f.writes++

@@ -19,7 +19,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 	defer cancel()
 	v.takeOutputs()
 	asked := v.takeTick()
-	a := v.newAccess(false, v.refresh.Interval)
+	a := v.newAccess(false, v.refresh.StaticInterval)
 	if asked {
 		a.age = MinInterval
 	}
@@ -48,7 +48,7 @@ func (v *volume) update(ctx context.Context, a *access, asked bool) error {
 	if err != nil {
 		return err
 	}
-	if v.refresh.Never {
+	if v.refresh.Disabled {
 		return lacking
 	}
 	if v.showsToken() && v.shown != a.grant.Serial {
@@ -105,7 +105,7 @@ func (v *volume) wants(each *answer, g grant, asked bool) bool {
 	if each.isDue(v.provider.now()) {
 		return true
 	}
-	if v.refresh.Never {
+	if v.refresh.Disabled {
 		return false
 	}
 	return v.isForeign(each, g) && each.trouble.err == nil || asked && isStatic(each.query, each.said)

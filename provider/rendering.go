@@ -12,20 +12,20 @@ import (
 // render renders every output, asking Vault for what the answers lack, and returns which
 // queries the templates use. previews are nil, or what each output came to without an
 // answer.
-func (v *volume) render(ctx context.Context, a *access, previews []render.Result, held heldBack) ([]Rendered, map[render.Query]bool, error) {
+func (v *volume) render(ctx context.Context, a *access, previews []render.Result, held heldBack) ([]RenderedFile, map[render.Query]bool, error) {
 	known := v.answers.forRenderer(held)
 	a.knowsSecret = v.answers.holdSecret()
 	if err := v.prefetch(ctx, a, previews, known); err != nil {
 		return nil, nil, err
 	}
 	used := map[render.Query]bool{}
-	contents, kept := make([]Rendered, len(v.outputs)), fill{size: v.size}
+	contents, kept := make([]RenderedFile, len(v.outputs)), fill{size: v.size}
 	for i, output := range v.outputs {
 		if ctx.Err() != nil {
 			return nil, nil, fmt.Errorf("render the files: %w", ctx.Err())
 		}
 		if output.Token {
-			contents[i], v.shown = Rendered{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
+			contents[i], v.shown = RenderedFile{Content: []byte(a.grant.Token.Secret)}, a.grant.Serial
 			continue
 		}
 		var preview *render.Result
@@ -84,18 +84,18 @@ const maxRounds = 16
 
 // renderOne renders until nothing is missing. A round without an answer to give
 // it a path may ask for less than the next.
-func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (Rendered, error) {
+func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, preview *render.Result, known render.Answers, used map[render.Query]bool) (RenderedFile, error) {
 	for range maxRounds {
 		result, err := v.round(ctx, t, preview, known)
 		if err != nil {
-			return Rendered{}, err
+			return RenderedFile{}, err
 		}
 		preview = nil // it is the first round, if there is one
 		if len(result.Missing) == 0 {
 			for _, query := range result.Used {
 				used[query] = true
 			}
-			return Rendered{Content: result.Output, Written: result.Files}, nil
+			return RenderedFile{Content: result.Output, Written: result.Files}, nil
 		}
 		failed := v.gather(ctx, a, result.Missing, known)
 		for _, query := range result.Missing {
@@ -110,16 +110,16 @@ func (v *volume) renderOne(ctx context.Context, a *access, t render.Template, pr
 				said, err = a.ask(ctx, fresh)
 			}
 			if err != nil {
-				return Rendered{}, fresh.conceal(err)
+				return RenderedFile{}, fresh.conceal(err)
 			}
 			a.learn(fresh, said, known)
 		}
 	}
-	return Rendered{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
+	return RenderedFile{}, fmt.Errorf("%w: its secrets name each other more than %d levels deep", ErrTemplate, maxRounds)
 }
 
 // digest tells one set of contents from another.
-func digest(contents []Rendered) [sha256.Size]byte {
+func digest(contents []RenderedFile) [sha256.Size]byte {
 	h := sha256.New()
 	add := func(part []byte, numbers ...int64) {
 		_ = binary.Write(h, binary.BigEndian, append(numbers, int64(len(part)))) // a hash takes everything

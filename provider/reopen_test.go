@@ -166,7 +166,7 @@ func TestOpenAnewThatIsCutShortWaitsForARefreshThatWrites(t *testing.T) {
 	before := b.find("v")
 	writes, release := make(chan struct{}), make(chan struct{})
 	var isWriting atomic.Bool
-	b.files.refuse = func([]Rendered) error {
+	b.files.refuse = func([]RenderedFile) error {
 		isWriting.Store(true)
 		close(writes)
 		<-release

@@ -20,14 +20,14 @@ func (p *Provider) Republish(request Request) {
 				s.equip(v, fresh)
 			}
 			v.direct(request.Endpoint, request.Options)
-			if v.describe(request.Outputs) {
+			if v.describe(request.Files) {
 				p.schedule.wake(v.task, p.now())
 			}
 		}
 		v.tick()
 		return
 	}
-	if request.Same || request.Refresh.Never {
+	if request.Same || request.Refresh.Disabled {
 		return
 	}
 	p.logger.Info("Volume adopted; it logs in anew", logVolumeID, request.VolumeID, logPod, request.Pod)

@@ -17,8 +17,8 @@ var (
 	ErrTemplate = render.ErrInvalid
 	// ErrData is a template that does not fit the secrets it names.
 	ErrData = render.ErrData
-	// ErrNotRendered is a template that may be rendered in a moment.
-	ErrNotRendered = render.ErrUnavailable
+	// ErrRendererUnavailable is a template that may be rendered in a moment.
+	ErrRendererUnavailable = render.ErrUnavailable
 	// ErrInvalid is a request that no Vault could answer.
 	ErrInvalid = vault.ErrInvalid
 	// ErrRefused is Vault's refusal with a reason: asking again changes nothing.
@@ -39,8 +39,8 @@ type Login = vault.Login
 // Endpoint is one way to one Vault.
 type Endpoint = vault.Endpoint
 
-// Options are how patient a session is.
-type Options = vault.Options
+// ClientOptions are how patient a session is.
+type ClientOptions = vault.Options
 
 // NoRetries is for Options.MaxRetries.
 const NoRetries = vault.NoRetries
@@ -54,16 +54,16 @@ type Pod = render.Pod
 // WrittenFile is a file that a template makes beside its own.
 type WrittenFile = render.WrittenFile
 
-// Rendered is what became of one output.
-type Rendered struct {
+// RenderedFile is what became of one output.
+type RenderedFile struct {
 	Content []byte
 	// Written are further files of the volume. They come out of a program of the
 	// pod's author: their paths are not checked.
 	Written []WrittenFile
 }
 
-// Output is one file: what a template makes, or the Vault token itself.
-type Output struct {
+// FileSpec is one file: what a template makes, or the Vault token itself.
+type FileSpec struct {
 	Template Template
 	// Token is true for the token; only the template's name has a meaning then.
 	Token bool
@@ -99,30 +99,30 @@ type Request struct {
 	// namespace.
 	Pod      string
 	Endpoint Endpoint
-	Options  Options
+	Options  ClientOptions
 	Login    Login
-	// Outputs are rendered in order, one for each file.
-	Outputs []Output
+	// Files are rendered in order, one for each file.
+	Files []FileSpec
 	// Size is how many bytes the files may have together. They are in memory until they
 	// are written. 0 is no bound.
 	Size    int64
-	Refresh Refresh
+	Refresh RefreshPolicy
 }
 
-// Refresh is how a volume is kept fresh.
-type Refresh struct {
-	// Never leaves the files as they were written first. Leases are renewed for as
+// RefreshPolicy is how a volume is kept fresh.
+type RefreshPolicy struct {
+	// Disabled leaves the files as they were written first. Leases are renewed for as
 	// long as Vault lets them.
-	Never bool
-	// Interval is the time between two reads of a secret without a lease, less
+	Disabled bool
+	// StaticInterval is the time between two reads of a secret without a lease, less
 	// jitter; 0 is DefaultInterval.
-	Interval time.Duration
-	// Threshold is the part of its life after which a secret that cannot be renewed
+	StaticInterval time.Duration
+	// LeaseRenewalThreshold is the part of its life after which a secret that cannot be renewed
 	// is read again, above 0 and up to 1; 0 is DefaultThreshold.
-	Threshold float64
-	// KeepToken leaves the Vault token, and the leases under it, to end by themselves
+	LeaseRenewalThreshold float64
+	// SkipRevoke leaves the Vault token, and the leases under it, to end by themselves
 	// when the volume is closed.
-	KeepToken bool
+	SkipRevoke bool
 }
 
 const (
@@ -133,12 +133,12 @@ const (
 	MinInterval = 10 * time.Second
 )
 
-func (r Refresh) withDefaults() Refresh {
-	if r.Interval <= 0 {
-		r.Interval = DefaultInterval
+func (r RefreshPolicy) withDefaults() RefreshPolicy {
+	if r.StaticInterval <= 0 {
+		r.StaticInterval = DefaultInterval
 	}
-	if r.Threshold <= 0 {
-		r.Threshold = DefaultThreshold
+	if r.LeaseRenewalThreshold <= 0 {
+		r.LeaseRenewalThreshold = DefaultThreshold
 	}
 	return r
 }
@@ -155,7 +155,7 @@ type Renderer interface {
 type Files interface {
 	// Replace swaps all files of a volume at once, in the order of its outputs. The
 	// error is ErrClosed for a volume that is not there any more.
-	Replace(volumeID string, contents []Rendered) error
+	Replace(volumeID string, contents []RenderedFile) error
 }
 
 // Store keeps records for the next process. It must be as safe as the volumes

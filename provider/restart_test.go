@@ -77,7 +77,7 @@ func TestRefreshOffOutlivesItsToken(t *testing.T) {
 			b := newBench(t)
 			b.vault.change(func() { b.vault.tokenMax = 2 * time.Hour; b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour })
 			r := b.request("v", test.template)
-			r.Refresh.Never = true
+			r.Refresh.Disabled = true
 			b.open(r)
 			require := func(when string) {
 				t.Helper()
@@ -203,7 +203,7 @@ func TestUnreadableStateOfAVolumeThatIsNotRefreshed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request("v", staticTemplate)
-	r.Refresh.Never = true
+	r.Refresh.Disabled = true
 	b.open(r)
 	b.end()
 	b.saved.change("", func([]byte) []byte { return nil })
@@ -218,7 +218,7 @@ func TestUnreadableStateOfAVolumeThatIsNotRefreshed(t *testing.T) {
 func TestAdoptionDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.files.put("v", []Rendered{{Content: []byte("first")}})
+	b.files.put("v", []RenderedFile{{Content: []byte("first")}})
 	b.vault.change(func() { b.vault.down = true })
 	b.Republish(b.request("v", staticTemplate))
 	b.pass(10*time.Minute, func() {})
@@ -257,7 +257,7 @@ func TestResumeIsLinear(t *testing.T) {
 	if took > 2*time.Second {
 		t.Errorf("the records of one volume took %s of CPU time", took)
 	}
-	if got := len(b.Volumes()); got != 1 || len(b.Volumes()[0].Plan) != 902 {
+	if got := len(b.Volumes()); got != 1 || len(b.Volumes()[0].Secrets) != 902 {
 		t.Errorf("%d volumes are resumed", got)
 	}
 }

@@ -176,7 +176,7 @@ func TestRequestsAreOfThePodsNamespace(t *testing.T) {
 	}
 	heard := map[string]bool{}
 	b.Provider.renderer = rendererFunc(func(tenant string) { heard[tenant] = true })
-	r.Outputs[0].Template.Text = `{{ $x := secret "database/creds/app" }}{{ $x.Data.username | toUpper }}`
+	r.Files[0].Template.Text = `{{ $x := secret "database/creds/app" }}{{ $x.Data.username | toUpper }}`
 	b.open(r)
 	b.pass(time.Minute, func() {})
 	if len(heard) != 1 || !heard["shop"] {

@@ -59,7 +59,7 @@ type revocation struct {
 	grant grant
 }
 
-func startRevocations(c Config, records *records, chance random) *revocations {
+func startRevocations(c ProviderConfig, records *records, chance random) *revocations {
 	return &revocations{
 		logger: c.Logger, servers: c.Servers, records: records, clock: c.Clock, observer: c.Observer, chance: chance,
 		schedule: startSchedule(c.Clock, revokers, revokerShare),

@@ -163,7 +163,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-func (v *volume) replace(contents []Rendered) error {
+func (v *volume) replace(contents []RenderedFile) error {
 	sum := digest(contents)
 	if sum != v.written {
 		if err := v.provider.files.Replace(v.id, contents); err != nil {

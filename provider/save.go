@@ -149,7 +149,7 @@ func (p *Provider) resumeVolumes(ctx context.Context, sessions map[string]*sessi
 }
 
 func newResumed(p *Provider, r *volumeRecord) *volume {
-	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Outputs: r.outputs(), Size: r.Size, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
+	v := newVolume(p, Request{VolumeID: r.VolumeID, Pod: r.Pod, Files: r.outputs(), Size: r.Size, Refresh: r.Refresh, Endpoint: r.Endpoint, Options: r.Options})
 	v.answers, v.stale, v.shown, v.refreshed = decodeAnswers(r.Answers), r.Stale, r.Shown, r.Refreshed
 	v.leases, v.plan = len(v.answers.leased()), v.answers.plan()
 	v.trouble = r.Trouble.trouble()

@@ -59,7 +59,7 @@ func TestRevocationIsWantedByAnyVolume(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			keep := b.request("keep", staticTemplate)
-			keep.Refresh.KeepToken = true
+			keep.Refresh.SkipRevoke = true
 			b.open(keep)
 			b.open(b.request("revoke", staticTemplate))
 			if restart {

@@ -40,7 +40,7 @@ func ParseSharing(text string) (Sharing, error) {
 // its own might reach another Vault at the same address.
 func (p *Provider) sharedKey(r Request) (key string, shares bool) {
 	alone := r.Login.RoleID != "" || r.Login.ServiceAccount == "" || r.Endpoint.ClientCert != ""
-	if p.sharing != ShareServiceAccount || alone || r.Refresh.Never {
+	if p.sharing != ShareServiceAccount || alone || r.Refresh.Disabled {
 		return "", false
 	}
 	parts, err := json.Marshal([]any{
@@ -87,7 +87,7 @@ func (s *session) lend(ctx context.Context, urgent bool, do func(grant) error) e
 // error is errUnshared for what is not the same for all of them.
 func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) {
 	v := a.volume
-	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age, urgent: a.urgent, interval: v.refresh.Interval}
+	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age, urgent: a.urgent, interval: v.refresh.StaticInterval}
 	isOwn := false
 	r, err := v.shared.readings.ask(about.query, look, func() (render.Answer, error) {
 		isOwn = true
@@ -125,7 +125,7 @@ func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query
 }
 
 // way is where the volume's requests go.
-func (v *volume) way() (Endpoint, Options) {
+func (v *volume) way() (Endpoint, ClientOptions) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	return v.endpoint, v.options

@@ -11,16 +11,16 @@ import (
 func TestLeasedSecretsHaveALoginOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		output Output
+		output FileSpec
 		path   string
 	}{
-		"credentials": {Output{Template: Template{Name: "a", Text: databaseTemplate}}, "database/creds/app"},
-		"a rotated password": {Output{Template: Template{Name: "a",
+		"credentials": {FileSpec{Template: Template{Name: "a", Text: databaseTemplate}}, "database/creds/app"},
+		"a rotated password": {FileSpec{Template: Template{Name: "a",
 			Text: `{{ with secret "database/static-creds/app" }}{{ .Data.username }}{{ end }}`}}, "database/static-creds/app"},
-		"a write": {Output{Template: Template{Name: "a",
+		"a write": {FileSpec{Template: Template{Name: "a",
 			Text: `{{ with secret "transit/encrypt/app" "plaintext=eA==" }}{{ .Data.ciphertext }}{{ end }}`}}, "transit/encrypt/app"},
-		"a lease of a KV": {Output{Template: Template{Name: "a", Text: `{{ with secret "kv/leased" }}{{ .Data.value }}{{ end }}`}}, ""},
-		"the token":       {Output{Template: Template{Name: "a"}, Token: true}, ""},
+		"a lease of a KV": {FileSpec{Template: Template{Name: "a", Text: `{{ with secret "kv/leased" }}{{ .Data.value }}{{ end }}`}}, ""},
+		"the token":       {FileSpec{Template: Template{Name: "a"}, Token: true}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -29,7 +29,7 @@ func TestLeasedSecretsHaveALoginOfTheirOwn(t *testing.T) {
 			b.vault.change(func() { b.vault.leaseTTL, b.vault.leaseMax = time.Hour, 24*time.Hour })
 			for i := range 2 {
 				r := b.replica(i, staticTemplate)
-				r.Outputs = append(r.Outputs, test.output)
+				r.Files = append(r.Files, test.output)
 				b.open(r)
 			}
 			b.requireCount("auth/jwt/login", 3)
@@ -83,10 +83,10 @@ func TestNothingElseIsSharedAmongPods(t *testing.T) {
 		"address":             func(r *Request) { r.Endpoint.Address += "/" },
 		"server name":         func(r *Request) { r.Endpoint.ServerName = "other" },
 		"approle":             func(r *Request) { r.Login.RoleID = "r" },
-		"refresh off":         func(r *Request) { r.Refresh.Never = true },
+		"refresh off":         func(r *Request) { r.Refresh.Disabled = true },
 		"no account either":   func(r *Request) { r.Login.ServiceAccount = "" },
 		"another approle":     func(r *Request) { r.Login.RoleID = "r" },
-		"another refresh off": func(r *Request) { r.Refresh.Never = true },
+		"another refresh off": func(r *Request) { r.Refresh.Disabled = true },
 	}
 	for name, change := range change {
 		r := b.replica(0, staticTemplate)
@@ -152,7 +152,7 @@ func TestFailedOpenOfAReplicaLeavesNothing(t *testing.T) {
 	t.Parallel()
 	b := newSharingBench(t)
 	r := b.replica(0, staticTemplate, databaseTemplate, `{{ with secret "kv/forbidden" }}{{ end }}`)
-	r.Refresh.KeepToken = true
+	r.Refresh.SkipRevoke = true
 	if _, err := b.Open(t.Context(), r); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v", err)
 	}

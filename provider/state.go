@@ -36,11 +36,11 @@ type volumeRecord struct {
 	Session   string
 	Shared    string `json:",omitempty"` // session, if there is one
 	Endpoint  Endpoint
-	Options   Options
+	Options   ClientOptions
 	Outputs   []outputRecord
 	Size      int64 `json:",omitempty"`
 	Pods      []Pod
-	Refresh   Refresh
+	Refresh   RefreshPolicy
 	Answers   []answerRecord
 	Written   []byte
 	Stale     bool
@@ -53,7 +53,7 @@ type volumeRecord struct {
 // outputRecord is an output of which the Pod is one of the record's: it holds a whole
 // Secret, and is the same for most templates.
 type outputRecord struct {
-	Output
+	FileSpec
 
 	Pod int
 }
@@ -142,22 +142,22 @@ func (r *revocationRecord) clone() record {
 }
 
 // encodeOutputs takes out what templates know of their pod.
-func encodeOutputs(outputs []Output) (records []outputRecord, pods []Pod) {
+func encodeOutputs(outputs []FileSpec) (records []outputRecord, pods []Pod) {
 	for _, output := range outputs {
 		i := slices.IndexFunc(pods, func(p Pod) bool { return reflect.DeepEqual(p, output.Template.Pod) })
 		if i < 0 {
 			i, pods = len(pods), append(pods, output.Template.Pod)
 		}
 		output.Template.Pod = Pod{}
-		records = append(records, outputRecord{Output: output, Pod: i})
+		records = append(records, outputRecord{FileSpec: output, Pod: i})
 	}
 	return records, pods
 }
 
-func (r *volumeRecord) outputs() []Output {
-	outputs := make([]Output, len(r.Outputs))
+func (r *volumeRecord) outputs() []FileSpec {
+	outputs := make([]FileSpec, len(r.Outputs))
 	for i, each := range r.Outputs {
-		outputs[i] = each.Output
+		outputs[i] = each.FileSpec
 		outputs[i].Template.Pod = r.Pods[each.Pod]
 	}
 	return outputs

@@ -65,7 +65,7 @@ func TestTroubleSurvivesTheState(t *testing.T) {
 		"none":                      {nil, false},
 		"what somebody has to mend": {fmt.Errorf("read kv/a: %w", ErrNotFound), false},
 		"what passes by itself":     {fmt.Errorf("read kv/a: %w", ErrUnavailable), true},
-		"a node that is busy":       {fmt.Errorf("render: %w", ErrNotRendered), true},
+		"a node that is busy":       {fmt.Errorf("render: %w", ErrRendererUnavailable), true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -84,18 +84,18 @@ func TestTroubleSurvivesTheState(t *testing.T) {
 	}
 }
 
-func sampleOutputs() []Output {
-	return []Output{{Template: Template{
+func sampleOutputs() []FileSpec {
+	return []FileSpec{{Template: Template{
 		Name: "a", Text: "{{ 1 }}", LeftDelim: "{{", RightDelim: "}}", ErrorOnMissingKey: true,
 		Pod: Pod{MountPath: "/etc/app", Environment: map[string]string{"POD_NAME": "app"}, SecretKeys: map[string]string{"app.conf": "x"}},
 	}}, {Template: Template{Name: "token"}, Token: true}}
 }
 
 func sampleRecords() map[string]record {
-	sum := digest([]Rendered{{Content: []byte("content")}})
+	sum := digest([]RenderedFile{{Content: []byte("content")}})
 	with := means{
 		Endpoint: Endpoint{Address: "https://vault:8200", Proxy: "http://proxy", ServerName: "vault", SkipVerify: true, CACert: "CA", ClientCert: "cert", ClientKey: "key"},
-		Options:  Options{Namespace: "ns", Timeout: time.Second, MaxRetries: -1, MinBackoff: time.Second, MaxBackoff: time.Minute},
+		Options:  ClientOptions{Namespace: "ns", Timeout: time.Second, MaxRetries: -1, MinBackoff: time.Second, MaxBackoff: time.Minute},
 		Login:    Login{Mount: "auth/jwt", Role: "app", JWT: "jwt", Audience: "vault", RoleID: "r", SecretID: "s", ServiceAccount: "default/app"},
 	}
 	held := grant{Serial: 2, Token: vault.Token{Secret: "hvs.x", TTL: time.Hour, Renewable: true}, Term: newTerm(start, time.Hour, true), Due: start.Add(20 * time.Minute)}
@@ -104,7 +104,7 @@ func sampleRecords() map[string]record {
 		"volume": &volumeRecord{
 			Version: stateVersion, VolumeID: "csi-1", Pod: "default/app", Session: "k", Endpoint: with.Endpoint, Options: with.Options,
 			Outputs: outputs, Pods: pods,
-			Refresh: Refresh{Never: true, Interval: time.Minute, Threshold: 0.5, KeepToken: true},
+			Refresh: RefreshPolicy{Disabled: true, StaticInterval: time.Minute, LeaseRenewalThreshold: 0.5, SkipRevoke: true},
 			Answers: encodeAnswers(sampleAnswers()), Written: sum[:], Stale: true, Shown: 2, Refreshed: start,
 		},
 		"session":    &sessionRecord{Version: stateVersion, Key: "k", Namespace: "default", Means: with, Serial: 2, Grants: []grant{held}, Revoke: true},

@@ -24,8 +24,8 @@ type Status struct {
 	Err error
 	// Leases is how many of Vault's leases the volume keeps alive.
 	Leases int
-	// Plan is what the files are made of, in the order of their paths.
-	Plan []Due
+	// Secrets is what the files are made of, in the order of their paths.
+	Secrets []SecretStatus
 }
 
 // SessionStatus is the Vault token of a volume, which other volumes of the pod may
@@ -43,8 +43,8 @@ type SessionStatus struct {
 	Err error
 }
 
-// Due is a secret of a volume.
-type Due struct {
+// SecretStatus is a secret of a volume.
+type SecretStatus struct {
 	Path string
 	Verb render.Verb
 	// At is when Vault is asked about it next; zero for never.
@@ -81,7 +81,7 @@ func (v *volume) status() Status {
 	}
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	status.Refreshed, status.Leases, status.Plan = v.refreshed, v.leases, slices.Clone(v.plan)
+	status.Refreshed, status.Leases, status.Secrets = v.refreshed, v.leases, slices.Clone(v.plan)
 	status.Err = first(v.failure, status.Err)
 	return status
 }
@@ -109,10 +109,10 @@ func (s *session) podsLocked() int {
 }
 
 // plan tells when what is due.
-func (a answers) plan() []Due {
-	all := make([]Due, 0, len(a))
+func (a answers) plan() []SecretStatus {
+	all := make([]SecretStatus, 0, len(a))
 	for _, each := range a.inOrder() {
-		all = append(all, Due{
+		all = append(all, SecretStatus{
 			Path: each.shownPath(), Verb: each.query.Verb, At: each.due,
 			Expires: each.lease.Expires, Renewable: each.lease.Renewable, Err: each.failure(),
 		})
@@ -120,8 +120,8 @@ func (a answers) plan() []Due {
 	return all
 }
 
-// Numbers sum a node up.
-type Numbers struct {
+// Stats sum a node up.
+type Stats struct {
 	// Volumes are open; Failing is how many of them may have files that are older
 	// than Vault's content.
 	Volumes, Failing int
@@ -131,22 +131,22 @@ type Numbers struct {
 	Sessions, SessionsFailing, SessionsShared int
 	VolumesSharing                            int
 	Leases                                    int
-	// Revocations is how many tokens wait to be revoked.
-	Revocations int
+	// PendingRevocations is how many tokens wait to be revoked.
+	PendingRevocations int
 	// Unsaved is how many namespaces had a record last that was not saved.
 	Unsaved int
-	// Lag is for how long the most overdue task has been due; Unrefreshed, of the
+	// QueueLag is for how long the most overdue refresh has waited; OldestFailure, of the
 	// volumes that fail, the longest time since all was well.
-	Lag, Unrefreshed time.Duration
-	// HeldBack tells for the address of each Vault whether requests are held back.
-	HeldBack map[string]bool
+	QueueLag, OldestFailure time.Duration
+	// BreakerOpen tells for the address of each Vault whether its circuit breaker is open.
+	BreakerOpen map[string]bool
 }
 
 // Numbers returns how the node fares.
-func (p *Provider) Numbers() Numbers {
+func (p *Provider) Numbers() Stats {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	n := Numbers{Volumes: len(p.volumes), Revocations: p.revocations.count(), Unsaved: p.records.unsaved(), Lag: p.schedule.lag(), HeldBack: p.servers.HeldBack()}
+	n := Stats{Volumes: len(p.volumes), PendingRevocations: p.revocations.count(), Unsaved: p.records.unsaved(), QueueLag: p.schedule.lag(), BreakerOpen: p.servers.HeldBack()}
 	for _, s := range p.sessions {
 		s.count(&n)
 	}
@@ -159,7 +159,7 @@ func (p *Provider) Numbers() Numbers {
 		}
 		if v.failure != nil {
 			n.Failing++
-			n.Unrefreshed = max(n.Unrefreshed, now.Sub(v.lastWell()))
+			n.OldestFailure = max(n.OldestFailure, now.Sub(v.lastWell()))
 		}
 		v.mutex.Unlock()
 	}
@@ -176,7 +176,7 @@ func (v *volume) lastWell() time.Time {
 }
 
 // count adds a session, unless none of its pod's volumes has needed it so far.
-func (s *session) count(n *Numbers) {
+func (s *session) count(n *Stats) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if !s.isWantedLocked() {

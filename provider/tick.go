@@ -70,7 +70,7 @@ func (v *volume) tickAgain() {
 }
 
 // direct takes over where the volume's requests go.
-func (v *volume) direct(endpoint Endpoint, options Options) {
+func (v *volume) direct(endpoint Endpoint, options ClientOptions) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
 	v.endpoint, v.options = endpoint, options
@@ -79,10 +79,10 @@ func (v *volume) direct(endpoint Endpoint, options Options) {
 // describe takes over the outputs of a republish where they are other files: an upgrade
 // may read the attributes otherwise than the version that opened the volume, and the
 // driver expects the files of the last call. It reports whether they are.
-func (v *volume) describe(outputs []Output) bool {
+func (v *volume) describe(outputs []FileSpec) bool {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	if slices.EqualFunc(v.outputs, outputs, func(a, b Output) bool { return a.Token == b.Token && a.Template.Name == b.Template.Name }) {
+	if slices.EqualFunc(v.outputs, outputs, func(a, b FileSpec) bool { return a.Token == b.Token && a.Template.Name == b.Template.Name }) {
 		return false
 	}
 	v.described = outputs
@@ -107,7 +107,7 @@ func (v *volume) tick() {
 	now := v.provider.now()
 	at := v.ticks.tick(now)
 	v.mutex.Unlock()
-	if !at.IsZero() && !v.refresh.Never {
+	if !at.IsZero() && !v.refresh.Disabled {
 		v.provider.schedule.wake(v.task, at)
 	}
 }

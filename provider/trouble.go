@@ -35,7 +35,7 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{"denied", vault.ErrDenied}, {"refused", ErrRefused}, {"not-found", ErrNotFound}, {"invalid", ErrInvalid}, {"too-large", ErrTooLarge},
-		{"template", ErrTemplate}, {"data", ErrData}, {"not-rendered", ErrNotRendered}, {"unavailable", ErrUnavailable}, {"late", context.DeadlineExceeded},
+		{"template", ErrTemplate}, {"data", ErrData}, {"not-rendered", ErrRendererUnavailable}, {"unavailable", ErrUnavailable}, {"late", context.DeadlineExceeded},
 	}
 }
 
@@ -66,7 +66,7 @@ func longestFor(err error) time.Duration {
 
 func passes(err error) bool {
 	// The last is of whoever waited for another one to ask.
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotRendered) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRendererUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 const (

@@ -107,8 +107,8 @@ func TestFailureOutlivesTheProcess(t *testing.T) {
 				if now.Err == nil || !isToldAlike || !now.Refreshed.Equal(before.Refreshed) {
 					t.Errorf("%s after a restart, it was refreshed at %s and its error is %v; before, %s and %v", pause, now.Refreshed, now.Err, before.Refreshed, before.Err)
 				}
-				if n := b.Numbers(); n.Failing != 1 || n.Unrefreshed < 30*time.Minute {
-					t.Errorf("%s after a restart, %d volumes fail, for %s", pause, n.Failing, n.Unrefreshed)
+				if n := b.Numbers(); n.Failing != 1 || n.OldestFailure < 30*time.Minute {
+					t.Errorf("%s after a restart, %d volumes fail, for %s", pause, n.Failing, n.OldestFailure)
 				}
 			}
 			seen.require(t, 1, 0)

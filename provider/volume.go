@@ -22,13 +22,13 @@ type volume struct {
 	// namespace is that of the pod, on whose account all is done.
 	namespace string
 	since     time.Time // this process knows it
-	outputs   []Output
+	outputs   []FileSpec
 	size      int64 // of the files in bytes, see Request
 	// outputRecords and pods are the outputs as they are saved.
 	outputRecords []outputRecord
 	pods          []Pod
 	checkpoint    *checkpoint
-	refresh       Refresh
+	refresh       RefreshPolicy
 	// isOpen is false until its files are written first.
 	isOpen atomic.Bool
 	// retained is how many bytes of memory the volume holds.
@@ -51,20 +51,20 @@ type volume struct {
 	trouble trouble
 
 	mutex     sync.Mutex // held for no longer than a look
-	described []Output   // by a republish, if the files are others than those of outputs
+	described []FileSpec // by a republish, if the files are others than those of outputs
 	endpoint  Endpoint
-	options   Options
+	options   ClientOptions
 	ticks     ticks
 	closed    bool
 	failure   error     // of anything
 	refreshed time.Time // when all was well last
 	leases    int
-	plan      []Due
+	plan      []SecretStatus
 }
 
 func newVolume(p *Provider, r Request) *volume {
 	v := &volume{
-		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Outputs, size: r.Size, refresh: r.Refresh.withDefaults(),
+		provider: p, id: r.VolumeID, pod: r.Pod, namespace: namespaceOf(r.Pod), outputs: r.Files, size: r.Size, refresh: r.Refresh.withDefaults(),
 		turn: make(chan struct{}, 1), answers: answers{}, endpoint: r.Endpoint, options: r.Options, since: p.now(),
 	}
 	v.checkpoint = p.records.checkpoint(v.namespace, volumeKey(v.id))
@@ -75,7 +75,7 @@ func newVolume(p *Provider, r Request) *volume {
 
 // preview finds out what every template asks, without an answer, and refuses those
 // that no secret can make good. It runs those of which that is not plain.
-func (p *Provider) preview(ctx context.Context, outputs []Output, size int64) ([]render.Result, error) {
+func (p *Provider) preview(ctx context.Context, outputs []FileSpec, size int64) ([]render.Result, error) {
 	kept := fill{size: size}
 	previews := make([]render.Result, len(outputs))
 	asked := map[render.Query]render.Query{}
@@ -115,7 +115,7 @@ func (p *Provider) preview(ctx context.Context, outputs []Output, size int64) ([
 }
 
 // open fetches and renders for the first time, after a preview of each output.
-func (v *volume) open(ctx context.Context, previews []render.Result) (contents []Rendered, err error) {
+func (v *volume) open(ctx context.Context, previews []render.Result) (contents []RenderedFile, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	a := v.newAccess(true, MinInterval)
 	var used map[render.Query]bool

@@ -9,7 +9,7 @@ import (
 // way is where a volume's requests go, and how patient they are.
 type way struct {
 	endpoint Endpoint
-	options  Options
+	options  ClientOptions
 }
 
 // tryWays calls do with the session's means, and where Vault may not have been reached,

@@ -126,7 +126,7 @@ func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.C
 	servers := vault.NewServers(n.logger, time.Now)
 	servers.Observe(n.metrics)
 	servers.FollowRedirects(n.config.Vault.Addresses.Allows)
-	secrets := provider.New(provider.Config{
+	secrets := provider.NewProvider(provider.ProviderConfig{
 		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
 		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer, Sharing: n.sharing,
 	})

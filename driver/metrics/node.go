@@ -8,7 +8,7 @@ import (
 
 // NodeStats describe a node at one time.
 type NodeStats struct {
-	provider.Numbers
+	provider.Stats
 
 	// Tmpfs is what the volumes take together, and State what the driver keeps of
 	// them.
@@ -56,9 +56,9 @@ func (m *Recorder) RegisterNode(read func() NodeStats) {
 	add("volumes_sharing", "Volumes of pods that share a Vault token.", func(n NodeStats) float64 { return float64(n.VolumesSharing) })
 	add("sessions_failing", "Pods whose Vault token cannot be had or renewed.", func(n NodeStats) float64 { return float64(n.SessionsFailing) })
 	add("leases", "Leases of Vault that are kept alive.", func(n NodeStats) float64 { return float64(n.Leases) })
-	add("refresh_lag_seconds", "For how long the most overdue refresh has been due; 0 if none is.", func(n NodeStats) float64 { return n.Lag.Seconds() })
-	add("unrefreshed_seconds", "Of the volumes that fail, the longest time since all was well; 0 if none fails.", func(n NodeStats) float64 { return n.Unrefreshed.Seconds() })
-	add("revocations_waiting", "Vault tokens of pods that are gone, waiting to be revoked.", func(n NodeStats) float64 { return float64(n.Revocations) })
+	add("refresh_lag_seconds", "For how long the most overdue refresh has been due; 0 if none is.", func(n NodeStats) float64 { return n.QueueLag.Seconds() })
+	add("unrefreshed_seconds", "Of the volumes that fail, the longest time since all was well; 0 if none fails.", func(n NodeStats) float64 { return n.OldestFailure.Seconds() })
+	add("revocations_waiting", "Vault tokens of pods that are gone, waiting to be revoked.", func(n NodeStats) float64 { return float64(n.PendingRevocations) })
 	add("tmpfs_bytes", "Memory that the files of all volumes take.", func(n NodeStats) float64 { return float64(n.Tmpfs.Used) })
 	add("tmpfs_size_bytes", "Capacity of the node that all volumes take: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses.", func(n NodeStats) float64 { return float64(n.Tmpfs.Size) })
 	add("tmpfs_budget_bytes", "Capacity of the node for volumes (--volume-budget); 0 for no limit.", func(n NodeStats) float64 { return float64(n.Budget) })
@@ -97,7 +97,7 @@ func (g *gauges) Collect(metrics chan<- prometheus.Metric) {
 	for _, each := range g.numbers {
 		metrics <- prometheus.MustNewConstMetric(each.desc, prometheus.GaugeValue, each.value(n))
 	}
-	for address, held := range n.HeldBack {
+	for address, held := range n.BreakerOpen {
 		metrics <- prometheus.MustNewConstMetric(g.breaker, prometheus.GaugeValue, number(held), address)
 	}
 }

@@ -73,7 +73,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := provider.New(provider.Config{
+	secrets := provider.NewProvider(provider.ProviderConfig{
 		Logger: logger, Servers: providervault.NewServers(logger, time.Now), Renderer: render.InProcess{},
 		Files: mounts, Store: store, Clock: clock.RealClock{},
 	})

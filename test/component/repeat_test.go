@@ -15,8 +15,8 @@ import (
 // listener is a provider that only notes what a republish tells it.
 type listener struct{ heard []provider.Request }
 
-func (l *listener) Open(_ context.Context, request provider.Request) ([]provider.Rendered, error) {
-	return make([]provider.Rendered, len(request.Outputs)), nil
+func (l *listener) Open(_ context.Context, request provider.Request) ([]provider.RenderedFile, error) {
+	return make([]provider.RenderedFile, len(request.Files)), nil
 }
 func (l *listener) Republish(request provider.Request) { l.heard = append(l.heard, request) }
 func (l *listener) Close(string)                       {}

@@ -63,7 +63,7 @@ func (f *sharedFixture) requireRequests(t *testing.T, when string, logins, reads
 // tokens counts the Vault tokens of pods, once all that are to be revoked are.
 func (f *sharedFixture) tokens(t *testing.T) int {
 	t.Helper()
-	eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Numbers().Revocations == 0 })
+	eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Numbers().PendingRevocations == 0 })
 	return f.podTokens(t)
 }
 

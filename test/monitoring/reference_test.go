@@ -29,7 +29,7 @@ func driverMetrics(t *testing.T) map[string]string {
 	recorder.Called("NodePublishVolume", "OK", time.Second, true)
 	recorder.Event("SecretsNotRefreshed")
 	recorder.RegisterNode(func() metrics.NodeStats {
-		return metrics.NodeStats{Numbers: provider.Numbers{HeldBack: map[string]bool{"https://vault:8200": false}}}
+		return metrics.NodeStats{Stats: provider.Stats{BreakerOpen: map[string]bool{"https://vault:8200": false}}}
 	})
 	return families(t, scrape(t, recorder.Handler()))
 }

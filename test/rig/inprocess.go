@@ -122,7 +122,7 @@ func (d *InProcess) open(ctx context.Context, locked func() error, logger klog.L
 		return nil, err
 	}
 	mounts.FindUnrecorded(d.Config.KubeletRoot)
-	secrets := provider.New(provider.Config{
+	secrets := provider.NewProvider(provider.ProviderConfig{
 		Logger: logger, Servers: vault.NewServers(logger, d.Clock.Now), Renderer: workers,
 		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
 	})
