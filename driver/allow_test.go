@@ -42,11 +42,11 @@ func TestAllowList(t *testing.T) {
 func TestAddressLabels(t *testing.T) {
 	t.Parallel()
 	vault := VaultConfig{Address: "https://vault:8200"}
-	heldBack := map[string]bool{vault.Address: false}
+	breakerOpen := map[string]bool{vault.Address: false}
 	for i := range 1000 {
-		heldBack[fmt.Sprintf("https://%d.tenants.example.com", i)] = i == 500
+		breakerOpen[fmt.Sprintf("https://%d.tenants.example.com", i)] = i == 500
 	}
-	if got := vault.labels(heldBack); !maps.Equal(got, map[string]bool{vault.Address: false, "other": true}) {
+	if got := vault.labels(breakerOpen); !maps.Equal(got, map[string]bool{vault.Address: false, "other": true}) {
 		t.Errorf("got %v", got)
 	}
 	if got := vault.labels(nil); len(got) != 0 {

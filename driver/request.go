@@ -91,7 +91,7 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 	}
 	if auth.Type != volume.AppRole {
 		tokens, err := chooseTokens(request, pod, auth.Audience, address)
-		l.JWT, l.OtherJWT = tokens.first, tokens.other
+		l.JWT, l.FallbackJWT = tokens.first, tokens.other
 		return l, err
 	}
 	var err error

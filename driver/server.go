@@ -62,9 +62,9 @@ func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider
 // (--allow-address) the tenants choose them, and each would be a time series.
 const otherAddress = "other"
 
-func (c VaultConfig) labels(heldBack map[string]bool) map[string]bool {
+func (c VaultConfig) labels(breakerOpen map[string]bool) map[string]bool {
 	labels := map[string]bool{}
-	for address, held := range heldBack {
+	for address, held := range breakerOpen {
 		if address != c.Address {
 			address = otherAddress
 		}

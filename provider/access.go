@@ -22,7 +22,7 @@ type access struct {
 	mutex sync.Mutex
 	// client and grant are of the pod's own token; nil before that is needed, as it
 	// may never be for a volume that shares another.
-	client *vault.Session
+	client *vault.Client
 	grant  grant
 	// quota counts what is read, and learnt the answers that the volume had not.
 	quota  *vault.Quota
@@ -42,14 +42,12 @@ type reply struct {
 
 	at    time.Time
 	token int
-	// ahead is how far Vault's clock was of the node's.
-	ahead time.Duration
 }
 
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
 	return &access{
 		volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{},
-		quota: v.provider.servers.NewQuota(v.namespace, v.answers.size()),
+		quota: v.provider.clients.NewQuota(v.namespace, v.answers.size()),
 	}
 }
 
@@ -58,7 +56,6 @@ func (v *volume) newAccess(urgent bool, age time.Duration) *access {
 func (a *access) run(ctx context.Context, do func() error) error {
 	defer a.quota.Close()
 	defer a.volume.retain() // before the quota lets go of it
-	defer a.close()
 	if a.volume.needsToken() {
 		if err := a.logIn(ctx); err != nil {
 			return err
@@ -93,7 +90,6 @@ func (a *access) logInAnew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.close()
 	return a.connect(ctx, g)
 }
 
@@ -110,16 +106,9 @@ func (a *access) connect(ctx context.Context, g grant) error {
 	return nil
 }
 
-func (a *access) close() {
-	if a.client != nil {
-		a.client.Close()
-		a.client = nil
-	}
-}
-
-func (v *volume) connect(ctx context.Context, g grant) (*vault.Session, error) {
+func (v *volume) connect(ctx context.Context, g grant) (*vault.Client, error) {
 	endpoint, options := v.way()
-	return v.provider.servers.Resume(ctx, endpoint, options, g.Token)
+	return v.provider.clients.Client(ctx, endpoint, options, g.Token)
 }
 
 // dropForeign forgets leases of another token that an Open which failed left.
@@ -138,10 +127,10 @@ func (v *volume) dropForeign(g grant) {
 // against the volume's limits meanwhile.
 func (a *access) ask(ctx context.Context, about *answer) (reply, error) {
 	replaced := sizeOf(about.said)
-	a.quota.Keep(vault.Size{}.Sub(replaced))
+	a.quota.AddRetained(vault.Size{}.Sub(replaced))
 	r, err := a.askVault(ctx, about)
 	if err != nil {
-		a.quota.Keep(replaced)
+		a.quota.AddRetained(replaced)
 	}
 	return r, err
 }
@@ -159,11 +148,11 @@ func (a *access) askVault(ctx context.Context, about *answer) (reply, error) {
 	}
 	at := a.volume.provider.now() // a lease begins before the answer comes
 	said, err := ask(vault.WithQuota(ctx, a.quota), client, about.query)
-	return reply{Answer: said, at: at, token: serial, ahead: client.Ahead()}, err
+	return reply{Answer: said, at: at, token: serial}, err
 }
 
 // own is the pod's own token at work, after a login if there was none so far.
-func (a *access) own(ctx context.Context) (client *vault.Session, serial int, err error) {
+func (a *access) own(ctx context.Context) (client *vault.Client, serial int, err error) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	if a.client == nil {

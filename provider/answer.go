@@ -33,8 +33,6 @@ type answer struct {
 	// token is the serial number of the token that the lease belongs to.
 	token int
 	due   time.Time // zero for never
-	// ahead is how far Vault's clock was of the node's when it said so.
-	ahead time.Duration
 	// trouble is why Vault did not answer when it was asked last.
 	trouble trouble
 }
@@ -179,7 +177,7 @@ func (a *answer) says(r reply, refresh RefreshPolicy, now time.Time, chance rand
 	if !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer) {
 		a.isCandidate = true
 	}
-	a.said, a.at, a.token, a.ahead, a.trouble = r.Answer, r.at, r.token, r.ahead, trouble{}
+	a.said, a.at, a.token, a.trouble = r.Answer, r.at, r.token, trouble{}
 	if !a.isCandidate {
 		a.accept() // the same value is held once
 	}
@@ -220,7 +218,7 @@ func (a *answer) plan(refresh RefreshPolicy, now time.Time, chance random) {
 	case a.wasRenewable():
 		a.due = a.lease.due(now, chance)
 	default:
-		a.due = refresh.dueAnew(a.query, a.said, now, a.ahead, chance)
+		a.due = refresh.dueAnew(a.query, a.said, now, chance)
 	}
 }
 
@@ -231,7 +229,7 @@ func (a *answer) postpone(err error, now time.Time, chance random) {
 }
 
 // ask asks Vault for an answer anew.
-func ask(ctx context.Context, session *vault.Session, query render.Query) (render.Answer, error) {
+func ask(ctx context.Context, session *vault.Client, query render.Query) (render.Answer, error) {
 	switch query.Verb {
 	case render.List:
 		names, err := session.List(ctx, query.Path)

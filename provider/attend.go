@@ -54,7 +54,7 @@ func (v *volume) askInTime(ctx context.Context, a *access, each *answer) (reply,
 const renewTimeout = 10 * time.Second
 
 // renewLease reports false for a lease that Vault does not know any more.
-func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *answer) (prolonged bool, err error) {
+func (v *volume) renewLease(ctx context.Context, client *vault.Client, each *answer) (prolonged bool, err error) {
 	if known, err := v.prolong(ctx, client, each); !known {
 		return false, err
 	}
@@ -67,7 +67,7 @@ func (v *volume) renewLease(ctx context.Context, client *vault.Session, each *an
 // in its place: it is good for as long as the old token is, which is up to an hour, and
 // Vault lets any token with the policy renew it. It does so only where there is need,
 // as the next attempt may be soon.
-func (v *volume) keepLease(ctx context.Context, client *vault.Session, each *answer) {
+func (v *volume) keepLease(ctx context.Context, client *vault.Client, each *answer) {
 	left := each.lease.Expires.Sub(v.provider.now())
 	if each.lease.Renewable && left < each.lease.Full*2/3 {
 		// Why not is of less interest than why there is no new one.
@@ -76,7 +76,7 @@ func (v *volume) keepLease(ctx context.Context, client *vault.Session, each *ans
 }
 
 // prolong reports false for a lease that Vault does not know any more.
-func (v *volume) prolong(ctx context.Context, client *vault.Session, each *answer) (known bool, err error) {
+func (v *volume) prolong(ctx context.Context, client *vault.Client, each *answer) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	now := v.provider.now() // the lease begins before the answer comes

@@ -353,7 +353,6 @@ func TestManyMisfitsAreBounded(t *testing.T) {
 	if err := a.logIn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer a.close()
 	attempts = 0
 	if err := v.rewrite(t.Context(), a); err != nil {
 		t.Error(err)

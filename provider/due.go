@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -24,16 +26,15 @@ func (r random) part(whole time.Duration, low, high float64) time.Duration {
 // lease that can be renewed; zero for never. The rules are consul-template's,
 // with two differences: a KV version 1 secret is read at the interval like one of
 // version 2, unless it has a shorter TTL of its own; and what a template wrote to
-// Vault is written again only when the answer ends. What ends by Vault's clock does
-// so however far that is ahead of the node's.
-func (r RefreshPolicy) dueAnew(query render.Query, answer render.Answer, now time.Time, ahead time.Duration, chance random) time.Time {
+// Vault is written again only when the answer ends.
+func (r RefreshPolicy) dueAnew(query render.Query, answer render.Answer, now time.Time, chance random) time.Time {
 	if r.Disabled {
 		return time.Time{}
 	}
 	if wait, ok := r.untilRotation(answer.Secret, chance); ok {
 		return now.Add(wait)
 	}
-	life, ends := lifeOf(answer.Secret, now.Add(ahead))
+	life, ends := lifeOf(answer.Secret, now)
 	anew := r.anew(life, chance)
 	switch {
 	case !isStatic(query, answer) && !ends:
@@ -84,8 +85,7 @@ func (r RefreshPolicy) anew(life time.Duration, chance random) time.Duration {
 	return min(time.Duration(part*float64(life)), life-lead)
 }
 
-// lifeOf is how long a secret is good that has no renewable lease, if it ends; now
-// is the time by Vault's clock.
+// lifeOf is how long a secret is good that has no renewable lease, if it ends.
 func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
 	if secret == nil {
 		return 0, false
@@ -98,7 +98,7 @@ func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
 		seconds = int64(secret.Auth.LeaseDuration)
 	case secret.Data["certificate"] != nil:
 		if expiry := number(secret, "expiration"); expiry > 0 {
-			return max(time.Unix(expiry, 0).Sub(now), 0), true
+			return certificateLife(secret.Data["certificate"], time.Unix(expiry, 0).Sub(now)), true
 		}
 	case secret.Data["secret_id"] != nil:
 		seconds = number(secret, "secret_id_ttl")
@@ -107,6 +107,27 @@ func lifeOf(secret *api.Secret, now time.Time) (life time.Duration, ends bool) {
 		seconds = int64(secret.LeaseDuration)
 	}
 	return time.Duration(seconds) * time.Second, seconds > 0
+}
+
+// backdated is what Vault puts the start of a certificate into the past by default, so
+// that a clock that is behind takes it (not_before_duration of the role).
+const backdated = 30 * time.Second
+
+// certificateLife is from the start to the end of a certificate that was just issued. So it
+// does not matter which time the node's clock shows. One that is not in PEM form has left
+// what remains by that clock.
+func certificateLife(certificate any, remaining time.Duration) time.Duration {
+	text, _ := certificate.(string)
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return max(remaining, 0)
+	}
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return max(remaining, 0)
+	}
+	life := parsed.NotAfter.Sub(parsed.NotBefore)
+	return max(life-backdated, life/2)
 }
 
 // untilRotation is the wait for what Vault itself rotates, such as the password of

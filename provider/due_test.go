@@ -26,46 +26,48 @@ func TestDueAnew(t *testing.T) {
 	certificate := func(life time.Duration) map[string]any {
 		return map[string]any{"certificate": "PEM", "expiration": number(start.Add(life).Unix())}
 	}
+	issued := func(ahead, ttl time.Duration) map[string]any {
+		expiry := start.Add(ahead + ttl)
+		return map[string]any{"certificate": newCertificate(start.Add(ahead), expiry), "expiration": number(expiry.Unix())}
+	}
 	seldom := RefreshPolicy{StaticInterval: time.Hour, LeaseRenewalThreshold: 0.5}
 	tests := map[string]struct {
 		refresh          RefreshPolicy
 		query            render.Query
 		secret           *api.Secret
 		earliest, latest time.Duration // 0 for never
-		ahead            time.Duration
 	}{
-		"KV version 2":                     {RefreshPolicy{}, read, &api.Secret{}, 255 * time.Second, 285 * time.Second, 0},
-		"KV version 2, interval":           {seldom, read, &api.Secret{}, 51 * time.Minute, 57 * time.Minute, 0},
-		"KV version 1":                     {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second, 0},
-		"KV version 1, its own TTL":        {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second, 0},
-		"KV version 1, a TTL of a second":  {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval, 0},
-		"list":                             {RefreshPolicy{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second, 0},
-		"lease that cannot be renewed":     {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
-		"lease, threshold of the volume":   {seldom, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 450 * time.Second, 550 * time.Second, 0},
-		"lease, threshold of the whole":    {RefreshPolicy{LeaseRenewalThreshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second, 0},
-		"a short lease leaves time":        {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 15 * time.Second, 15 * time.Second, 0},
-		"write of a very short lease":      {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 4}, 3 * time.Second, 3 * time.Second, 0},
-		"write of a lease":                 {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate":                      {RefreshPolicy{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate, short":               {RefreshPolicy{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second, 0},
-		"certificate of pkiCert":           {RefreshPolicy{}, render.NewIssue("pki/issue/app", nil), &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second, 0},
-		"certificate, over":                {RefreshPolicy{}, write, &api.Secret{Data: certificate(-time.Second)}, MinInterval, MinInterval, 0},
-		"certificate that is only read":    {RefreshPolicy{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second, 0},
-		"certificate without expiration":   {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0, 0},
-		"secret id":                        {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(1000)}}, 850 * time.Second, 950 * time.Second, 0},
-		"secret id that does not end":      {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(0)}}, 0, 0, 0},
-		"token that a template made":       {RefreshPolicy{}, write, &api.Secret{Auth: &api.SecretAuth{LeaseDuration: 1000}}, 850 * time.Second, 950 * time.Second, 0},
-		"encryption":                       {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"ciphertext": "vault:v1:x"}}, 0, 0, 0},
-		"write that Vault answers by none": {RefreshPolicy{}, write, nil, 0, 0, 0},
-		"static role":                      {seldom, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(7200)}}, 7201 * time.Second, 7202 * time.Second, 0},
-		"static role by schedule":          {seldom, read, &api.Secret{Data: map[string]any{"rotation_schedule": "0 * * * *", "ttl": number(60)}}, 61 * time.Second, 62 * time.Second, 0},
-		"static role, now":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(0)}}, time.Second, 2 * time.Second, 0},
-		"a key called ttl":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"ttl": number(1)}}, 255 * time.Second, 285 * time.Second, 0},
-		"refresh off":                      {RefreshPolicy{Disabled: true}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 0, 0, 0},
-		"certificate, Vault ahead":         {RefreshPolicy{}, write, &api.Secret{Data: certificate(time.Hour + 1000*time.Second)}, 850 * time.Second, 950 * time.Second, time.Hour},
-		"certificate, Vault behind":        {RefreshPolicy{}, write, &api.Secret{Data: certificate(1000*time.Second - time.Hour)}, 850 * time.Second, 950 * time.Second, -time.Hour},
-		"certificate, over, Vault ahead":   {RefreshPolicy{}, write, &api.Secret{Data: certificate(time.Minute)}, MinInterval, MinInterval, time.Hour},
-		"lease, Vault ahead":               {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second, time.Hour},
+		"KV version 2":                     {RefreshPolicy{}, read, &api.Secret{}, 255 * time.Second, 285 * time.Second},
+		"KV version 2, interval":           {seldom, read, &api.Secret{}, 51 * time.Minute, 57 * time.Minute},
+		"KV version 1":                     {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second},
+		"KV version 1, its own TTL":        {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second},
+		"KV version 1, a TTL of a second":  {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval},
+		"list":                             {RefreshPolicy{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second},
+		"lease that cannot be renewed":     {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
+		"lease, threshold of the volume":   {seldom, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 450 * time.Second, 550 * time.Second},
+		"lease, threshold of the whole":    {RefreshPolicy{LeaseRenewalThreshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second},
+		"a short lease leaves time":        {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 15 * time.Second, 15 * time.Second},
+		"write of a very short lease":      {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 4}, 3 * time.Second, 3 * time.Second},
+		"write of a lease":                 {RefreshPolicy{}, write, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
+		"certificate":                      {RefreshPolicy{}, write, &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second},
+		"certificate, short":               {RefreshPolicy{}, write, &api.Secret{Data: certificate(30 * time.Second)}, 25 * time.Second, 25 * time.Second},
+		"certificate of pkiCert":           {RefreshPolicy{}, render.NewIssue("pki/issue/app", nil), &api.Secret{Data: certificate(1000 * time.Second)}, 850 * time.Second, 950 * time.Second},
+		"certificate, over":                {RefreshPolicy{}, write, &api.Secret{Data: certificate(-time.Second)}, MinInterval, MinInterval},
+		"certificate that is only read":    {RefreshPolicy{}, read, &api.Secret{Data: certificate(time.Hour)}, 255 * time.Second, 285 * time.Second},
+		"certificate without expiration":   {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"certificate": "PEM"}}, 0, 0},
+		"secret id":                        {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(1000)}}, 850 * time.Second, 950 * time.Second},
+		"secret id that does not end":      {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"secret_id": "s", "secret_id_ttl": number(0)}}, 0, 0},
+		"token that a template made":       {RefreshPolicy{}, write, &api.Secret{Auth: &api.SecretAuth{LeaseDuration: 1000}}, 850 * time.Second, 950 * time.Second},
+		"encryption":                       {RefreshPolicy{}, write, &api.Secret{Data: map[string]any{"ciphertext": "vault:v1:x"}}, 0, 0},
+		"write that Vault answers by none": {RefreshPolicy{}, write, nil, 0, 0},
+		"static role":                      {seldom, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(7200)}}, 7201 * time.Second, 7202 * time.Second},
+		"static role by schedule":          {seldom, read, &api.Secret{Data: map[string]any{"rotation_schedule": "0 * * * *", "ttl": number(60)}}, 61 * time.Second, 62 * time.Second},
+		"static role, now":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"rotation_period": number(86400), "ttl": number(0)}}, time.Second, 2 * time.Second},
+		"a key called ttl":                 {RefreshPolicy{}, read, &api.Secret{Data: map[string]any{"ttl": number(1)}}, 255 * time.Second, 285 * time.Second},
+		"certificate, node's clock behind": {RefreshPolicy{}, write, &api.Secret{Data: issued(time.Hour, 1000*time.Second)}, 850 * time.Second, 950 * time.Second},
+		"certificate, node's clock ahead":  {RefreshPolicy{}, write, &api.Secret{Data: issued(-time.Hour, 1000*time.Second)}, 850 * time.Second, 950 * time.Second},
+		"certificate of a minute":          {RefreshPolicy{}, write, &api.Secret{Data: issued(0, time.Minute)}, 51 * time.Second, 55 * time.Second},
+		"refresh off":                      {RefreshPolicy{Disabled: true}, read, &api.Secret{LeaseID: "l", LeaseDuration: 20}, 0, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +76,7 @@ func TestDueAnew(t *testing.T) {
 				chance random
 				after  time.Duration
 			}{{never, test.earliest}, {always, test.latest}} {
-				got := test.refresh.withDefaults().dueAnew(test.query, render.Answer{Secret: test.secret}, start, test.ahead, want.chance)
+				got := test.refresh.withDefaults().dueAnew(test.query, render.Answer{Secret: test.secret}, start, want.chance)
 				if want.after == 0 {
 					if !got.IsZero() {
 						t.Errorf("due after %s, want never", got.Sub(start))

@@ -72,7 +72,7 @@ func (s *session) logIn(ctx context.Context) (grant, error) {
 	err := s.tryWays(ctx, func(with means) (err error) {
 		asked = s.provider.now() // the TTL begins before the answer comes
 		// In the foreground also for a refresh: a pod that starts waits for the turn.
-		token, err = s.provider.servers.Login(vault.HoldingTurn(ctx), with.Endpoint, with.Options, with.Login)
+		token, err = s.provider.clients.Login(vault.WithSharedCall(ctx), with.Endpoint, with.Options, with.Login)
 		if err != nil {
 			s.refused(with)
 		}

@@ -15,7 +15,7 @@ const maintainTimeout = 30 * time.Second
 // maintain keeps the session's token alive: it renews it, and replaces it before
 // its end. It returns when it is due again.
 func (s *session) maintain(ctx context.Context) time.Time {
-	ctx, cancel := context.WithTimeout(vault.Background(ctx), maintainTimeout)
+	ctx, cancel := context.WithTimeout(vault.WithBackground(ctx), maintainTimeout)
 	defer cancel()
 	if s.takeTurn(ctx) != nil {
 		return s.provider.now().Add(firstBackoff)
@@ -78,13 +78,12 @@ func (s *session) failed(ctx context.Context, err error, expiry time.Time) time.
 // renewToken returns when it asked as well: the TTL begins before the answer comes.
 func (s *session) renewToken(ctx context.Context, g grant) (renewed vault.Token, asked time.Time, err error) {
 	err = s.tryWays(ctx, func(with means) error {
-		client, err := s.provider.servers.Resume(ctx, with.Endpoint, with.Options, g.Token)
+		client, err := s.provider.clients.Client(ctx, with.Endpoint, with.Options, g.Token)
 		if err != nil {
 			return err
 		}
-		defer client.Close()
 		asked = s.provider.now()
-		renewed, err = client.RenewToken(vault.HoldingTurn(ctx)) // a pod that starts waits for the turn
+		renewed, err = client.RenewToken(vault.WithSharedCall(ctx)) // a pod that starts waits for the turn
 		return err
 	})
 	return renewed, asked, err

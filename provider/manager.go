@@ -17,7 +17,7 @@ import (
 // Config is what a Manager works with.
 type Config struct {
 	Logger   klog.Logger
-	Servers  *vault.Servers
+	Clients  *vault.ClientPool
 	Renderer Renderer
 	// Store keeps the tokens that wait for their revocation, and the shared sessions.
 	Store Store
@@ -66,7 +66,7 @@ type managedSink struct {
 func New(c Config) *Manager {
 	m := &Manager{sinks: map[string]*managedSink{}}
 	old := ProviderConfig{
-		Logger: c.Logger, Servers: c.Servers, Renderer: c.Renderer, Files: m, Store: c.Store, Clock: c.Clock, Sharing: c.Sharing,
+		Logger: c.Logger, Clients: c.Clients, Renderer: c.Renderer, Files: m, Store: c.Store, Clock: c.Clock, Sharing: c.Sharing,
 		Observer: managedObserver{m, c.Revoked},
 	}
 	if c.Uptime != nil {

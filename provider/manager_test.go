@@ -33,7 +33,7 @@ func TestManagerKeepsAVolume(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.end()
-	config := Config{Logger: b.Provider.logger, Servers: b.servers, Renderer: b.renderer, Store: b.saved, Clock: b.time}
+	config := Config{Logger: b.Provider.logger, Clients: b.clients, Renderer: b.renderer, Store: b.saved, Clock: b.time}
 	m, sink := New(config), &sinkOf{}
 	v, files, err := m.Publish(t.Context(), b.request("v", staticTemplate), sink)
 	if err != nil || string(files[0].Content) != "first" {

@@ -194,8 +194,7 @@ type up struct {
 func (u up) Up() (string, time.Duration) { return u.id, u.since }
 
 // Vault's own clock is an hour off the node's. What it says of times is how long
-// things last, but for certificates, which are held against the dates of its
-// answers. So nothing comes of it.
+// things last; the life of a certificate is from its start to its end. So nothing comes of it.
 func TestVaultClockIsOff(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]time.Duration{"right": 0, "ahead": time.Hour, "behind": -time.Hour} {

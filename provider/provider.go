@@ -34,7 +34,7 @@ const workers, workerShare = 64, 16
 // ProviderConfig is what a provider works with.
 type ProviderConfig struct {
 	Logger   klog.Logger
-	Servers  *vault.Servers
+	Clients  *vault.ClientPool
 	Renderer Renderer
 	Files    Files
 	Store    Store
@@ -69,7 +69,7 @@ func (nobody) Revoked(error)                  {}
 // Provider keeps each open volume fresh. It may be used concurrently.
 type Provider struct {
 	logger   klog.Logger
-	servers  *vault.Servers
+	clients  *vault.ClientPool
 	renderer Renderer
 	files    Files
 	records  *records
@@ -98,7 +98,7 @@ func NewProvider(c ProviderConfig) *Provider {
 	}
 	records := newRecords(c)
 	return &Provider{
-		logger: c.Logger, servers: c.Servers, renderer: c.Renderer, files: c.Files, clock: c.Clock,
+		logger: c.Logger, clients: c.Clients, renderer: c.Renderer, files: c.Files, clock: c.Clock,
 		records:     records,
 		observer:    c.Observer,
 		chance:      chance,
@@ -116,7 +116,7 @@ func NewProvider(c ProviderConfig) *Provider {
 // revokes what waits for it. All takes at most the time that ctx leaves. Nothing
 // may be opened or closed any more.
 func (p *Provider) Stop(ctx context.Context) {
-	defer p.servers.Close()
+	defer p.clients.Close()
 	p.schedule.stop(ctx)
 	p.revocations.stop(ctx)
 }

@@ -68,7 +68,7 @@ func (b *bench) begin() {
 func (b *bench) start() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = NewProvider(ProviderConfig{
-		Logger: logger, Servers: vault.NewServers(logger, b.time.Now), Renderer: render.InProcess{},
+		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: render.InProcess{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
 	if b.patient != (patience{}) {

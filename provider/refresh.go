@@ -15,7 +15,7 @@ func (v *volume) refreshTask(ctx context.Context) time.Time {
 		return v.provider.now().Add(firstBackoff)
 	}
 	defer v.endTurn()
-	own, cancel := context.WithTimeout(vault.Background(ctx), v.provider.patience.refresh)
+	own, cancel := context.WithTimeout(vault.WithBackground(ctx), v.provider.patience.refresh)
 	defer cancel()
 	v.takeOutputs()
 	asked := v.takeTick()

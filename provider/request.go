@@ -34,13 +34,13 @@ var (
 )
 
 // Login is what a pod shows to Vault.
-type Login = vault.Login
+type Login = vault.Credentials
 
 // Endpoint is one way to one Vault.
 type Endpoint = vault.Endpoint
 
 // ClientOptions are how patient a session is.
-type ClientOptions = vault.Options
+type ClientOptions = vault.ClientOptions
 
 // NoRetries is for Options.MaxRetries.
 const NoRetries = vault.NoRetries

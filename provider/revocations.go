@@ -27,7 +27,7 @@ const (
 // until Vault has ended the token by itself.
 type revocations struct {
 	logger   klog.Logger
-	servers  *vault.Servers
+	clients  *vault.ClientPool
 	records  *records
 	clock    clock.Clock
 	observer Observer
@@ -61,7 +61,7 @@ type revocation struct {
 
 func startRevocations(c ProviderConfig, records *records, chance random) *revocations {
 	return &revocations{
-		logger: c.Logger, servers: c.Servers, records: records, clock: c.Clock, observer: c.Observer, chance: chance,
+		logger: c.Logger, clients: c.Clients, records: records, clock: c.Clock, observer: c.Observer, chance: chance,
 		schedule: startSchedule(c.Clock, revokers, revokerShare),
 		lanes:    map[laneKey]*revocationLane{}, keys: map[string]bool{}, counts: map[string]int{},
 	}
@@ -177,13 +177,12 @@ func (r *revocations) nextLocked(lane *revocationLane) time.Time {
 }
 
 func (r *revocations) revoke(ctx context.Context, each revocation) error {
-	ctx, cancel := context.WithTimeout(vault.Background(ctx), revokeTimeout)
+	ctx, cancel := context.WithTimeout(vault.WithBackground(ctx), revokeTimeout)
 	defer cancel()
-	session, err := r.servers.Resume(ctx, each.means.Endpoint, each.means.Options, each.grant.Token)
+	session, err := r.clients.Client(ctx, each.means.Endpoint, each.means.Options, each.grant.Token)
 	if err != nil {
 		return err
 	}
-	defer session.Close()
 	if err := session.Revoke(ctx); !errors.Is(err, vault.ErrTokenGone) {
 		return err
 	}

@@ -92,7 +92,7 @@ func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) 
 	r, err := v.shared.readings.ask(about.query, look, func() (render.Answer, error) {
 		isOwn = true
 		// In the foreground also for a refresh: a pod that starts waits for the turn.
-		return v.readShared(vault.WithQuota(vault.HoldingTurn(ctx), a.quota), a.urgent, about.query)
+		return v.readShared(vault.WithQuota(vault.WithSharedCall(ctx), a.quota), a.urgent, about.query)
 	})
 	if err == nil && !isOwn {
 		err = a.quota.Take(sizeOf(r.Answer))
@@ -102,7 +102,7 @@ func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) 
 
 func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query) (said render.Answer, err error) {
 	endpoint, options := v.way()
-	if isKV, known := v.provider.servers.KnowsKV(endpoint, options.Namespace, query.Path); known && !isKV {
+	if isKV, known := v.provider.clients.KnownKV(endpoint, options.Namespace, query.Path); known && !isKV {
 		return said, errUnshared
 	}
 	err = v.shared.lend(ctx, urgent, func(g grant) error {
@@ -110,7 +110,6 @@ func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query
 		if err != nil {
 			return err
 		}
-		defer client.Close()
 		isKV, err := client.IsKV(ctx, query.Path)
 		if err != nil {
 			return err

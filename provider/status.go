@@ -146,7 +146,7 @@ type Stats struct {
 func (p *Provider) Numbers() Stats {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	n := Stats{Volumes: len(p.volumes), PendingRevocations: p.revocations.count(), Unsaved: p.records.unsaved(), QueueLag: p.schedule.lag(), BreakerOpen: p.servers.HeldBack()}
+	n := Stats{Volumes: len(p.volumes), PendingRevocations: p.revocations.count(), Unsaved: p.records.unsaved(), QueueLag: p.schedule.lag(), BreakerOpen: p.clients.BreakerOpen()}
 	for _, s := range p.sessions {
 		s.count(&n)
 	}

@@ -1,8 +1,13 @@
 package provider
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -77,6 +82,20 @@ func (v *playedVault) alive(l *lifetime) bool { return l != nil && v.clock.Now()
 
 func (v *playedVault) now() time.Time { return v.clock.Now().Add(v.ahead) }
 
+// newCertificate is one of Vault's pki, which puts the start into the past.
+func newCertificate(from, to time.Time) string {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from.Add(-30 * time.Second), NotAfter: to}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
 func (v *playedVault) newLifetime(ttl, longest time.Duration, token string) *lifetime {
 	now := v.clock.Now()
 	return &lifetime{expires: now.Add(min(ttl, longest)), latest: now.Add(longest), token: token}
@@ -100,7 +119,6 @@ func (v *playedVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	w.Header().Set("Date", v.now().UTC().Format(http.TimeFormat))
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	body := map[string]any{}
 	_ = json.NewDecoder(r.Body).Decode(&body) // many requests have none
@@ -176,7 +194,7 @@ func (v *playedVault) serve(w http.ResponseWriter, path, token string, body map[
 	case "pki/issue/app":
 		v.names++
 		expiration := v.now().Add(10 * time.Minute)
-		respond(w, map[string]any{"data": map[string]any{"certificate": fmt.Sprintf("certificate-%d", v.names), "expiration": expiration.Unix()}})
+		respond(w, map[string]any{"data": map[string]any{"certificate": newCertificate(v.now(), expiration), "expiration": expiration.Unix()}})
 	case "transit/encrypt/app":
 		v.names++
 		respond(w, map[string]any{"data": map[string]any{"ciphertext": fmt.Sprintf("vault:v1:%d", v.names)}})

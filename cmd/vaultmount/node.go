@@ -123,11 +123,9 @@ func (n *node) charge(ctx context.Context, store *state.Store) (charge *driver.C
 	if err != nil {
 		return nil, nil, err
 	}
-	servers := vault.NewServers(n.logger, time.Now)
-	servers.Observe(n.metrics)
-	servers.FollowRedirects(n.config.Vault.Addresses.Allows)
+	clients := vault.NewClientPool(vault.Config{Logger: n.logger, Observer: n.metrics, AllowRedirect: n.config.Vault.Addresses.Allows})
 	secrets := provider.NewProvider(provider.ProviderConfig{
-		Logger: n.logger, Servers: servers, Renderer: n.metrics.Renderer(n.renderers),
+		Logger: n.logger, Clients: clients, Renderer: n.metrics.Renderer(n.renderers),
 		Files: mounts, Store: store, Clock: clock.RealClock{}, Boot: boot, Observer: observer, Sharing: n.sharing,
 	})
 	stop = func(ctx context.Context) {

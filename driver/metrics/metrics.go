@@ -84,7 +84,7 @@ func NewRecorder(version, goVersion string) *Recorder {
 func (m *Recorder) startAtZero() {
 	for _, operation := range vault.Operations() {
 		m.requestDuration.WithLabelValues(string(operation))
-		for _, outcome := range vault.Outcomes() {
+		for _, outcome := range vault.Results() {
 			m.requests.WithLabelValues(string(operation), string(outcome))
 		}
 	}
@@ -123,16 +123,16 @@ func (m *Recorder) Called(method, code string, duration time.Duration, first boo
 	}
 }
 
-// Requested is half of vault.Observer.
-func (m *Recorder) Requested(operation vault.Operation, outcome vault.Outcome, duration time.Duration) {
+// ObserveRequest is half of vault.Observer.
+func (m *Recorder) ObserveRequest(operation vault.Operation, outcome vault.Result, duration time.Duration) {
 	m.requests.WithLabelValues(string(operation), string(outcome)).Inc()
 	if duration > 0 {
 		m.requestDuration.WithLabelValues(string(operation)).Observe(duration.Seconds())
 	}
 }
 
-// FellBack is the other half of vault.Observer.
-func (m *Recorder) FellBack() { m.fallbacks.Inc() }
+// ObserveLoginFallback is the other half of vault.Observer.
+func (m *Recorder) ObserveLoginFallback() { m.fallbacks.Inc() }
 
 // Refreshed counts a look after a volume; it is half of provider.Observer.
 func (m *Recorder) Refreshed(_ string, _, now error) { m.refreshes.WithLabelValues(result(now)).Inc() }

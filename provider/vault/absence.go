@@ -32,12 +32,12 @@ func isDeleted(secret *api.Secret) bool {
 // Those of some other engines have not, such as the public keys of identity tokens.
 func isUnnumbered(secret *api.Secret) bool { return secret.RequestID == "" }
 
-func (s *Session) unnumbered(verb, path string) error {
+func (s *Client) unnumbered(verb, path string) error {
 	return fmt.Errorf("%s %s in Vault at %s: %w: the answer has no request_id, so it is not Vault's; check the address, and what stands between", verb, path, s.client.Address(), ErrUnavailable)
 }
 
 // absence says that nothing was found, in Vault's own words if it has some.
-func (s *Session) absence(verb, path string, found finding) error {
+func (s *Client) absence(verb, path string, found finding) error {
 	hint := notFoundHint(path, found.path)
 	if found.secret != nil && len(found.secret.Warnings) > 0 {
 		hint = warningHint(oneLine(strings.Join(found.secret.Warnings, "; ")))

@@ -8,9 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // An answer without data is no secret: files that show it would be written with
@@ -49,7 +46,7 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer server.Close()
-			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "canary-token")
+			session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "canary-token")
 			secret, err := session.Read(t.Context(), "kv/app")
 			if test.kind == nil && (err != nil || secret == nil) {
 				t.Errorf("got %v, %v", secret, err)
@@ -66,10 +63,10 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
-		for verb, run := range map[string]func(*Session) error{
-			"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/app"); return err },
-			"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/app"); return err },
-			"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/app", nil); return err },
+		for verb, run := range map[string]func(*Client) error{
+			"read":  func(s *Client) error { _, err := s.Read(t.Context(), "kv/app"); return err },
+			"list":  func(s *Client) error { _, err := s.List(t.Context(), "kv/app"); return err },
+			"write": func(s *Client) error { _, err := s.Write(t.Context(), "kv/app", nil); return err },
 		} {
 			t.Run(fmt.Sprint(verb, " with status ", status), func(t *testing.T) {
 				t.Parallel()
@@ -81,7 +78,7 @@ func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
 					w.WriteHeader(status)
 				}))
 				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
+				session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 				if err := run(session); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), errEmpty.Error()) {
 					t.Errorf("got %v", err)
 				}
@@ -104,7 +101,7 @@ func TestKVAnswersWithAnID(t *testing.T) {
 				_, _ = io.WriteString(w, `{"keys":["x"]}`)
 			}))
 			defer server.Close()
-			session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
+			session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 			if secret, err := session.Read(t.Context(), "kv/app"); !errors.Is(err, kind) || kind == nil && secret.Data["keys"] == nil {
 				t.Errorf("read %v, %v", secret, err)
 			}

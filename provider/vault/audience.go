@@ -36,8 +36,8 @@ func (t *tastes) note(role taker, other bool) {
 }
 
 // swapped shows the tokens in the other order.
-func (l Login) swapped() Login {
-	l.JWT, l.OtherJWT = l.OtherJWT, l.JWT
+func (l Credentials) swapped() Credentials {
+	l.JWT, l.FallbackJWT = l.FallbackJWT, l.JWT
 	return l
 }
 

@@ -34,7 +34,7 @@ var (
 
 // loginFailure adds to Vault's words what they mean for whoever reads them on
 // a pod.
-func loginFailure(err error, login Login) error {
+func loginFailure(err error, login Credentials) error {
 	words, ok := refusal(err)
 	if !ok {
 		return requestFailure(err)
@@ -43,7 +43,7 @@ func loginFailure(err error, login Login) error {
 		// Vault says the same when it could not ask the API server about the token,
 		// so the answer is not final.
 		audience := ""
-		if login.JWT != "" && login.OtherJWT == "" {
+		if login.JWT != "" && login.FallbackJWT == "" {
 			audience = ", or the role takes a token of another audience (attribute audience)"
 		}
 		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)%s", ErrUnavailable, login.Mount, audience)
@@ -51,7 +51,7 @@ func loginFailure(err error, login Login) error {
 	return fmt.Errorf("%w: %s; %s", ErrRefused, words, loginHint(words, login))
 }
 
-func loginHint(words string, login Login) string {
+func loginHint(words string, login Credentials) string {
 	role := fmt.Sprintf("role %q of %s", login.Role, login.Mount)
 	if login.Role == "" {
 		role = "the role of " + login.Mount

@@ -41,7 +41,7 @@ func TestLoginFailure(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := loginFailure(test.err, Login{Mount: "auth/kubernetes", Role: "app", JWT: "jwt"})
+			got := loginFailure(test.err, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "jwt"})
 			if !errors.Is(got, test.kind) || !strings.Contains(got.Error(), test.want) {
 				t.Errorf("got  %v\nwant %v: … %s", got, test.kind, test.want)
 			}

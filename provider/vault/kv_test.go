@@ -6,9 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // Which mounts are KV is Vault's to say, once for each; and what it does not say is
@@ -46,23 +43,22 @@ func TestIsKV(t *testing.T) {
 			}))
 			defer server.Close()
 			endpoint := Endpoint{Address: server.URL}
-			servers := NewServers(klog.Background(), time.Now)
-			if _, known := servers.KnowsKV(endpoint, "", "team/app"); known {
+			servers := NewClientPool(Config{})
+			if _, known := servers.KnownKV(endpoint, "", "team/app"); known {
 				t.Error("it is known before anything was asked")
 			}
-			session, err := servers.Resume(t.Context(), endpoint, Options{MaxRetries: NoRetries}, Token{Secret: "token"})
+			session, err := servers.Client(t.Context(), endpoint, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "token"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer session.Close()
 			got, err := session.IsKV(t.Context(), "/team/app?version=3")
 			if got != test.want || !errors.Is(err, test.err) {
 				t.Errorf("got %t, %v", got, err)
 			}
-			if isKV, known := servers.KnowsKV(endpoint, "", "team/app"); isKV != test.want || known != test.known {
+			if isKV, known := servers.KnownKV(endpoint, "", "team/app"); isKV != test.want || known != test.known {
 				t.Errorf("afterwards: KV %t, known %t", isKV, known)
 			}
-			if _, known := servers.KnowsKV(endpoint, "elsewhere", "team/app"); known {
+			if _, known := servers.KnownKV(endpoint, "elsewhere", "team/app"); known {
 				t.Error("it is known of another namespace")
 			}
 			if again, _ := session.IsKV(t.Context(), "team/app"); test.known && (again != test.want || probes != 1) {
@@ -73,12 +69,11 @@ func TestIsKV(t *testing.T) {
 }
 
 func TestNoPathIsNoKV(t *testing.T) {
-	servers := NewServers(klog.Background(), time.Now)
-	if isKV, known := servers.KnowsKV(Endpoint{Address: "http://vault"}, "", "../sys"); isKV || known {
+	servers := NewClientPool(Config{})
+	if isKV, known := servers.KnownKV(Endpoint{Address: "http://vault"}, "", "../sys"); isKV || known {
 		t.Error("a path that leaves the API is known")
 	}
 	session := resumeAt(t, "http://127.0.0.1:1")
-	defer session.Close()
 	if _, err := session.IsKV(t.Context(), "kv/../sys"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("got %v", err)
 	}

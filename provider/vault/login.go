@@ -8,16 +8,16 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Login is what a pod shows to Vault: a role and a token, or the two halves of
+// Credentials is what a pod shows to Vault: a role and a token, or the two halves of
 // an AppRole.
-type Login struct {
+type Credentials struct {
 	// Mount is the path of the auth method with its leading "auth/".
 	Mount string
 	// Role may be empty for a jwt mount that has a default one.
 	Role string
-	// JWT is the pod's service-account token. OtherJWT is one for another audience,
+	// JWT is the pod's service-account token. FallbackJWT is one for another audience,
 	// which is shown if Vault may have refused the first for its own; empty for none.
-	JWT, OtherJWT string
+	JWT, FallbackJWT string
 	// RoleID and SecretID are set for an AppRole, and nothing else is then.
 	RoleID, SecretID string
 	// Audience says which of the pod's tokens JWT is. Vault is not told; it tells
@@ -28,7 +28,7 @@ type Login struct {
 	ServiceAccount string
 }
 
-func (l Login) body() map[string]any {
+func (l Credentials) body() map[string]any {
 	body := map[string]any{}
 	for key, value := range map[string]string{"role": l.Role, "jwt": l.JWT, "role_id": l.RoleID, "secret_id": l.SecretID} {
 		if value != "" {
@@ -39,7 +39,7 @@ func (l Login) body() map[string]any {
 }
 
 // String describes the login without its secrets.
-func (l Login) String() string {
+func (l Credentials) String() string {
 	if l.RoleID != "" {
 		return fmt.Sprintf("%s with a role id of the volume's Secret", l.Mount)
 	}
@@ -49,43 +49,41 @@ func (l Login) String() string {
 	return fmt.Sprintf("%s with role %q and service account %s", l.Mount, l.Role, l.ServiceAccount)
 }
 
-// Login brings a token of an endpoint, for Resume. The error is ErrInvalid for certificates
-// that cannot be used, ErrRefused when Vault says why not, and ErrUnavailable
-// when another attempt may succeed.
-func (s *Servers) Login(ctx context.Context, endpoint Endpoint, options Options, login Login) (Token, error) {
-	server, err := s.acquire(ctx, endpoint)
+// Login logs in at an endpoint, on the account of the namespace of ctx
+// (fairqueue.WithTenant). The error is ErrInvalid for certificates that cannot be used,
+// ErrRefused when Vault says why not, and ErrUnavailable when another attempt may succeed.
+func (p *ClientPool) Login(ctx context.Context, endpoint Endpoint, options ClientOptions, login Credentials) (Token, error) {
+	server, err := p.get(ctx, endpoint)
 	if err != nil {
 		return Token{}, err
 	}
-	defer s.release(server)
-	return server.logIn(ctx, options, login)
+	client, err := server.newAPIClient(options)
+	if err != nil {
+		return Token{}, err
+	}
+	return server.logIn(ctx, client, options.Namespace, login)
 }
 
-// Resume returns the session of a token that an earlier login brought, for the tenant
-// of a context. It asks Vault nothing. The error is ErrInvalid for certificates that
-// cannot be used.
-func (s *Servers) Resume(ctx context.Context, endpoint Endpoint, options Options, token Token) (*Session, error) {
-	server, err := s.acquire(ctx, endpoint)
+// Client returns a client for the token of an earlier login. It sends no request. The
+// error is ErrInvalid for certificates that cannot be used.
+func (p *ClientPool) Client(ctx context.Context, endpoint Endpoint, options ClientOptions, token Token) (*Client, error) {
+	server, err := p.get(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}
-	client, err := server.clients.with(options, false)
+	options.MinBackoff, options.MaxBackoff = 0, 0 // these are for logins
+	client, err := server.newAPIClient(options)
 	if err != nil {
-		s.release(server)
-		return nil, fmt.Errorf("prepare a session: %w", err)
+		return nil, err
 	}
 	client.SetToken(token.Secret)
-	return &Session{servers: s, server: server, client: client, token: token}, nil
+	return &Client{server: server, client: client}, nil
 }
 
-func (s *server) logIn(ctx context.Context, options Options, login Login) (Token, error) {
-	client, err := s.clients.with(options, true)
+func (s *endpointClient) logIn(ctx context.Context, client *api.Client, namespace string, login Credentials) (Token, error) {
+	secret, err := s.show(ctx, client, namespace, login)
 	if err != nil {
-		return Token{}, fmt.Errorf("prepare a session: %w", err)
-	}
-	secret, err := s.show(ctx, client, options.Namespace, login)
-	if err != nil {
-		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.OtherJWT, login.SecretID))
+		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, redact(loginFailure(err, login), login.JWT, login.FallbackJWT, login.SecretID))
 	}
 	if err := checkLogin(secret, login); err != nil {
 		return Token{}, fmt.Errorf("log in to Vault at %s through %s: %w", client.Address(), login, err)
@@ -96,15 +94,15 @@ func (s *server) logIn(ctx context.Context, options Options, login Login) (Token
 // show shows Vault the token that the role takes, as far as that is known, and the
 // other one if it does not. Of two refusals, it returns the one that is not for the
 // audience.
-func (s *server) show(ctx context.Context, client *api.Client, namespace string, login Login) (*api.Secret, error) {
+func (s *endpointClient) show(ctx context.Context, client *api.Client, namespace string, login Credentials) (*api.Secret, error) {
 	role := taker{namespace, login.Mount, login.Role}
-	prefersOther := login.OtherJWT != "" && s.tastes.forOther(role)
+	prefersOther := login.FallbackJWT != "" && s.tastes.forOther(role)
 	fallsBack := prefersOther
 	if prefersOther {
 		login = login.swapped()
 	}
 	secret, err := s.write(ctx, client, login, fallsBack)
-	if login.OtherJWT == "" || !mayTakeOther(err) {
+	if login.FallbackJWT == "" || !mayTakeOther(err) {
 		return secret, err
 	}
 	secret, otherErr := s.write(ctx, client, login.swapped(), !fallsBack)
@@ -117,16 +115,16 @@ func (s *server) show(ctx context.Context, client *api.Client, namespace string,
 	return secret, otherErr
 }
 
-func (s *server) write(ctx context.Context, client *api.Client, login Login, fallsBack bool) (*api.Secret, error) {
+func (s *endpointClient) write(ctx context.Context, client *api.Client, login Credentials, fallsBack bool) (*api.Secret, error) {
 	if fallsBack && s.observer != nil {
-		s.observer.FellBack()
+		s.observer.ObserveLoginFallback()
 	}
 	return client.Logical().WriteWithContext(during(ctx, LogIn), login.Mount+"/login", login.body())
 }
 
 // checkLogin looks for the token in an answer without an error. Vault itself keeps
 // one back only if it wants a second factor, which a pod has not got.
-func checkLogin(secret *api.Secret, login Login) error {
+func checkLogin(secret *api.Secret, login Credentials) error {
 	switch {
 	case secret == nil || secret.Auth == nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, errNoToken)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // What answers a login with OK and without a token is not Vault, and may be gone in
@@ -48,7 +46,7 @@ func TestLoginWithoutAToken(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer server.Close()
-			_, err := NewServers(klog.Background(), time.Now).Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/jwt", Role: "app"})
+			_, err := NewClientPool(Config{}).Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/jwt", Role: "app"})
 			if !errors.Is(err, test.kind) || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %v: … %s", err, test.kind, test.want)
 			}
@@ -111,10 +109,10 @@ func TestLoginShowsTheOtherToken(t *testing.T) {
 				_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
 			}))
 			defer server.Close()
-			servers, heard := NewServers(klog.Background(), time.Now), &fallbacks{}
-			servers.Observe(heard)
+			heard := &fallbacks{}
+			servers := NewClientPool(Config{Observer: heard})
 			for range 2 {
-				_, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/kubernetes", Role: "app", JWT: "first", OtherJWT: "other"})
+				_, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "first", FallbackJWT: "other"})
 				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 					t.Errorf("got %v, want … %s", err, test.want)
 				}
@@ -138,8 +136,8 @@ func TestLoginShowsTheOtherToken(t *testing.T) {
 // fallbacks counts them.
 type fallbacks struct{ count int }
 
-func (f *fallbacks) FellBack()                                   { f.count++ }
-func (f *fallbacks) Requested(Operation, Outcome, time.Duration) {}
+func (f *fallbacks) ObserveLoginFallback()                           { f.count++ }
+func (f *fallbacks) ObserveRequest(Operation, Result, time.Duration) {}
 
 // A role that is bound anew, to the audience of the token that it had refused, takes
 // that again.
@@ -159,13 +157,13 @@ func TestLoginFollowsARoleThatChanges(t *testing.T) {
 		_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
 	}))
 	defer server.Close()
-	servers := NewServers(klog.Background(), time.Now)
+	servers := NewClientPool(Config{})
 	for _, step := range []struct {
 		takes string
 		shown int
 	}{{"other", 2}, {"other", 1}, {"first", 2}, {"first", 1}} {
 		takes, shown = step.takes, 0
-		if _, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/kubernetes", Role: "app", JWT: "first", OtherJWT: "other"}); err != nil || shown != step.shown {
+		if _, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "first", FallbackJWT: "other"}); err != nil || shown != step.shown {
 			t.Errorf("the role takes %q: %d tokens were shown, want %d; %v", takes, shown, step.shown, err)
 		}
 	}

@@ -17,7 +17,7 @@ type finding struct {
 // or is refused, the mount may be another by now: one of KV version 1 is upgraded in
 // place, or a new one made in its stead. Vault is asked for the mount again then, and
 // once more for what is wanted if that leads elsewhere.
-func (s *Session) look(ctx context.Context, path string, area kvArea, ask func(fullPath string) (*api.Secret, error)) (finding, error) {
+func (s *Client) look(ctx context.Context, path string, area kvArea, ask func(fullPath string) (*api.Secret, error)) (finding, error) {
 	fullPath, mount, err := s.resolve(ctx, path, area)
 	if err != nil {
 		return finding{}, err

@@ -9,9 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 )
 
 const (
@@ -96,15 +93,15 @@ func TestPathsOfAMountThatBecameAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			verbs := map[string]struct {
-				run  func(*Session) error
+				run  func(*Client) error
 				kind error
 			}{
-				"read": {func(s *Session) error { _, err := s.Read(t.Context(), "kv/app"); return err }, test.kind},
-				"list": {func(s *Session) error { return listOfOne(t, s) }, test.kindOfList},
+				"read": {func(s *Client) error { _, err := s.Read(t.Context(), "kv/app"); return err }, test.kind},
+				"list": {func(s *Client) error { return listOfOne(t, s) }, test.kindOfList},
 			}
 			for verb, v := range verbs {
 				m := startPlayedMount(t, test.before)
-				session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
+				session := resume(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 				if err := v.run(session); err != nil {
 					t.Fatalf("%s before: %v", verb, err)
 				}
@@ -124,7 +121,7 @@ func TestPathsOfAMountThatBecameAnother(t *testing.T) {
 }
 
 // listOfOne fails as well if the list is empty: it would empty a file.
-func listOfOne(t *testing.T, s *Session) error {
+func listOfOne(t *testing.T, s *Client) error {
 	t.Helper()
 	names, err := s.List(t.Context(), "kv/team")
 	if err == nil && !slices.Equal(names, []string{"app"}) {
@@ -137,7 +134,7 @@ func listOfOne(t *testing.T, s *Session) error {
 func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	t.Parallel()
 	m := startPlayedMount(t, 2)
-	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
+	session := resume(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 	if _, err := session.Read(t.Context(), "kv/app"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +154,7 @@ func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
 	m := startPlayedMount(t, 1)
-	session := resume(t, NewServers(klog.Background(), time.Now), m.URL, Options{MaxRetries: NoRetries}, "token")
+	session := resume(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 	for _, version := range []int{1, 2} {
 		m.version, m.asked = version, nil
 		_, _ = session.Write(t.Context(), "kv/app", map[string]any{"v": "x"})
@@ -187,7 +184,7 @@ func TestMountGivesWayToOneWithALongerPath(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
+	session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 	for _, moved = range []bool{false, true} {
 		if _, err := session.Read(t.Context(), "kv/team/app"); err != nil {
 			t.Errorf("moved %t: %v", moved, err)

@@ -10,12 +10,12 @@ import (
 // Observer hears of each request to Vault when it is over. It may be called
 // concurrently, and answers at once.
 type Observer interface {
-	// Requested tells what was asked for, what became of it, and how long that took;
+	// ObserveRequest tells what was asked for, what became of it, and how long that took;
 	// the time is zero for a request that was not sent.
-	Requested(operation Operation, outcome Outcome, duration time.Duration)
-	// FellBack tells of a login that shows the second of a pod's tokens, the one for the
+	ObserveRequest(operation Operation, outcome Result, duration time.Duration)
+	// ObserveLoginFallback tells of a login that shows the second of a pod's tokens, the one for the
 	// API server.
-	FellBack()
+	ObserveLoginFallback()
 }
 
 // Operation is what a request is for.
@@ -38,37 +38,37 @@ const (
 // bringsSecret tells an operation whose answer a volume keeps.
 func (o Operation) bringsSecret() bool { return o == Read || o == List || o == Write }
 
-// Outcome is what became of a request.
-type Outcome string
+// Result is what became of a request.
+type Result string
 
 // The outcomes, as metrics name them.
 const (
-	OK        Outcome = "ok"
-	NotFound  Outcome = "not_found"
-	Denied    Outcome = "denied"
-	Refused   Outcome = "refused"
-	Throttled Outcome = "throttled"
+	OK        Result = "ok"
+	NotFound  Result = "not_found"
+	Denied    Result = "denied"
+	Refused   Result = "refused"
+	Throttled Result = "throttled"
 	// Sealed is Vault's own word that it is sealed, which no other 503 is.
-	Sealed Outcome = "sealed"
+	Sealed Result = "sealed"
 	// Failed is any other status of 500 and above, and an answer that the driver does
 	// not take.
-	Failed Outcome = "error"
+	Failed Result = "error"
 	// Unreachable is no answer at all.
-	Unreachable Outcome = "unreachable"
-	// HeldBack was not sent, since those before it failed.
-	HeldBack Outcome = "held_back"
+	Unreachable Result = "unreachable"
+	// BreakerOpen was not sent, since those before it failed.
+	BreakerOpen Result = "held_back"
 	// Cancelled is one that nobody waits for any more.
-	Cancelled Outcome = "cancelled"
+	Cancelled Result = "cancelled"
 )
 
-// Operations and Outcomes are all there are, for whoever counts them from zero.
+// Operations and Results are all there are, for whoever counts them from zero.
 func Operations() []Operation {
 	return []Operation{LogIn, Read, List, Write, RenewToken, RenewLease, Revoke, MountProbe, ProbeSeal}
 }
 
-// Outcomes are all outcomes.
-func Outcomes() []Outcome {
-	return []Outcome{OK, NotFound, Denied, Refused, Throttled, Sealed, Failed, Unreachable, HeldBack, Cancelled}
+// Results are all outcomes.
+func Results() []Result {
+	return []Result{OK, NotFound, Denied, Refused, Throttled, Sealed, Failed, Unreachable, BreakerOpen, Cancelled}
 }
 
 type operationKey struct{}
@@ -84,7 +84,7 @@ func operationOf(ctx context.Context) Operation {
 	return operation
 }
 
-func outcomeOf(response *http.Response, err error) Outcome {
+func outcomeOf(response *http.Response, err error) Result {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errNoTurn), errors.Is(err, errNoPlace):
 		return Cancelled
@@ -108,7 +108,7 @@ func outcomeOf(response *http.Response, err error) Outcome {
 	return OK
 }
 
-func probeOutcome(err error) Outcome {
+func probeOutcome(err error) Result {
 	switch {
 	case err == nil:
 		return OK

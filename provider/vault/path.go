@@ -164,7 +164,7 @@ func (m *mounts) forget(old mount) {
 // ask about the mount gets the path as it is, like consul-template does. But a Vault
 // that does not say now must not have the path taken for one of another version:
 // what is asked for at the wrong place is not there.
-func (s *Session) resolve(ctx context.Context, full string, area kvArea) (string, mount, error) {
+func (s *Client) resolve(ctx context.Context, full string, area kvArea) (string, mount, error) {
 	found, err := s.mountOf(ctx, full)
 	if err != nil {
 		return "", mount{}, err

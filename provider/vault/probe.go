@@ -12,7 +12,7 @@ import (
 // If that one learns nothing, since its token may not ask or Vault does not answer,
 // each asks for itself. The mount has no path if the token may not ask about it; the
 // error is ErrUnavailable, or ErrTokenGone.
-func (s *Session) mountOf(ctx context.Context, full string) (mount, error) {
+func (s *Client) mountOf(ctx context.Context, full string) (mount, error) {
 	known := s.server.mounts
 	if found, ok := known.find(s.client.Namespace(), full); ok {
 		return found, nil
@@ -36,7 +36,7 @@ func (s *Session) mountOf(ctx context.Context, full string) (mount, error) {
 
 // learnAnew asks for the mount of a path that is known. It stays as it is known if
 // Vault does not say: a token may not ask whose policy has nothing in the mount.
-func (s *Session) learnAnew(ctx context.Context, full string, known mount) (mount, error) {
+func (s *Client) learnAnew(ctx context.Context, full string, known mount) (mount, error) {
 	found, err := s.probe(ctx, full)
 	if err != nil || found.path == "" {
 		return known, err
@@ -67,7 +67,7 @@ func (m *mounts) begin(at place) (probed <-chan struct{}, end func()) {
 
 // probe asks Vault which mount a path is in. The mount has no path if the answer
 // does not say.
-func (s *Session) probe(ctx context.Context, full string) (mount, error) {
+func (s *Client) probe(ctx context.Context, full string) (mount, error) {
 	secret, err := s.client.Logical().ReadWithContext(during(WithQuota(ctx, nil), MountProbe), "sys/internal/ui/mounts/"+full)
 	if err != nil {
 		return mount{}, s.probeFailure(full, err)
@@ -94,7 +94,7 @@ func (s *Session) probe(ctx context.Context, full string) (mount, error) {
 // probeFailure leaves out what does not pass: policies often withhold the mount, and
 // gateways that keep sys/ to themselves say so with a page. What is wrong, if anything
 // is, shows at the read that follows.
-func (s *Session) probeFailure(full string, err error) error {
+func (s *Client) probeFailure(full string, err error) error {
 	failure := s.failure("ask for the mount of", full, err)
 	if isPage(err) || !errors.Is(failure, ErrUnavailable) && !errors.Is(failure, ErrTokenGone) {
 		return nil

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // The pods of a node that starts are one question about a mount, unless the token of
@@ -47,11 +45,11 @@ func TestManySessionsProbeOnce(t *testing.T) {
 				_, _ = io.WriteString(w, `{"request_id":"1","data":{"path":"team/kv/","type":"kv","options":{"version":"2"}}}`)
 			}))
 			t.Cleanup(server.Close)
-			servers := NewServers(klog.Background(), time.Now)
+			servers := NewClientPool(Config{})
 			t.Cleanup(servers.Close)
 			var group sync.WaitGroup
 			for i := range sessions {
-				session := resume(t, servers, server.URL, Options{}, fmt.Sprint("token-", i))
+				session := resume(t, servers, server.URL, ClientOptions{}, fmt.Sprint("token-", i))
 				group.Go(func() {
 					waiting.Add(1)
 					if _, err := session.Read(t.Context(), fmt.Sprintf("team/kv/app-%d", i)); err != nil {
@@ -70,12 +68,11 @@ func TestManySessionsProbeOnce(t *testing.T) {
 // Who waits for another's probe goes when nobody waits for him any more.
 func TestMountOfHonoursItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		servers := NewServers(klog.Background(), time.Now)
-		session, err := servers.Resume(t.Context(), Endpoint{Address: "http://vault:8200"}, Options{}, Token{Secret: "token"})
+		servers := NewClientPool(Config{})
+		session, err := servers.Client(t.Context(), Endpoint{Address: "http://vault:8200"}, ClientOptions{}, Token{Secret: "token"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer session.Close()
 		if _, end := session.server.mounts.begin(place{"", "team"}); end == nil {
 			t.Fatal("somebody asks already")
 		}
@@ -106,10 +103,10 @@ func TestMountThatIsNotToldIsNoVersion1(t *testing.T) {
 		"a Vault that has no such API": {http.StatusNotFound, `{"errors":[]}`, nil},
 		"a gateway that keeps sys/":    {http.StatusNotFound, `<html>Not found</html>`, nil},
 	}
-	verbs := map[string]func(*Session) error{
-		"read":  func(s *Session) error { _, err := s.Read(t.Context(), "kv/data/app"); return err },
-		"list":  func(s *Session) error { _, err := s.List(t.Context(), "kv/data/app"); return err },
-		"write": func(s *Session) error { _, err := s.Write(t.Context(), "kv/data/app", nil); return err },
+	verbs := map[string]func(*Client) error{
+		"read":  func(s *Client) error { _, err := s.Read(t.Context(), "kv/data/app"); return err },
+		"list":  func(s *Client) error { _, err := s.List(t.Context(), "kv/data/app"); return err },
+		"write": func(s *Client) error { _, err := s.Write(t.Context(), "kv/data/app", nil); return err },
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +123,7 @@ func TestMountThatIsNotToldIsNoVersion1(t *testing.T) {
 					_, _ = io.WriteString(w, test.body)
 				}))
 				defer server.Close()
-				session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{MaxRetries: NoRetries}, "token")
+				session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
 				if err := run(session); !errors.Is(err, test.kind) {
 					t.Errorf("%s: got %v, want %v", verb, err, test.kind)
 				}

@@ -119,7 +119,7 @@ type Quota struct {
 }
 
 // NewQuota returns the quota of a volume that keeps responses of a size already.
-func (s *Servers) NewQuota(tenant string, kept Size) *Quota {
+func (s *ClientPool) NewQuota(tenant string, kept Size) *Quota {
 	return &Quota{node: s.inFlight, places: s.large, tenant: tenant, kept: kept, turn: make(chan struct{}, 1)}
 }
 
@@ -162,7 +162,7 @@ func (q *Quota) enter(ctx context.Context) error {
 
 // Keep changes what the volume keeps: a response that is about to be replaced does
 // not count, and counts again if nothing took its place. It takes a negative size.
-func (q *Quota) Keep(more Size) {
+func (q *Quota) AddRetained(more Size) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	q.kept = q.kept.Add(more)

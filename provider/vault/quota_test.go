@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
@@ -137,7 +135,7 @@ func TestQuotaAtTheLimitsOfAVolumeAndOneAbove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			servers := NewServers(klog.Background(), time.Now)
+			servers := NewClientPool(Config{})
 			half := test.max / 2
 			q := servers.NewQuota("a", test.size(half))
 			defer q.Close()
@@ -148,7 +146,7 @@ func TestQuotaAtTheLimitsOfAVolumeAndOneAbove(t *testing.T) {
 			if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), test.want) || len(err.Error()) > limits.ErrorBytes.Max() {
 				t.Errorf("one above the limit: %v", err)
 			}
-			q.Keep(test.size(-1)) // which is about to be replaced
+			q.AddRetained(test.size(-1)) // which is about to be replaced
 			if err := q.Take(test.size(1)); err != nil {
 				t.Errorf("in the place of another: %v", err)
 			}
@@ -160,7 +158,7 @@ func TestQuotaAtTheLimitsOfAVolumeAndOneAbove(t *testing.T) {
 // rest, and so there is always some left.
 func TestTenantsShareTheNodesMemory(t *testing.T) {
 	t.Parallel()
-	servers := NewServers(klog.Background(), time.Now)
+	servers := NewClientPool(Config{})
 	left := int64(limits.NodeResponseBytes.Max())
 	var all []*Quota
 	for i := range 4 {
@@ -199,7 +197,7 @@ func TestTenantsShareTheNodesMemory(t *testing.T) {
 // leave nothing.
 func TestQuotasNeverDeadlock(t *testing.T) {
 	t.Parallel()
-	servers := NewServers(klog.Background(), time.Now)
+	servers := NewClientPool(Config{})
 	var group sync.WaitGroup
 	for i := range 200 {
 		group.Go(func() {
@@ -241,10 +239,10 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	servers := NewServers(klog.Background(), time.Now)
+	servers := NewClientPool(Config{})
 	q := servers.NewQuota("a", Size{})
 	ctx := WithQuota(fairqueue.WithTenant(t.Context(), "a"), q)
-	session := resume(t, servers, server.URL, Options{}, "token")
+	session := resume(t, servers, server.URL, ClientOptions{}, "token")
 	for range 20 {
 		if _, err := session.Read(ctx, "kv/data/missing"); errors.Is(err, ErrTooLarge) {
 			t.Fatal(err)
@@ -295,8 +293,8 @@ func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
 func TestManyLargeVolumesAllPass(t *testing.T) {
 	t.Parallel()
 	address, _ := bigVault(t)
-	servers := NewServers(klog.Background(), time.Now)
-	session := resume(t, servers, address, Options{Timeout: time.Minute}, "token")
+	servers := NewClientPool(Config{})
+	session := resume(t, servers, address, ClientOptions{Timeout: time.Minute}, "token")
 	var group sync.WaitGroup
 	for i := range 3 * largeVolumes {
 		group.Go(func() {
@@ -326,8 +324,8 @@ func TestManyLargeVolumesAllPass(t *testing.T) {
 func TestLargeVolumesThatHang(t *testing.T) {
 	t.Parallel()
 	address, hanging := bigVault(t)
-	servers := NewServers(klog.Background(), time.Now)
-	session := resume(t, servers, address, Options{Timeout: time.Minute}, "token")
+	servers := NewClientPool(Config{})
+	session := resume(t, servers, address, ClientOptions{Timeout: time.Minute}, "token")
 	read := func(ctx context.Context, tenant string, paths ...string) error {
 		q := servers.NewQuota(tenant, Size{})
 		defer q.Close()
@@ -351,7 +349,7 @@ func TestLargeVolumesThatHang(t *testing.T) {
 			t.Errorf("a large volume of tenant %s: %v", tenant, err)
 		}
 	}
-	if err := read(HoldingTurn(t.Context()), "evil", "kv/data/big"); err != nil {
+	if err := read(WithSharedCall(t.Context()), "evil", "kv/data/big"); err != nil {
 		t.Errorf("the tenant's own, while others wait for it: %v", err)
 	}
 	end()

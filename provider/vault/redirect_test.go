@@ -9,9 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 )
 
 // heard is a server that notes what it was sent, and answers as Vault.
@@ -38,21 +35,20 @@ func listen(t *testing.T) *heard {
 
 func TestRedirects(t *testing.T) {
 	t.Parallel()
-	read := func(servers *Servers, address string) error {
-		session, err := servers.Resume(context.Background(), Endpoint{Address: address}, Options{MaxRetries: NoRetries}, Token{Secret: "hvs.secret"})
+	read := func(servers *ClientPool, address string) error {
+		session, err := servers.Client(context.Background(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "hvs.secret"})
 		if err != nil {
 			return err
 		}
-		defer session.Close()
 		_, err = session.Read(context.Background(), "kv/data/app")
 		return err
 	}
-	logIn := func(servers *Servers, address string) error {
-		_, err := servers.Login(context.Background(), Endpoint{Address: address}, Options{MaxRetries: NoRetries}, Login{Mount: "auth/jwt", Role: "app", JWT: "canary-jwt"})
+	logIn := func(servers *ClientPool, address string) error {
+		_, err := servers.Login(context.Background(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Credentials{Mount: "auth/jwt", Role: "app", JWT: "canary-jwt"})
 		return err
 	}
 	tests := map[string]struct {
-		ask     func(*Servers, string) error
+		ask     func(*ClientPool, string) error
 		status  int
 		target  string // empty for the other server
 		allowed bool
@@ -87,8 +83,7 @@ func TestRedirects(t *testing.T) {
 				w.WriteHeader(test.status)
 			}))
 			t.Cleanup(first.Close)
-			servers := NewServers(klog.Background(), time.Now)
-			servers.FollowRedirects(func(string) bool { return test.allowed })
+			servers := NewClientPool(Config{AllowRedirect: func(string) bool { return test.allowed }})
 			err := test.ask(servers, first.URL)
 			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want … %s", err, test.want)
@@ -111,7 +106,7 @@ func TestRedirectToTheSameHostIsFollowed(t *testing.T) {
 		http.Redirect(w, r, "/v1/moved", http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(server.Close)
-	if _, err := NewServers(klog.Background(), time.Now).Login(t.Context(), Endpoint{Address: server.URL}, Options{}, Login{Mount: "auth/jwt", JWT: "canary-jwt"}); err != nil {
+	if _, err := NewClientPool(Config{}).Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/jwt", JWT: "canary-jwt"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -124,9 +119,8 @@ func TestRedirectDropsNoTLS(t *testing.T) {
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(first.Close)
-	servers := NewServers(klog.Background(), time.Now)
-	servers.FollowRedirects(func(string) bool { return true })
-	_, err := servers.Login(t.Context(), Endpoint{Address: first.URL, SkipVerify: true}, Options{MaxRetries: NoRetries}, Login{Mount: "auth/jwt", JWT: "canary-jwt"})
+	servers := NewClientPool(Config{AllowRedirect: func(string) bool { return true }})
+	_, err := servers.Login(t.Context(), Endpoint{Address: first.URL, SkipVerify: true}, ClientOptions{MaxRetries: NoRetries}, Credentials{Mount: "auth/jwt", JWT: "canary-jwt"})
 	if err == nil || !strings.Contains(err.Error(), "without TLS") || len(other.requests) != 0 {
 		t.Errorf("got %v, and the other host got %q", err, other.requests)
 	}

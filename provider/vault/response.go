@@ -73,7 +73,7 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 		if quota != nil {
 			// A short response, as of credentials that Vault makes, needs no place.
 			isLong := counted.size.Bytes > chunkBytes
-			if err := quota.take(part, isLong && operation != Write && !holdsTurn(ctx)); err != nil {
+			if err := quota.take(part, isLong && operation != Write && !isSharedCall(ctx)); err != nil {
 				return nil, err
 			}
 			taken = taken.Add(part)

@@ -10,9 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
-
-	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -67,17 +64,17 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		status    int
 		beginning string
-		ask       func(*Session) error
+		ask       func(*Client) error
 		kind      error
 		want      string
 	}{
-		"a secret": {200, `{"data":{"v":"`, (*Session).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); is this a Vault"},
-		"a list":   {200, `{"data":{"keys":["`, (*Session).listAny, ErrTooLarge, "(response-bytes)"},
-		"a write":  {200, `{"data":{"v":"`, (*Session).writeAny, ErrTooLarge, "(response-bytes)"},
-		"a token":  {200, `{"auth":{"client_token":"`, (*Session).renewAny, ErrUnavailable, "exceed the limit of 262144 (auth-response-bytes)"},
-		"an error": {400, `{"errors":["`, (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 400 with more than"},
-		"a page":   {403, "<html>", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 403"},
-		"no space": {503, "", (*Session).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 503"},
+		"a secret": {200, `{"data":{"v":"`, (*Client).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); is this a Vault"},
+		"a list":   {200, `{"data":{"keys":["`, (*Client).listAny, ErrTooLarge, "(response-bytes)"},
+		"a write":  {200, `{"data":{"v":"`, (*Client).writeAny, ErrTooLarge, "(response-bytes)"},
+		"a token":  {200, `{"auth":{"client_token":"`, (*Client).renewAny, ErrUnavailable, "exceed the limit of 262144 (auth-response-bytes)"},
+		"an error": {400, `{"errors":["`, (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 400 with more than"},
+		"a page":   {403, "<html>", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 403"},
+		"no space": {503, "", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 503"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,22 +90,22 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 	}
 }
 
-func (s *Session) readAny() error {
+func (s *Client) readAny() error {
 	_, err := s.Read(context.Background(), "kv/data/app")
 	return err
 }
 
-func (s *Session) listAny() error {
+func (s *Client) listAny() error {
 	_, err := s.List(context.Background(), "kv/metadata/app")
 	return err
 }
 
-func (s *Session) writeAny() error {
+func (s *Client) writeAny() error {
 	_, err := s.Write(context.Background(), "pki/issue/app", nil)
 	return err
 }
 
-func (s *Session) renewAny() error {
+func (s *Client) renewAny() error {
 	_, err := s.RenewToken(context.Background())
 	return err
 }
@@ -204,7 +201,7 @@ func TestResponseThatBreaksOffIsNotAskedForAgain(t *testing.T) {
 		_, _ = io.WriteString(w, `{"request_id"`)
 	}))
 	t.Cleanup(server.Close)
-	session := resume(t, NewServers(klog.Background(), time.Now), server.URL, Options{}, "token")
+	session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{}, "token")
 	if err := session.readAny(); !errors.Is(err, ErrUnavailable) || asked.Load() != 1 {
 		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
@@ -215,7 +212,7 @@ func TestSealedIsVaultsOwnWord(t *testing.T) {
 	for name, test := range map[string]struct {
 		status int
 		body   string
-		want   Outcome
+		want   Result
 	}{
 		"Vault's":         {503, `{"errors":["Vault is sealed"]}`, Sealed},
 		"one of several":  {503, `{"errors":["1 error occurred:\n\t* Vault is sealed\n\n"]}`, Sealed},
@@ -278,12 +275,11 @@ func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
 	}
 }
 
-func resumeAt(t *testing.T, address string) *Session {
+func resumeAt(t *testing.T, address string) *Client {
 	t.Helper()
-	session, err := NewServers(klog.Background(), time.Now).Resume(t.Context(), Endpoint{Address: address}, Options{MaxRetries: NoRetries}, Token{Secret: "token"})
+	session, err := NewClientPool(Config{}).Client(t.Context(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "token"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(session.Close)
 	return session
 }

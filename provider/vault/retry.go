@@ -18,23 +18,41 @@ const (
 	// defaultRetries bridge a restart of a load balancer; for longer outages the
 	// kubelet calls again, and each time shows the user why.
 	defaultRetries = 2
+	// defaultMinBackoff and defaultMaxBackoff are those of the vault/api client.
+	defaultMinBackoff, defaultMaxBackoff = time.Second, 1500 * time.Millisecond
 	// longestWait is what a publish waits at Vault's bidding. Asked to wait longer,
 	// it reports so and leaves the waiting to the kubelet.
 	longestWait = 10 * time.Second
 )
 
-// Options are how patient one session is. Zero values stand for the defaults.
-type Options struct {
+// ClientOptions are the settings of one client.
+type ClientOptions struct {
+	// Namespace is Vault's, not Kubernetes's; empty for the root namespace.
 	Namespace string
-	Timeout   time.Duration
-	// MaxRetries is how often a request that failed is sent again; NoRetries for
-	// never.
-	MaxRetries             int
-	MinBackoff, MaxBackoff time.Duration // between attempts to log in
+	// Timeout bounds one request with its retries; 0 for 30 seconds.
+	Timeout time.Duration
+	// MaxRetries is how often a failed request is sent again; 0 for 2 times, NoRetries
+	// for never.
+	MaxRetries int
+	// MinBackoff and MaxBackoff bound the waits between attempts to log in, and only
+	// those; 0 for 1 and 1.5 seconds.
+	MinBackoff, MaxBackoff time.Duration
 }
 
-// NoRetries stands for no retries, since 0 is the default.
+// NoRetries is for ClientOptions.MaxRetries.
 const NoRetries = -1
+
+// backoff returns the bounds of the waits between attempts.
+func (o ClientOptions) backoff() (shortest, longest time.Duration) {
+	shortest, longest = defaultMinBackoff, defaultMaxBackoff
+	if o.MaxBackoff > 0 {
+		shortest, longest = min(shortest, o.MaxBackoff), o.MaxBackoff
+	}
+	if o.MinBackoff > 0 {
+		shortest, longest = o.MinBackoff, max(o.MaxBackoff, o.MinBackoff)
+	}
+	return shortest, longest
+}
 
 // shouldRetry is Vault's own policy (429, 412 and most 5xx are worth another
 // attempt), less what cannot succeed soon.

@@ -34,7 +34,7 @@ func newToken(auth *api.SecretAuth) Token {
 
 // RenewToken prolongs the token by as much as Vault grants, and returns it with
 // the TTL that it has now.
-func (s *Session) RenewToken(ctx context.Context) (Token, error) {
+func (s *Client) RenewToken(ctx context.Context) (Token, error) {
 	const path = "auth/token/renew-self"
 	secret, err := s.client.Auth().Token().RenewSelfWithContext(during(ctx, RenewToken), 0)
 	if err != nil {
@@ -44,14 +44,14 @@ func (s *Session) RenewToken(ctx context.Context) (Token, error) {
 		return Token{}, fmt.Errorf("renew %s: %w: the answer holds no token", path, ErrUnavailable)
 	}
 	renewed := newToken(secret.Auth)
-	renewed.Secret = s.token.Secret
+	renewed.Secret = s.client.Token()
 	return renewed, nil
 }
 
 // RenewLease asks for a lease to last for a time from now. The answer has the
 // duration that Vault grants, which is less near the lease's end. The error is
 // ErrRefused, but not ErrDenied, for a lease that Vault does not know any more.
-func (s *Session) RenewLease(ctx context.Context, leaseID string, wanted time.Duration) (*api.Secret, error) {
+func (s *Client) RenewLease(ctx context.Context, leaseID string, wanted time.Duration) (*api.Secret, error) {
 	const path = "sys/leases/renew"
 	secret, err := s.client.Sys().RenewWithContext(during(ctx, RenewLease), leaseID, int(wanted/time.Second))
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Session) RenewLease(ctx context.Context, leaseID string, wanted time.Du
 // Revoke ends the session in Vault, and all its leases with it. It reads the
 // answer, unlike the client's own RevokeSelf: what is not Vault's word is
 // ErrUnavailable, since the token would live on.
-func (s *Session) Revoke(ctx context.Context) error {
+func (s *Client) Revoke(ctx context.Context) error {
 	const path = "auth/token/revoke-self"
 	response, err := s.client.Logical().WriteRawWithContext(during(ctx, Revoke), path, nil)
 	if response != nil {
@@ -90,7 +90,7 @@ func isForeign(err error) bool {
 
 // checkRevocation believes an answer without an error only if it is Vault's: no
 // content, or a warning in an envelope with the id that Vault gives each answer.
-func (s *Session) checkRevocation(path string, response *api.Response) error {
+func (s *Client) checkRevocation(path string, response *api.Response) error {
 	if response.StatusCode == http.StatusNoContent {
 		return nil
 	}
@@ -104,6 +104,6 @@ func (s *Session) checkRevocation(path string, response *api.Response) error {
 	return nil
 }
 
-func (s *Session) notVault(verb, path string, response *api.Response) error {
+func (s *Client) notVault(verb, path string, response *api.Response) error {
 	return fmt.Errorf("%s %s in Vault at %s: %w: the answer, with status %d, is not Vault's; check the address, and what stands between", verb, path, s.client.Address(), ErrUnavailable, response.StatusCode)
 }

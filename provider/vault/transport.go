@@ -10,31 +10,26 @@ import (
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 )
 
-// requestsInFlight keep one node from being a burst that Vault's other clients
-// feel, and one tenant from taking the places of the others. Vault answers a login in
-// milliseconds, so that the pods of a whole node pass through in a second.
-const requestsInFlight = 32
-
 var errNoTurn = errors.New("no turn to ask Vault came, so many requests are in flight")
 
 type backgroundKey struct{}
 
 // Background marks the requests of a context as ones that can wait for those
 // that pods wait for.
-func Background(ctx context.Context) context.Context {
+func WithBackground(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, fairqueue.Background)
 }
 
 type turnKey struct{}
 
-// HoldingTurn marks the requests of a context as ones that others wait for, pods that
+// WithSharedCall marks the requests of a context as ones that others wait for, pods that
 // start among them: they are in the foreground, and do not wait for what the others may
 // hold.
-func HoldingTurn(ctx context.Context) context.Context {
+func WithSharedCall(ctx context.Context) context.Context {
 	return context.WithValue(context.WithValue(ctx, backgroundKey{}, fairqueue.Foreground), turnKey{}, true)
 }
 
-func holdsTurn(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
+func isSharedCall(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
 
 func classOf(ctx context.Context) fairqueue.Class {
 	class, _ := ctx.Value(backgroundKey{}).(fairqueue.Class)
@@ -49,8 +44,6 @@ type transport struct {
 	places   *fairqueue.Limiter
 	breaker  *breaker
 	observer Observer // nil for none
-	offset   *offset  // nil where nobody asks
-	now      func() time.Time
 	// follows tells whether a redirect to another host may be followed.
 	follows func(address string) bool
 }
@@ -59,7 +52,7 @@ type transport struct {
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	if err := t.breaker.allow(ctx); err != nil {
-		t.observe(request, HeldBack, 0)
+		t.observe(request, BreakerOpen, 0)
 		return nil, err
 	}
 	response, err := t.exchange(request)
@@ -84,9 +77,6 @@ func (t *transport) exchange(request *http.Request) (*http.Response, error) {
 	duration := time.Since(start)
 	outcome := outcomeOf(response, err)
 	if err == nil {
-		if t.offset != nil {
-			t.offset.hear(response, t.now())
-		}
 		outcome, err = t.receive(request, response)
 	}
 	t.observe(request, outcome, duration)
@@ -94,7 +84,7 @@ func (t *transport) exchange(request *http.Request) (*http.Response, error) {
 }
 
 // receive checks a response and reads its body.
-func (t *transport) receive(request *http.Request, response *http.Response) (Outcome, error) {
+func (t *transport) receive(request *http.Request, response *http.Response) (Result, error) {
 	defer response.Body.Close()
 	if err := t.checkRedirect(request, response); err != nil {
 		return Failed, err
@@ -113,14 +103,14 @@ func (t *transport) probe(address string) func(context.Context) error {
 		start := time.Now()
 		err := probeSealStatus(ctx, t.next, address)
 		if t.observer != nil {
-			t.observer.Requested(ProbeSeal, probeOutcome(err), time.Since(start))
+			t.observer.ObserveRequest(ProbeSeal, probeOutcome(err), time.Since(start))
 		}
 		return err
 	}
 }
 
-func (t *transport) observe(request *http.Request, outcome Outcome, duration time.Duration) {
+func (t *transport) observe(request *http.Request, outcome Result, duration time.Duration) {
 	if t.observer != nil {
-		t.observer.Requested(operationOf(request.Context()), outcome, duration)
+		t.observer.ObserveRequest(operationOf(request.Context()), outcome, duration)
 	}
 }

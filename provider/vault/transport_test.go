@@ -18,7 +18,7 @@ import (
 
 // behindABreaker returns a transport of the driver around another.
 func behindABreaker(next http.RoundTripper) *transport {
-	t := &transport{next: next, places: fairqueue.New(requestsInFlight), now: time.Now}
+	t := &transport{next: next, places: fairqueue.New(requestsInFlight)}
 	t.breaker = &breaker{logger: klog.Background(), address: "http://vault", probe: t.probe("http://vault")}
 	return t
 }
@@ -53,7 +53,7 @@ func TestHangingEngineLeavesPlacesToOtherTenants(t *testing.T) {
 		for i := range 100 {
 			victim := fairqueue.WithTenant(t.Context(), fmt.Sprint("victim", i%3))
 			if i%2 == 1 {
-				victim = Background(victim)
+				victim = WithBackground(victim)
 			}
 			if err := get(victim, transport, "/v1/kv/app", time.Minute); err != nil {
 				t.Error(err)
@@ -70,7 +70,7 @@ func TestHangingEngineLeavesPlacesToOtherTenants(t *testing.T) {
 func TestForegroundAndBackground(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	if classOf(ctx) != fairqueue.Foreground || classOf(Background(ctx)) != fairqueue.Background || classOf(HoldingTurn(Background(ctx))) != fairqueue.Foreground {
+	if classOf(ctx) != fairqueue.Foreground || classOf(WithBackground(ctx)) != fairqueue.Background || classOf(WithSharedCall(WithBackground(ctx))) != fairqueue.Foreground {
 		t.Error("the nearest class is not the one that counts, or the default is not the foreground")
 	}
 }
@@ -136,7 +136,7 @@ func TestOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			session := resume(t, NewServers(klog.Background(), time.Now), "http://vault:8200", Options{MaxRetries: test.given}, "token")
+			session := resume(t, NewClientPool(Config{}), "http://vault:8200", ClientOptions{MaxRetries: test.given}, "token")
 			if got := session.client.MaxRetries(); got != test.want {
 				t.Errorf("%d retries, want %d", got, test.want)
 			}

@@ -18,21 +18,16 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Session is one Vault token. It may be used concurrently, until Close.
-type Session struct {
-	servers *Servers
-	server  *server
-	client  *api.Client
-	token   Token
+// Client makes requests with one Vault token. It may be used concurrently.
+type Client struct {
+	server *endpointClient
+	client *api.Client
 }
-
-// Close gives the session up here; Revoke ends it in Vault.
-func (s *Session) Close() { s.servers.release(s.server) }
 
 // Read reads a path, which may carry a query ("kv/app?version=2") and may leave
 // out the "data/" of a KV version 2 mount. The error is ErrNotFound for what
 // does not exist or is deleted.
-func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error) {
+func (s *Client) Read(ctx context.Context, rawPath string) (*api.Secret, error) {
 	path, query, err := splitPath(rawPath)
 	if err != nil {
 		return nil, err
@@ -54,7 +49,7 @@ func (s *Session) Read(ctx context.Context, rawPath string) (*api.Secret, error)
 }
 
 // List returns the names below a path, none if there is nothing.
-func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
+func (s *Client) List(ctx context.Context, rawPath string) ([]string, error) {
 	path, _, err := splitPath(rawPath)
 	if err != nil {
 		return nil, err
@@ -79,7 +74,7 @@ func (s *Session) List(ctx context.Context, rawPath string) ([]string, error) {
 // certificates, or encrypts. In a KV version 2 mount it stores the data as a new
 // version, as consul-template does. The secret is nil if Vault answers with
 // nothing.
-func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any) (*api.Secret, error) {
+func (s *Client) Write(ctx context.Context, rawPath string, data map[string]any) (*api.Secret, error) {
 	path, _, err := splitPath(rawPath)
 	if err != nil {
 		return nil, err
@@ -111,7 +106,7 @@ func (s *Session) Write(ctx context.Context, rawPath string, data map[string]any
 }
 
 // get asks once more if the volume needs a place for a response of this size.
-func (s *Session) get(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
+func (s *Client) get(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
 	secret, err := s.getOnce(ctx, path, query)
 	if !errors.Is(err, errNoPlace) {
 		return secret, err
@@ -122,7 +117,7 @@ func (s *Session) get(ctx context.Context, path string, query url.Values) (*api.
 	return s.getOnce(ctx, path, query)
 }
 
-func (s *Session) getOnce(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
+func (s *Client) getOnce(ctx context.Context, path string, query url.Values) (*api.Secret, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // or the timer of the client's own timeout would run on
 	response, err := s.client.Logical().ReadRawWithDataWithContext(ctx, path, query)
@@ -133,7 +128,7 @@ func (s *Session) getOnce(ctx context.Context, path string, query url.Values) (*
 const longResponse = 64 << 10
 
 // decode makes a secret of a response, nil of one that says there is none.
-func (s *Session) decode(ctx context.Context, response *api.Response, err error) (*api.Secret, error) {
+func (s *Client) decode(ctx context.Context, response *api.Response, err error) (*api.Secret, error) {
 	if err == nil && response.ContentLength > longResponse {
 		tenant := fairqueue.Tenant(ctx)
 		if err := s.server.decoding.Acquire(ctx, tenant, classOf(ctx), 1); err != nil {
@@ -145,7 +140,7 @@ func (s *Session) decode(ctx context.Context, response *api.Response, err error)
 }
 
 // failure says what was tried, where, and what Vault answered, without the token.
-func (s *Session) failure(verb, path string, err error) error {
+func (s *Client) failure(verb, path string, err error) error {
 	return fmt.Errorf("%s %s in Vault at %s: %w", verb, limits.Truncate(path, maxWords), limits.Truncate(s.client.Address(), maxWords), redact(requestFailure(err), s.client.Token()))
 }
 

@@ -74,7 +74,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 		t.Fatal(err)
 	}
 	secrets := provider.NewProvider(provider.ProviderConfig{
-		Logger: logger, Servers: providervault.NewServers(logger, time.Now), Renderer: render.InProcess{},
+		Logger: logger, Clients: providervault.NewClientPool(providervault.Config{Logger: logger}), Renderer: render.InProcess{},
 		Files: mounts, Store: store, Clock: clock.RealClock{},
 	})
 	t.Cleanup(func() {

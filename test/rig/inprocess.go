@@ -123,7 +123,7 @@ func (d *InProcess) open(ctx context.Context, locked func() error, logger klog.L
 	}
 	mounts.FindUnrecorded(d.Config.KubeletRoot)
 	secrets := provider.NewProvider(provider.ProviderConfig{
-		Logger: logger, Servers: vault.NewServers(logger, d.Clock.Now), Renderer: workers,
+		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: workers,
 		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
 	})
 	volumes, err := driver.New(d.Config, mounts, secrets)
