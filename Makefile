@@ -7,7 +7,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD       = $(CURDIR)/.build
 VERSION    ?= dev
 LAB         = cd test && go run ./lab
-COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./usermode ./vaultserver
+COMPONENT   = ./bench ./canary ./chart ./compatibility ./component ./image ./monitoring ./parts ./postgres ./release ./tally ./textlint ./usermode ./vaultserver
 END_TO_END  = ./cluster/... ./e2e
 
 .PHONY: help build image lint vulncheck manifests test conformance attacks soak bench e2e demo demo-down fuzz
@@ -21,10 +21,11 @@ build: ## Build the static binary into .build/
 image: ## Build the image for amd64 and arm64, with SBOMs, into .build/vaultmount.tar; no container engine needed
 	@$(LAB) image --version $(VERSION) $(BUILD)
 
-lint: ## Check format, go vet, staticcheck, .golangci.yml and go.mod of both modules
+lint: ## Check format, go vet, staticcheck, .golangci.yml, .ci/words and go.mod of both modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./... && $(STATICCHECK) ./... && $(GOLANGCI) run ./... && go mod tidy -diff
 	cd test && go vet ./... && $(STATICCHECK) ./... && $(GOLANGCI) run --config ../.golangci.yml ./... && go mod tidy -diff
+	cd test && go run ./textlint -pending ../.ci/pending ..
 
 vulncheck: ## Hold what is linked against Go's vulnerability database, over the network
 	$(GOVULNCHECK) ./...
