@@ -172,7 +172,7 @@ func (m *Mounts) retainedOfAll() map[string]int64 {
 }
 
 // space is what the volumes take now. One that goes meanwhile is left out.
-func (m *Mounts) space() (total metrics.Space, largest int64, unrecorded int) {
+func (m *Mounts) space() (total metrics.Memory, largest int64, unrecorded int) {
 	namespaces := map[string]int64{}
 	retained := m.retainedOfAll()
 	for _, each := range m.all() {

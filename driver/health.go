@@ -58,17 +58,17 @@ func (p *Plugin) AwaitReady(ctx context.Context) error {
 func (p *Plugin) Numbers() metrics.NodeStats {
 	p.mutex.Lock()
 	charge := p.charge
-	n := metrics.NodeStats{Budget: p.config.VolumeBudget, NamespaceCapacity: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
+	n := metrics.NodeStats{Capacity: p.config.VolumeBudget, NamespaceQuota: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
 	p.mutex.Unlock()
 	if charge == nil {
 		return n
 	}
 	n.Stats = charge.Reporter.Numbers()
 	n.BreakerOpen = p.config.Vault.labels(n.BreakerOpen)
-	n.Tmpfs, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
-	n.StateMounted = charge.State.IsAttached()
+	n.VolumesMemory, n.LargestNamespace, n.Unrecorded = charge.Driver.mounts.space()
+	n.CheckpointsMounted = charge.State.IsAttached()
 	if usage, err := charge.State.Usage(); err == nil {
-		n.State = metrics.Space{Used: usage.BytesUsed, Size: state.Records}
+		n.CheckpointMemory = metrics.Memory{Used: usage.BytesUsed, Size: state.Records}
 	}
 	return n
 }

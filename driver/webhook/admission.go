@@ -33,8 +33,8 @@ const (
 	Translated Result = "translated"
 	// Warned: the pod gets volumes, and its author a warning.
 	Warned Result = "warned"
-	// Refused: the pod does not start. Of a workload: its pods will not.
-	Refused Result = "refused"
+	// Rejected: the pod does not start. Of a workload: its pods will not.
+	Rejected Result = "rejected"
 	// Skipped: the pod does not ask, or has been translated before.
 	Skipped Result = "skipped"
 	// Left: the pod is left to the injector.
@@ -99,7 +99,7 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	outcome := Outcome{Kind: request.Kind.Kind, Object: klog.KRef(request.Namespace, request.Name)}
 	pod, err := injector.DecodePod(request.Object.Raw)
 	if err != nil {
-		outcome.Result, outcome.Reason = Refused, reasonUnreadable
+		outcome.Result, outcome.Reason = Rejected, reasonUnreadable
 		outcome.Response = deny(limits.Truncate("read the pod: "+err.Error(), limits.ErrorBytes.Max()))
 		return outcome
 	}
@@ -127,7 +127,7 @@ func (o *Outcome) judge(translation injector.Result) {
 	o.Reason = reasonAnnotations
 	switch {
 	case translation.Decision == injector.Reject:
-		o.Result = Refused
+		o.Result = Rejected
 	case translation.Decision == injector.LeaveToInjector:
 		o.Result = Left
 	case translation.Decision == injector.Skip:

@@ -137,7 +137,7 @@ func TestReviewsWaitForMemory(t *testing.T) {
 		if strings.Contains(logs, "E1") {
 			t.Errorf("logged as an error: %s", logs)
 		}
-		requireMetric(t, handler, `vaultmount_webhook_bad_requests_total{status="429"} 1`)
+		requireMetric(t, handler, `vaultmount_webhook_request_errors_total{code="429"} 1`)
 		if recorder, _ := post(t, handler, "application/json", bytes.NewReader(largePod(t, "victim"))); recorder.Code != http.StatusOK {
 			t.Errorf("another namespace: %d %s", recorder.Code, recorder.Body)
 		}

@@ -91,7 +91,7 @@ func TestHandlerRefusesWhatIsNoReview(t *testing.T) {
 			if recorder.Code != test.status || !strings.Contains(recorder.Body.String(), test.message) {
 				t.Errorf("answered %d, %s", recorder.Code, recorder.Body)
 			}
-			requireMetric(t, handler, fmt.Sprintf(`vaultmount_webhook_bad_requests_total{status="%d"} 1`, test.status))
+			requireMetric(t, handler, fmt.Sprintf(`vaultmount_webhook_request_errors_total{code="%d"} 1`, test.status))
 		})
 	}
 }
@@ -129,18 +129,18 @@ func TestHandlerCountsAndLogs(t *testing.T) {
 			`kind="Pod" object="default/payroll" result="translated"`,
 		},
 		"pod-with-warnings": {
-			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="warned"} 1`, `vaultmount_webhook_notices_total{annotation="agent-inject-perms-X",kind="Pod",severity="warning"} 2`},
+			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="warned"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-perms-X",kind="Pod",severity="warning"} 2`},
 			`result="warned"`,
 		},
 		"pod-refused": {
-			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="refused"} 1`, `vaultmount_webhook_notices_total{annotation="agent-inject-command-X",kind="Pod",severity="refusal"} 1`},
-			`refused=["vault.hashicorp.com/agent-inject-command-db"]`,
+			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="rejected"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-command-X",kind="Pod",severity="error"} 1`},
+			`rejected=["vault.hashicorp.com/agent-inject-command-db"]`,
 		},
-		"pod-unreadable":       {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="unreadable",result="refused"} 1`}, `reason="unreadable"`},
+		"pod-unreadable":       {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="unreadable",result="rejected"} 1`}, `reason="unreadable"`},
 		"pod-inject-false":     {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="nothing-to-do",result="skipped"} 1`}, `result="skipped"`},
 		"pod-left-to-injector": {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="left"} 1`}, `result="left"`},
 		"configmap":            {[]string{`vaultmount_webhook_requests_total{kind="other",reason="kind",result="skipped"} 1`}, `kind="ConfigMap"`},
-		"cronjob-refused":      {[]string{`vaultmount_webhook_requests_total{kind="CronJob",reason="annotations",result="refused"} 1`}, `result="refused"`},
+		"cronjob-refused":      {[]string{`vaultmount_webhook_requests_total{kind="CronJob",reason="annotations",result="rejected"} 1`}, `result="rejected"`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ const (
 	logObject   = "object"
 	logResult   = "result"
 	logReason   = "reason"
-	logRefused  = "refused"
+	logRefused  = "rejected"
 	logWarned   = "warned"
 	logDryRun   = "dryRun"
 	logDuration = "duration"

@@ -31,24 +31,24 @@ func NewMetrics(certificate Certificate) *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vaultmount_webhook_requests_total",
-			Help: "Reviews by the kind of their object, what became of it (translated, warned, refused, skipped, left) and why.",
+			Help: "Reviews by kind of object, result (translated, warned, rejected, skipped, left) and reason.",
 		}, []string{"kind", "result", "reason"}),
 		notices: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vaultmount_webhook_notices_total",
-			Help: "Warnings and refusals by annotation, with X for a file and Y for a setting.",
+			Name: "vaultmount_webhook_diagnostics_total",
+			Help: "Warnings and errors by annotation, with X for a file and Y for a setting.",
 		}, []string{"kind", "severity", "annotation"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vaultmount_webhook_bad_requests_total",
-			Help: "Requests that are no review, by HTTP status.",
-		}, []string{"status"}),
+			Name: "vaultmount_webhook_request_errors_total",
+			Help: "Requests without a review in the answer, by HTTP status.",
+		}, []string{"code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "vaultmount_webhook_request_duration_seconds",
-			Help:    "Time from a review's first byte to its answer.",
+			Help:    "Time from the first byte of a review to its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"kind"}),
 		certificate: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vaultmount_webhook_certificate_syncs_total",
-			Help: "Rounds in which the certificate and the API server's trust in it were checked, by result (ok, error).",
+			Help: "Checks of the certificate and of the CA bundle, by result (success, error).",
 		}, []string{"result"}),
 		certificateAt: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "vaultmount_webhook_certificate_expiration_timestamp_seconds",
@@ -73,9 +73,9 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// SyncedCertificate counts a round of looking after the certificate.
+// SyncedCertificate counts a check of the certificate.
 func (m *Metrics) SyncedCertificate(err error) {
-	result := "ok"
+	result := "success"
 	if err != nil {
 		result = "error"
 	}
@@ -93,7 +93,7 @@ func (m *Metrics) observe(translator injector.Translator, outcome Outcome, durat
 		m.notices.WithLabelValues(kind, "warning", translator.Family(notice.Annotation)).Inc()
 	}
 	for _, notice := range outcome.Refusals {
-		m.notices.WithLabelValues(kind, "refusal", translator.Family(notice.Annotation)).Inc()
+		m.notices.WithLabelValues(kind, "error", translator.Family(notice.Annotation)).Inc()
 	}
 }
 

@@ -39,7 +39,7 @@ func (o *Outcome) patch(before, after *corev1.Pod) {
 	}
 	patch, err := json.Marshal(operations)
 	if err != nil {
-		o.Result, o.Reason = Refused, reasonUnreadable
+		o.Result, o.Reason = Rejected, reasonUnreadable
 		o.Response = deny("write the patch: " + err.Error())
 		return
 	}

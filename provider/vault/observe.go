@@ -43,7 +43,7 @@ type Result string
 
 // The outcomes, as metrics name them.
 const (
-	OK        Result = "ok"
+	OK        Result = "success"
 	NotFound  Result = "not_found"
 	Denied    Result = "denied"
 	Refused   Result = "refused"
@@ -56,9 +56,9 @@ const (
 	// Unreachable is no answer at all.
 	Unreachable Result = "unreachable"
 	// BreakerOpen was not sent, since those before it failed.
-	BreakerOpen Result = "held_back"
+	BreakerOpen Result = "circuit_open"
 	// Cancelled is one that nobody waits for any more.
-	Cancelled Result = "cancelled"
+	Cancelled Result = "canceled"
 )
 
 // Operations and Results are all there are, for whoever counts them from zero.

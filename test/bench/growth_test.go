@@ -62,7 +62,7 @@ func measureLevel(b *testing.B, n *node, requests []*csi.NodePublishVolumeReques
 	for _, pid := range n.renderers(b) {
 		l.renderers += proportional(b, pid)
 	}
-	l.tmpfs, l.state = n.metric(b, "vaultmount_tmpfs_bytes"), n.metric(b, "vaultmount_state_bytes")
+	l.tmpfs, l.state = n.metric(b, "vaultmount_volumes_used_bytes"), n.metric(b, "vaultmount_checkpoint_used_bytes")
 	return l
 }
 

@@ -138,5 +138,5 @@ func (n *node) remove(b testing.TB, requests []*csi.NodePublishVolumeRequest) {
 		_, err := n.calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i]))
 		return err
 	})
-	rig.Eventually(b, "no token waits to be revoked", func() bool { return n.metric(b, "vaultmount_revocations_waiting") == 0 })
+	rig.Eventually(b, "no token waits to be revoked", func() bool { return n.metric(b, "vaultmount_token_revocations_pending") == 0 })
 }

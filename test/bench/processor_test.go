@@ -138,7 +138,7 @@ func measureRefreshes(b *testing.B, vault *rig.Vault, size size) (driver, render
 	n := startNode(b, vault, "--static-secret-render-interval=10s")
 	requests := n.requests(b, "busy", size.idle, 1)
 	inParallel(b, len(requests), 8, func(i int) error { _, err := n.publish(b.Context(), requests[i], 1); return err })
-	const counted = `vaultmount_refreshes_total{outcome="ok"}`
+	const counted = `vaultmount_refreshes_total{result="success"}`
 	before := n.metric(b, counted)
 	driverBefore, renderersBefore := n.processorTimes(b)
 	time.Sleep(size.watch) // the measurement itself

@@ -79,8 +79,8 @@ func (m *monitored) metric(t *testing.T, name string) float64 {
 func TestMetricsTellWhatHappens(t *testing.T) {
 	m := newMonitored(t)
 	m.requireMetrics(t,
-		`vaultmount_volumes 0`, `vaultmount_registered 0`, `vaultmount_tmpfs_budget_bytes 1.34217728e+08`,
-		`vaultmount_vault_requests_total{operation="login",outcome="sealed"} 0`, `vaultmount_render_worker_kills_total{reason="cpu"} 0`)
+		`vaultmount_volumes 0`, `vaultmount_registered 0`, `vaultmount_capacity_bytes 1.34217728e+08`,
+		`vaultmount_vault_requests_total{operation="login",result="sealed"} 0`, `vaultmount_sandbox_worker_kills_total{reason="cpu"} 0`)
 	request := m.request(t, "good")
 	m.publish(t, request)
 	m.publish(t, request)
@@ -94,28 +94,28 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 	m.requireMetrics(t,
 		`vaultmount_publish_duration_seconds_count{code="OK"} 1`,
 		`vaultmount_publish_duration_seconds_count{code="InvalidArgument"} 1`,
-		`vaultmount_calls_total{code="OK",method="NodePublishVolume"} 2`,
-		`vaultmount_vault_requests_total{operation="login",outcome="ok"} 1`,
-		`vaultmount_vault_requests_total{operation="login",outcome="refused"} 1`,
-		`vaultmount_vault_requests_total{operation="read",outcome="ok"} 1`,
-		`vaultmount_vault_requests_total{operation="mount_probe",outcome="ok"} 1`,
+		`vaultmount_csi_operations_total{code="OK",method="NodePublishVolume"} 2`,
+		`vaultmount_vault_requests_total{operation="login",result="success"} 1`,
+		`vaultmount_vault_requests_total{operation="login",result="refused"} 1`,
+		`vaultmount_vault_requests_total{operation="read",result="success"} 1`,
+		`vaultmount_vault_requests_total{operation="mount_probe",result="success"} 1`,
 		`vaultmount_vault_request_duration_seconds_count{operation="read"} 1`,
-		`vaultmount_renders_total{outcome="refused"} 1`,
-		`vaultmount_render_worker_kills_total{reason="crash"} 1`,
-		`vaultmount_volumes 1`, `vaultmount_volumes_failing 0`, `vaultmount_sessions 1`, `vaultmount_leases 0`,
-		`vaultmount_tmpfs_bytes 4096`,
-		`vaultmount_circuit_open{address="`+m.vault.Server.Address+`"} 0`,
+		`vaultmount_template_renders_total{result="refused"} 1`,
+		`vaultmount_sandbox_worker_kills_total{reason="crash"} 1`,
+		`vaultmount_volumes 1`, `vaultmount_volumes_stale 0`, `vaultmount_vault_tokens 1`, `vaultmount_vault_leases 0`,
+		`vaultmount_volumes_used_bytes 4096`,
+		`vaultmount_vault_circuit_breaker_open{address="`+m.vault.Server.Address+`"} 0`,
 	)
 	// A size of 1 MiB, some 20 inodes, and what Vault said.
-	if taken := m.metric(t, "vaultmount_tmpfs_size_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
+	if taken := m.metric(t, "vaultmount_capacity_used_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
 		t.Errorf("the volume takes %.0f bytes of the capacity", taken)
 	}
 	m.unpublish(t, request)
 	eventually(t, "the revocation is counted", func() bool {
 		_, text := m.get(t, "/metrics")
-		return strings.Contains(text, "\n"+`vaultmount_revocations_total{outcome="ok"} 1`+"\n")
+		return strings.Contains(text, "\n"+`vaultmount_token_revocations_total{result="success"} 1`+"\n")
 	})
-	m.requireMetrics(t, `vaultmount_volumes 0`, `vaultmount_sessions 0`, `vaultmount_revocations_waiting 0`, `vaultmount_tmpfs_size_bytes 0`)
+	m.requireMetrics(t, `vaultmount_volumes 0`, `vaultmount_vault_tokens 0`, `vaultmount_token_revocations_pending 0`, `vaultmount_capacity_used_bytes 0`)
 }
 
 // A driver is ready when the kubelet knows it, and alive when its socket answers;
@@ -203,7 +203,7 @@ func TestVolumeBudget(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	rig.RequireNothing(t, late.GetTargetPath())
-	m.requireMetrics(t, `vaultmount_vault_requests_total{operation="login",outcome="ok"} 2`)
+	m.requireMetrics(t, `vaultmount_vault_requests_total{operation="login",result="success"} 2`)
 
 	// The sizes are known to the next process as well.
 	m.process.Kill(t)

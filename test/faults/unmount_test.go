@@ -64,13 +64,13 @@ func TestStateCannotBeMountedAgain(t *testing.T) {
 	onDisk := beneath(t, n.StateDirectory())
 	request := n.request(t, "app", generations())
 	n.mustPublish(t, request)
-	if !n.shows(t, "vaultmount_state_mounted 1") {
+	if !n.shows(t, "vaultmount_checkpoint_mounted 1") {
 		t.Error("the metric says that the state is not mounted")
 	}
 	foreign := filepath.Join(n.StateDirectory(), "foreign")
 	must(t, unix.Unmount(n.StateDirectory(), 0))
 	must(t, os.WriteFile(foreign, nil, 0o600))
-	if !n.shows(t, "vaultmount_state_mounted 0") {
+	if !n.shows(t, "vaultmount_checkpoint_mounted 0") {
 		t.Error("the metric says that the state is mounted")
 	}
 	rig.Eventually(t, "it is told", func() bool {
@@ -82,7 +82,7 @@ func TestStateCannotBeMountedAgain(t *testing.T) {
 		t.Errorf("on the disk are %q", got)
 	}
 	must(t, os.Remove(foreign))
-	rig.Eventually(t, "the state is mounted again", func() bool { return n.shows(t, "vaultmount_state_mounted 1") })
+	rig.Eventually(t, "the state is mounted again", func() bool { return n.shows(t, "vaultmount_checkpoint_mounted 1") })
 	n.process.Stop(t)
 	n.requireClean(t)
 }
@@ -109,7 +109,7 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	if entries, err := os.ReadDir(request.GetTargetPath()); err != nil || len(entries) > 0 {
 		t.Errorf("on the disk is %v, %v", entries, err)
 	}
-	if !n.shows(t, "vaultmount_tmpfs_bytes 0") || !n.shows(t, "vaultmount_volumes_failing 1") {
+	if !n.shows(t, "vaultmount_volumes_used_bytes 0") || !n.shows(t, "vaultmount_volumes_stale 1") {
 		t.Error("the metrics count what is on the disk, or no failure")
 	}
 	n.mustPublish(t, request)

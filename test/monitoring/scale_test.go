@@ -41,8 +41,8 @@ func scaled(t *testing.T, rules string, factor int) string {
 }
 
 func TestScaledRulesDifferInTimesAlone(t *testing.T) {
-	rules := "    expr: max by (job) (vaultmount_unrefreshed_seconds) > 1800 and rate(x_total[10m]) > 5\n    for: 1h30m\n"
-	want := "    expr: max by (job) (vaultmount_unrefreshed_seconds) > 60 and rate(x_total[20s]) > 5\n    for: 3m\n"
+	rules := "    expr: max by (job) (vaultmount_oldest_failed_refresh_age_seconds) > 1800 and rate(x_total[10m]) > 5\n    for: 1h30m\n"
+	want := "    expr: max by (job) (vaultmount_oldest_failed_refresh_age_seconds) > 60 and rate(x_total[20s]) > 5\n    for: 3m\n"
 	if got := scaled(t, rules, 30); got != want {
 		t.Errorf("got\n%s", got)
 	}
