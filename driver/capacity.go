@@ -49,10 +49,10 @@ func (m *Mounts) reserve(v mount) error {
 	defer m.mutex.Unlock()
 	node, namespace := m.takenBesides(v, retained)
 	if most := m.capacity.namespace; most > 0 && namespace.bytes+need > most {
-		return fmt.Errorf("%w: %d volumes of namespace %q take %d bytes of its share of %d, and this one needs %d; ask for less with the attribute size, or raise the driver's --namespace-share or --volume-budget", errCapacity, namespace.volumes, v.Pod.Namespace, namespace.bytes, most, need)
+		return fmt.Errorf("%w: %d volumes of namespace %q take %d bytes of its share of %d, and this one needs %d; ask for less with the attribute size, or raise the driver's --namespace-share or --volume-capacity", errCapacity, namespace.volumes, v.Pod.Namespace, namespace.bytes, most, need)
 	}
 	if most := m.capacity.node; most > 0 && node.bytes+need > most {
-		return fmt.Errorf("%w: %d volumes of this node take %d bytes of its capacity of %d, and this one needs %d; ask for less with the attribute size, or raise the driver's --volume-budget and the memory limit of its container", errCapacity, node.volumes, node.bytes, most, need)
+		return fmt.Errorf("%w: %d volumes of this node take %d bytes of its capacity of %d, and this one needs %d; ask for less with the attribute size, or raise the driver's --volume-capacity and the memory limit of its container", errCapacity, node.volumes, node.bytes, most, need)
 	}
 	m.reserved[v.VolumeID] = claim{v.Pod.Namespace, need}
 	return nil

@@ -54,8 +54,8 @@ type Config struct {
 	// VolumeSize is the size in bytes of a volume that asks for none, and
 	// MaxVolumeSize the largest that one may ask for.
 	VolumeSize, MaxVolumeSize int64
-	// VolumeBudget is the capacity of the node for volumes, in bytes; 0 for no limit.
-	VolumeBudget int64
+	// VolumeCapacity is the capacity of the node for volumes, in bytes; 0 for no limit.
+	VolumeCapacity int64
 	// NamespaceShare is the part of the capacity that the volumes of one namespace may
 	// take, in percent, 1 to 100; 0 is DefaultNamespaceShare.
 	NamespaceShare int
@@ -87,12 +87,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the interval of static secrets, %s, is shorter than %s", c.StaticInterval, provider.MinInterval)
 	case c.VolumeSize <= 0 || c.MaxVolumeSize < c.VolumeSize:
 		return fmt.Errorf("the largest volume size, %d bytes, is less than the usual one, %d bytes", c.MaxVolumeSize, c.VolumeSize)
-	case c.VolumeBudget != 0 && c.VolumeBudget < c.MaxVolumeSize:
-		return fmt.Errorf("the budget of all volumes, %d bytes, is less than the %d that a single one may ask for", c.VolumeBudget, c.MaxVolumeSize)
+	case c.VolumeCapacity != 0 && c.VolumeCapacity < c.MaxVolumeSize:
+		return fmt.Errorf("the capacity of the node, %d bytes, is less than the %d that one volume may ask for; raise --volume-capacity", c.VolumeCapacity, c.MaxVolumeSize)
 	case c.NamespaceShare < 0 || c.NamespaceShare > 100:
 		return fmt.Errorf("the share of a namespace, %d %%, is not from 1 to 100", c.NamespaceShare)
-	case c.VolumeBudget != 0 && c.namespaceCapacity() < c.MaxVolumeSize:
-		return fmt.Errorf("the share of a namespace, %d bytes of the budget of all volumes, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-budget, or lower --max-volume-size", c.namespaceCapacity(), c.MaxVolumeSize)
+	case c.VolumeCapacity != 0 && c.namespaceCapacity() < c.MaxVolumeSize:
+		return fmt.Errorf("the share of a namespace, %d bytes of the node's capacity, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-capacity, or lower --max-volume-size", c.namespaceCapacity(), c.MaxVolumeSize)
 	}
 	return checkPrefix(c.Annotations.Prefix)
 }
@@ -138,7 +138,7 @@ const DefaultNamespaceShare = 50
 type retainer interface{ RetainedBytes(volumeID string) int64 }
 
 func (c Config) capacity(provider Provider) capacity {
-	limits := capacity{node: c.VolumeBudget, namespace: c.namespaceCapacity()}
+	limits := capacity{node: c.VolumeCapacity, namespace: c.namespaceCapacity()}
 	if r, ok := provider.(retainer); ok {
 		limits.retained = r.RetainedBytes
 	}
@@ -148,7 +148,7 @@ func (c Config) capacity(provider Provider) capacity {
 // namespaceCapacity is what the volumes of one namespace may take, in bytes; 0 for no
 // limit.
 func (c Config) namespaceCapacity() int64 {
-	return c.VolumeBudget * int64(cmp.Or(c.NamespaceShare, DefaultNamespaceShare)) / 100
+	return c.VolumeCapacity * int64(cmp.Or(c.NamespaceShare, DefaultNamespaceShare)) / 100
 }
 
 // inFlight keeps two calls from working on one volume: the kubelet gives up on a

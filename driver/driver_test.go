@@ -24,11 +24,11 @@ func TestConfigValidate(t *testing.T) {
 		"other prefix":   {func(c *Config) { c.Annotations.Prefix = "openbao.openbao.org/" }, ""},
 		"kubelet's":      {func(c *Config) { c.Annotations.Prefix = "csi.storage.k8s.io/" }, "prefix of annotations"},
 		"verb as prefix": {func(c *Config) { c.Annotations.Prefix = "secret/" }, "prefix of annotations"},
-		"budget":         {func(c *Config) { c.VolumeBudget = 2 }, ""},
-		"small share":    {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget = 3, 4 }, "2 bytes of the budget of all volumes, is less than the 3"},
-		"larger share":   {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget, c.NamespaceShare = 3, 4, 75 }, ""},
+		"capacity":       {func(c *Config) { c.VolumeCapacity = 2 }, ""},
+		"small share":    {func(c *Config) { c.MaxVolumeSize, c.VolumeCapacity = 3, 4 }, "2 bytes of the node's capacity, is less than the 3"},
+		"larger share":   {func(c *Config) { c.MaxVolumeSize, c.VolumeCapacity, c.NamespaceShare = 3, 4, 75 }, ""},
 		"no percentage":  {func(c *Config) { c.NamespaceShare = 101 }, "is not from 1 to 100"},
-		"small budget":   {func(c *Config) { c.MaxVolumeSize, c.VolumeBudget = 3, 2 }, "is less than the 3 that a single one may ask for"},
+		"small capacity": {func(c *Config) { c.MaxVolumeSize, c.VolumeCapacity = 3, 2 }, "is less than the 3 that one volume may ask for"},
 		"sizes reversed": {func(c *Config) { c.VolumeSize = 2 }, "is less than the usual one"},
 	}
 	for name, test := range tests {

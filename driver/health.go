@@ -58,7 +58,7 @@ func (p *Plugin) AwaitReady(ctx context.Context) error {
 func (p *Plugin) Numbers() metrics.NodeStats {
 	p.mutex.Lock()
 	charge := p.charge
-	n := metrics.NodeStats{Capacity: p.config.VolumeBudget, NamespaceQuota: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
+	n := metrics.NodeStats{Capacity: p.config.VolumeCapacity, NamespaceQuota: p.config.namespaceCapacity(), Registered: p.registered && charge != nil}
 	p.mutex.Unlock()
 	if charge == nil {
 		return n

@@ -24,13 +24,13 @@ type certificateOptions struct {
 }
 
 func (o *certificateOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.certFile, "tls-cert-file", "", "file of the certificate, in PEM form, read anew as it changes; by default the webhook makes its own")
-	flags.StringVar(&o.keyFile, "tls-key-file", "", "file of the certificate's key")
-	flags.StringVar(&o.secret, "tls-secret", "vaultmount-webhook-tls", "Secret for the webhook's own certificate, in its namespace; made if missing")
-	flags.StringVar(&o.configuration, "webhook-configuration", "vault-agent-annotations", "MutatingWebhookConfiguration that is made to trust the webhook's own certificate")
-	flags.StringVar(&o.service, "service", "vaultmount-webhook", "Service that the webhook's own certificate is for")
-	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Secret and the Service; by default $POD_NAMESPACE")
-	flags.StringArrayVar(&o.extraNames, "tls-extra-name", nil, "further name or IP address for the webhook's own certificate, for a configuration with a url; repeatable")
+	flags.StringVar(&o.certFile, "tls-cert-file", "", "PEM file of the certificate, read again when it changes; empty for a certificate that the webhook creates")
+	flags.StringVar(&o.keyFile, "tls-key-file", "", "PEM file of the certificate's key")
+	flags.StringVar(&o.secret, "tls-secret", "vaultmount-webhook-tls", "Secret that holds the webhook's own certificate; created if missing")
+	flags.StringVar(&o.configuration, "webhook-configuration", "vault-agent-annotations", "MutatingWebhookConfiguration whose caBundle the webhook sets")
+	flags.StringVar(&o.service, "service", "vaultmount-webhook", "Service in front of the webhook, for the names in its own certificate")
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Secret and the Service; defaults to $POD_NAMESPACE")
+	flags.StringArrayVar(&o.extraNames, "tls-san", nil, "another DNS name or IP address in the webhook's own certificate, for a configuration with a url; repeatable")
 }
 
 // source returns the certificate of the files, read once so that a wrong path
@@ -40,7 +40,7 @@ func (o *certificateOptions) source(ctx context.Context) (certificate.Source, er
 		return o.managed()
 	}
 	if o.certFile == "" || o.keyFile == "" {
-		return nil, errors.New("--tls-cert-file and --tls-key-file go together; one of them is missing")
+		return nil, errors.New("--tls-cert-file and --tls-key-file belong together; set both or neither")
 	}
 	files := certificate.NewFiles(o.certFile, o.keyFile)
 	return files, files.Sync(ctx)
@@ -53,11 +53,11 @@ func (o *certificateOptions) managed() (certificate.Source, error) {
 		}
 	}
 	if o.namespace == "" {
-		return nil, errors.New("--namespace is missing, and so is $POD_NAMESPACE")
+		return nil, errors.New("--namespace and $POD_NAMESPACE are empty; set one of them")
 	}
 	config, err := rest.InClusterConfig()
 	if err != nil {
-		return nil, fmt.Errorf("find the API server, which keeps the webhook's own certificate (--tls-cert-file needs none): %w", err)
+		return nil, fmt.Errorf("find the API server, for the webhook's own certificate (not needed with --tls-cert-file): %w", err)
 	}
 	config.Timeout = apiTimeout
 	config.UserAgent = "vaultmount-webhook/" + version

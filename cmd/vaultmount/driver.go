@@ -19,25 +19,25 @@ import (
 )
 
 type driverOptions struct {
-	endpoint      string
-	nodeName      string
-	hostIP        string
-	kubeletRoot   string
-	driverName    string
-	vault         vaultOptions
-	volumeSize    string
-	maxVolumeSize string
-	volumeBudget  string
-	share         int
-	annotations   injector.Translator
-	interval      time.Duration
-	revoke        bool
-	shareLogins   string
-	templateCPU   time.Duration
-	listen        string
-	events        bool
-	removeTaint   string
-	verbosity     int
+	endpoint       string
+	nodeName       string
+	hostIP         string
+	kubeletRoot    string
+	driverName     string
+	vault          vaultOptions
+	volumeSize     string
+	maxVolumeSize  string
+	volumeCapacity string
+	share          int
+	annotations    injector.Translator
+	interval       time.Duration
+	revoke         bool
+	shareLogins    string
+	templateCPU    time.Duration
+	listen         string
+	events         bool
+	startupTaint   string
+	verbosity      int
 
 	setSecurityContext bool
 }
@@ -76,8 +76,8 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; by default KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
 	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume that does not ask for one; holds the files twice")
 	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
-	flags.StringVar(&o.volumeBudget, "volume-budget", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 for no limit")
-	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-budget that the volumes of one namespace may take, in percent")
+	flags.StringVar(&o.volumeCapacity, "volume-capacity", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 for no limit")
+	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-capacity that the volumes of one namespace may take, in percent")
 	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
 	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
 	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
@@ -85,10 +85,10 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
 	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
 	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "which pods of the node share a Vault token and the reads of KV secrets: none, or those of a serviceaccount that log in alike; Vault's audit log does not tell them apart then")
-	flags.DurationVar(&o.templateCPU, "template-cpu", worker.DefaultCPU, "CPU time that rendering one file may take")
-	flags.StringVar(&o.listen, "listen", ":8080", "address to serve /healthz, /readyz and /metrics at; empty for none")
+	flags.DurationVar(&o.templateCPU, "template-cpu-limit", worker.DefaultCPU, "CPU time that rendering one file may take")
+	flags.StringVar(&o.listen, "metrics-bind-address", ":8080", "address to serve /healthz, /readyz and /metrics at; empty disables")
 	flags.BoolVar(&o.events, "events", false, "tell pods by Events when the refresh of their files fails, and when it succeeds again; needs a service account that may create and patch events")
-	flags.StringVar(&o.removeTaint, "remove-taint", "", "key of a start-up taint to remove from the node once the kubelet knows the driver, for example csi.vaultmount.dev/agent-not-ready; needs a service account that may get and patch nodes")
+	flags.StringVar(&o.startupTaint, "startup-taint", "", "key of a start-up taint to remove from the node once the kubelet knows the driver, for example csi.vaultmount.dev/agent-not-ready; needs a service account that may get and patch nodes")
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
 }
 
@@ -105,7 +105,7 @@ func (o *driverOptions) config() (driver.Config, error) {
 		return config, fmt.Errorf("--host-ip %q is not an IP address; leave it out if no template asks for it", o.hostIP)
 	}
 	if o.templateCPU <= 0 {
-		return config, fmt.Errorf("--template-cpu %s leaves no time; write for example %s", o.templateCPU, worker.DefaultCPU)
+		return config, fmt.Errorf("--template-cpu-limit %s leaves no time; write for example %s", o.templateCPU, worker.DefaultCPU)
 	}
 	var err error
 	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {
@@ -114,7 +114,7 @@ func (o *driverOptions) config() (driver.Config, error) {
 	if config.MaxVolumeSize, err = parseBytes("--max-volume-size", o.maxVolumeSize); err != nil {
 		return config, err
 	}
-	if config.VolumeBudget, err = o.budget(); err != nil {
+	if config.VolumeCapacity, err = o.capacity(); err != nil {
 		return config, err
 	}
 	if config.NamespaceShare = o.share; o.share < 1 || o.share > 100 {
@@ -124,11 +124,11 @@ func (o *driverOptions) config() (driver.Config, error) {
 	return config, err
 }
 
-func (o *driverOptions) budget() (int64, error) {
-	if o.volumeBudget == "0" {
+func (o *driverOptions) capacity() (int64, error) {
+	if o.volumeCapacity == "0" {
 		return 0, nil
 	}
-	return parseBytes("--volume-budget", o.volumeBudget)
+	return parseBytes("--volume-capacity", o.volumeCapacity)
 }
 
 func parseBytes(flag, text string) (int64, error) {

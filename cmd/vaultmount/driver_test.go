@@ -24,7 +24,7 @@ func TestDriverRefusesBadFlags(t *testing.T) {
 		"allow-list":    {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--allow-address=*"}, `--allow-address: "*" is not a URL of scheme, host and port`},
 		"prefix":        {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--annotation-prefix=vault.example.com"}, `the prefix of annotations "vault.example.com" is not a domain with a slash`},
 		"host ip":       {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--host-ip=node-1"}, `--host-ip "node-1" is not an IP address`},
-		"template cpu":  {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--template-cpu=0s"}, "--template-cpu 0s leaves no time; write for example 2s"},
+		"template cpu":  {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--template-cpu-limit=0s"}, "--template-cpu-limit 0s leaves no time; write for example 2s"},
 		"sharing":       {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--share-logins=pods"}, `--share-logins: "pods" is no way to share logins; write none or serviceaccount`},
 		"argument":      {[]string{"now"}, `unknown command "now"`},
 	}

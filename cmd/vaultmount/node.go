@@ -41,15 +41,15 @@ func (o *driverOptions) node(logger klog.Logger) (*node, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the driver: %w", err)
 	}
-	limitDriverMemory(config.VolumeBudget)
+	limitDriverMemory(config.VolumeCapacity)
 	sharing, err := provider.ParseSharing(o.shareLogins)
 	if err != nil {
 		return nil, fmt.Errorf("--share-logins: %w", err)
 	}
 	n := &node{config: config, sharing: sharing, logger: logger, metrics: metrics.NewRecorder(version, goVersion()), events: o.events}
-	if o.events || o.removeTaint != "" {
+	if o.events || o.startupTaint != "" {
 		if n.api, err = rest.InClusterConfig(); err != nil {
-			return nil, fmt.Errorf("find the API server, which --events and --remove-taint are for: %w", err)
+			return nil, fmt.Errorf("find the API server, which --events and --startup-taint are for: %w", err)
 		}
 		n.api.Timeout, n.api.UserAgent = apiTimeout, "vaultmount-driver/"+version
 	}

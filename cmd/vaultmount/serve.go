@@ -59,13 +59,13 @@ func (o *driverOptions) serve(ctx context.Context, n *node, plugin *driver.Plugi
 	if o.listen != "" {
 		listener, err := net.Listen("tcp", o.listen)
 		if err != nil {
-			return fmt.Errorf("--listen: %w", err)
+			return fmt.Errorf("--metrics-bind-address: %w", err)
 		}
 		n.logger.Info("Serving health and metrics", "address", listener.Addr().String())
 		routes := metrics.Handler(metrics.Checks{Alive: plugin.Alive, Ready: plugin.Ready}, n.metrics)
 		group.Go(func() error { return metrics.Serve(ctx, listener, routes) })
 	}
-	if o.removeTaint != "" {
+	if o.startupTaint != "" {
 		group.Go(func() error { o.untaint(ctx, n, plugin); return nil })
 	}
 	group.Go(func() error { return plugin.Run(ctx) })
@@ -80,12 +80,12 @@ func (o *driverOptions) untaint(ctx context.Context, n *node, plugin *driver.Plu
 	}
 	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 6, Cap: time.Minute}
 	_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) { // ends with ctx at the latest
-		err := apiserver.RemoveTaint(ctx, n.api, n.config.NodeName, o.removeTaint)
+		err := apiserver.RemoveTaint(ctx, n.api, n.config.NodeName, o.startupTaint)
 		if err != nil {
-			n.logger.Error(err, "Start-up taint not removed; trying again", "taint", o.removeTaint)
+			n.logger.Error(err, "Start-up taint not removed; trying again", "taint", o.startupTaint)
 			return false, nil
 		}
-		n.logger.Info("Start-up taint is not on the node any more", "taint", o.removeTaint)
+		n.logger.Info("Start-up taint is not on the node any more", "taint", o.startupTaint)
 		return true, nil
 	})
 }

@@ -25,21 +25,21 @@ type translatorOptions struct {
 // addSecurityContextFlag is for the driver as well, which translates volumes that
 // hold annotations.
 func addSecurityContextFlag(flags *pflag.FlagSet, value *bool) {
-	flags.BoolVar(value, "agent-set-security-context", true, "default of the annotation: true for files of 100:1000, false for files of the pod's own user, as the injector has it on OpenShift")
+	flags.BoolVar(value, "agent-set-security-context", true, "default of the annotation: true for files owned by 100:1000, false for files owned by the pod's user, as the injector does on OpenShift")
 }
 
 func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.settings.Prefix, "prefix", injector.DefaultPrefix, "prefix of the annotations, with its slash")
+	flags.StringVar(&o.settings.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the annotations, with the slash")
 	flags.StringVar(&o.settings.Driver, "driver-name", injector.DefaultDriver, "name of the CSIDriver object")
-	flags.StringVar(&o.fallback, "fallback", string(injector.FallbackReject), "what becomes of a pod that cannot be translated in full: reject, leave-to-injector, or warn")
-	flags.StringVar(&o.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name it get no address of their own")
-	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path of pods that name none; by default auth/kubernetes")
-	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template of pods that name none: map or json")
-	flags.StringArrayVar(&o.settings.Audiences, "audience", nil, "audience of the CSIDriver's tokenRequests, empty for the API server's; repeatable; a pod that wants another is refused; by default the driver decides when the pod starts")
-	flags.BoolVar(&o.settings.ForbidSkipVerify, "forbid-tls-skip-verify", false, "refuse tls-skip-verify, for a driver with the same flag")
-	flags.BoolVar(&o.settings.ForbidToken, "forbid-token-file", false, "refuse agent-inject-token, for a driver with the same flag")
-	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn of agent-enable-quit instead of refusing it")
-	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn of permissions that belong to no file instead of refusing them")
+	flags.StringVar(&o.fallback, "fallback", string(injector.FallbackReject), "what to do with a pod that cannot be translated in full: reject, leave-to-injector, or warn")
+	flags.StringVar(&o.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name the same URL get no address attribute")
+	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path for pods without one; empty means auth/kubernetes")
+	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template for pods without one: map or json")
+	flags.StringArrayVar(&o.settings.Audiences, "audience", nil, "audience in the CSIDriver's tokenRequests, empty for the API server's; repeatable; other audiences are refused; without the flag the driver decides when the pod starts")
+	flags.BoolVar(&o.settings.ForbidSkipVerify, "forbid-tls-skip-verify", false, "refuse tls-skip-verify; set it if the driver has the same flag")
+	flags.BoolVar(&o.settings.ForbidToken, "forbid-token-file", false, "refuse agent-inject-token; set it if the driver has the same flag")
+	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn about agent-enable-quit instead of refusing it")
+	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn about agent-inject-perms-X without a file X instead of refusing it")
 	addSecurityContextFlag(flags, &o.setSecurityContext)
 }
 
@@ -56,10 +56,10 @@ func (o *translatorOptions) translator() (injector.Translator, error) {
 		return settings, fmt.Errorf("--default-template %q is unknown; use one of %q", o.format, formats)
 	}
 	if name, ok := strings.CutSuffix(settings.Prefix, "/"); !ok || name == "" || strings.Contains(name, "/") {
-		return settings, fmt.Errorf("--prefix %q is no prefix of annotations; write it like %s", settings.Prefix, injector.DefaultPrefix)
+		return settings, fmt.Errorf("--annotation-prefix %q is not a prefix of annotations; write it like %s", settings.Prefix, injector.DefaultPrefix)
 	}
 	if settings.Driver == "" {
-		return settings, fmt.Errorf("--driver-name is empty; leave it out for %s", injector.DefaultDriver)
+		return settings, fmt.Errorf("--driver-name is empty; omit it for %s", injector.DefaultDriver)
 	}
 	if address := settings.Address; address != "" {
 		parsed, err := url.Parse(address)

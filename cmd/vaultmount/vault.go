@@ -16,7 +16,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 )
 
-// vaultOptions say which Vault there is, and how far a volume may stray from it.
+// vaultOptions name the Vault of the driver, and what a volume may set differently.
 type vaultOptions struct {
 	address          string
 	caFile           string
@@ -29,12 +29,12 @@ type vaultOptions struct {
 
 func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "vault-address", "", "URL of Vault, for example https://vault.vault.svc:8200 (required)")
-	flags.StringVar(&o.caFile, "vault-ca-file", "", "file of the authorities that sign Vault's certificate, in PEM form; read anew for each new volume; by default the public ones")
-	flags.StringVar(&o.clusterCA, "cluster-ca-directory", "", "directory with the authorities of the cluster itself, ca.crt and, on OpenShift, service-ca.crt, for volumes whose ca-cert names them")
-	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may name as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the pod's token is sent there")
-	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may name as proxy-address; repeatable")
-	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that would accept any certificate")
-	flags.BoolVar(&o.forbidTokenFile, "forbid-token-file", false, "refuse volumes that would hand their Vault token to the pod")
+	flags.StringVar(&o.caFile, "vault-ca-file", "", "PEM file of the CA certificates that sign Vault's certificate; read again for each new volume; empty means the public CAs")
+	flags.StringVar(&o.clusterCA, "cluster-ca-directory", "", "directory with the cluster's CA certificates, ca.crt and, on OpenShift, service-ca.crt, for volumes whose ca-cert names them")
+	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may use as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the driver sends the pod's token there")
+	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may use as proxy-address; repeatable")
+	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that skip the verification of certificates")
+	flags.BoolVar(&o.forbidTokenFile, "forbid-token-file", false, "refuse volumes that write their Vault token into a file")
 }
 
 func (o *vaultOptions) config() (driver.VaultConfig, error) {
@@ -53,20 +53,20 @@ func (o *vaultOptions) config() (driver.VaultConfig, error) {
 	if config.Proxies, err = driver.ParseAllowList(o.proxies); err != nil {
 		return config, fmt.Errorf("--allow-proxy: %w", err)
 	}
-	// A wrong path shows at the start, not at the first pod.
+	// Report a wrong path at the start, not at the first pod.
 	_, err = o.readCA()
 	return config, err
 }
 
-// readClusterCA reads anew each time: Kubernetes replaces the files when an
-// authority is rotated. Which of them there are differs between clusters.
+// readClusterCA reads the file each time, because Kubernetes replaces it when the CA is
+// rotated. Not every cluster has every file.
 func (o *vaultOptions) readClusterCA(name string) (string, error) {
 	if o.clusterCA == "" {
 		return "", nil
 	}
 	pem, err := os.ReadFile(filepath.Join(o.clusterCA, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read --cluster-ca-directory: %w", err)
+		return "", fmt.Errorf("read the files of --cluster-ca-directory: %w", err)
 	}
 	return string(pem), nil
 }
@@ -82,7 +82,7 @@ func (o *vaultOptions) readCA() (string, error) {
 	return string(pem), nil
 }
 
-// warn tells of tokens that would cross a network in the clear.
+// warn logs addresses to which tokens travel unencrypted.
 func (o *vaultOptions) warn(logger klog.Logger) {
 	for _, text := range append([]string{o.address}, o.addresses...) {
 		address, err := url.Parse(text)

@@ -51,8 +51,8 @@ func (o *webhookOptions) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	o.translatorOptions.addFlags(flags)
 	o.certificate.addFlags(flags)
-	flags.StringVar(&o.address, "listen", ":8443", "address to serve reviews at")
-	flags.StringVar(&o.healthAddress, "listen-health", ":8080", "address to serve /healthz, /readyz and /metrics at")
+	flags.StringVar(&o.address, "webhook-bind-address", ":8443", "address to serve reviews at")
+	flags.StringVar(&o.healthAddress, "metrics-bind-address", ":8080", "address to serve /healthz, /readyz and /metrics at")
 	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each pod that asks, 4 each request")
 }
 
@@ -70,11 +70,11 @@ func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
 	}
 	reviews, err := net.Listen("tcp", o.address)
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+		return fmt.Errorf("--webhook-bind-address: %w", err)
 	}
 	health, err := net.Listen("tcp", o.healthAddress)
 	if err != nil {
-		return errors.Join(fmt.Errorf("--listen-health: %w", err), reviews.Close())
+		return errors.Join(fmt.Errorf("--metrics-bind-address: %w", err), reviews.Close())
 	}
 	metrics := admission.NewMetrics(source)
 	server := &admission.Server{

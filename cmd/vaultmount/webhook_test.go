@@ -33,16 +33,16 @@ func TestWebhookRefusesBadFlags(t *testing.T) {
 	}{
 		"fallback":         {[]string{"--fallback=ignore"}, `--fallback "ignore" is unknown; use one of ["reject" "leave-to-injector" "warn"]`},
 		"template":         {[]string{"--default-template=yaml"}, `--default-template "yaml" is unknown; use one of ["map" "json"]`},
-		"prefix":           {[]string{"--prefix=vault.hashicorp.com"}, `--prefix "vault.hashicorp.com" is no prefix of annotations`},
-		"prefix, no slash": {[]string{"--prefix=/"}, `--prefix "/" is no prefix`},
+		"prefix":           {[]string{"--annotation-prefix=vault.hashicorp.com"}, `--annotation-prefix "vault.hashicorp.com" is not a prefix of annotations`},
+		"prefix, no slash": {[]string{"--annotation-prefix=/"}, `--annotation-prefix "/" is not a prefix`},
 		"driver":           {[]string{"--driver-name="}, "--driver-name is empty"},
 		"address":          {[]string{"--vault-address=vault:8200"}, `--vault-address "vault:8200" is not a URL`},
 		"auth path":        {[]string{"--auth-path=../kubernetes"}, "--auth-path: "},
-		"one file":         {[]string{"--tls-cert-file=/tls.crt"}, "--tls-cert-file and --tls-key-file go together"},
+		"one file":         {[]string{"--tls-cert-file=/tls.crt"}, "--tls-cert-file and --tls-key-file belong together"},
 		"no files":         {[]string{"--tls-cert-file=/nowhere/tls.crt", "--tls-key-file=/nowhere/tls.key"}, "read the certificate: open /nowhere/tls.crt: no such file"},
-		"no namespace":     {nil, "--namespace is missing, and so is $POD_NAMESPACE"},
+		"no namespace":     {nil, "--namespace and $POD_NAMESPACE are empty"},
 		"no secret":        {[]string{"--namespace=n", "--tls-secret="}, "--tls-secret is empty"},
-		"no cluster":       {[]string{"--namespace=n"}, "find the API server, which keeps the webhook's own certificate"},
+		"no cluster":       {[]string{"--namespace=n"}, "find the API server, for the webhook's own certificate"},
 		"argument":         {[]string{"now"}, `unknown command "now"`},
 	}
 	for name, test := range tests {
@@ -78,7 +78,7 @@ func TestWebhookServesWithFiles(t *testing.T) {
 	defer cancel()
 	logs, writer := io.Pipe()
 	command := newCommand()
-	command.SetArgs([]string{"webhook", "--tls-cert-file=" + certFile, "--tls-key-file=" + keyFile, "--listen=127.0.0.1:0", "--listen-health=127.0.0.1:0"})
+	command.SetArgs([]string{"webhook", "--tls-cert-file=" + certFile, "--tls-key-file=" + keyFile, "--webhook-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0"})
 	command.SetErr(writer)
 	ended := make(chan error, 1)
 	go func() {

@@ -29,7 +29,7 @@ const mostSecrets = 5
 
 // usual is what every node of the benchmark has: no volume is refused for want of
 // room, and the log is as long as a DaemonSet's.
-func usual() []string { return []string{"--verbosity=2", "--volume-budget=0", "--volume-size=64Ki"} }
+func usual() []string { return []string{"--verbosity=2", "--volume-capacity=0", "--volume-size=64Ki"} }
 
 func startNode(b testing.TB, vault *rig.Vault, arguments ...string) *node {
 	b.Helper()

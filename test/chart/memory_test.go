@@ -14,15 +14,15 @@ import (
 
 // The container's memory follows from what its volumes may take: 64 MiB more are
 // requested, and 492 MiB more are the limit.
-func TestMemoryFollowsFromTheBudget(t *testing.T) {
+func TestMemoryFollowsFromTheCapacity(t *testing.T) {
 	for _, test := range []struct {
 		name, request, limit string
 		set                  string
 	}{
 		{name: "default", request: "192Mi", limit: "620Mi"},
-		{name: "mebibytes", set: "driver.volumeBudget=300Mi", request: "364Mi", limit: "792Mi"},
-		{name: "gibibytes", set: "driver.volumeBudget=2Gi", request: "2112Mi", limit: "2540Mi"},
-		{name: "kibibytes are rounded up", set: "driver.volumeBudget=40961Ki", request: "105Mi", limit: "533Mi"},
+		{name: "mebibytes", set: "driver.volumeCapacity=300Mi", request: "364Mi", limit: "792Mi"},
+		{name: "gibibytes", set: "driver.volumeCapacity=2Gi", request: "2112Mi", limit: "2540Mi"},
+		{name: "kibibytes are rounded up", set: "driver.volumeCapacity=40961Ki", request: "105Mi", limit: "533Mi"},
 		{name: "own limit", set: "driver.resources.limits.memory=1Gi", request: "192Mi", limit: "1Gi"},
 		{name: "own request", set: "driver.resources.requests.memory=1Gi", request: "1Gi", limit: "620Mi"},
 		{name: "limit of something else", set: "driver.resources.limits.cpu=2", request: "192Mi", limit: "620Mi"},
@@ -47,9 +47,9 @@ func TestMemoryFollowsFromTheBudget(t *testing.T) {
 }
 
 // What the program is told and what it is given are one value.
-func TestBudgetIsWhatTheProgramIsTold(t *testing.T) {
-	container := driver(t, mustTemplate(t, newest, address, "--set=driver.volumeBudget=1Gi"))
-	if want := "--volume-budget=1Gi"; !slices.Contains(container.Args, want) {
+func TestProgramGetsTheCapacity(t *testing.T) {
+	container := driver(t, mustTemplate(t, newest, address, "--set=driver.volumeCapacity=1Gi"))
+	if want := "--volume-capacity=1Gi"; !slices.Contains(container.Args, want) {
 		t.Errorf("%s is not in %q", want, container.Args)
 	}
 }

@@ -157,7 +157,7 @@ func nestedTemplates() map[string]string {
 // tenant gets its files all the same: no order of calls makes it wait for their end.
 func TestHostileTemplatesBesideOthers(t *testing.T) {
 	// An hour: were a pod to wait for one of them, it would not be ready in time.
-	n, driver := startProgram(t, "--template-cpu=1h")
+	n, driver := startProgram(t, "--template-cpu-limit=1h")
 	alone := n.publishMany(t, "alone")
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -188,17 +188,17 @@ func TestVolumesCommand(t *testing.T) {
 	}
 }
 
-// What finds no room in the node's budget is told so before Vault is asked, and
-// comes to its right when another volume goes.
-func TestVolumeBudget(t *testing.T) {
+// A volume beyond the node's capacity fails before a request to Vault, and succeeds when
+// another volume is gone.
+func TestVolumeCapacity(t *testing.T) {
 	// With 1 KiB for each inode of a volume with one file.
-	m := newMonitored(t, "--volume-budget=3200Ki", "--max-volume-size=2Mi", "--namespace-share=100")
+	m := newMonitored(t, "--volume-capacity=3200Ki", "--max-volume-size=2Mi", "--namespace-share=100")
 	large := m.kubelet.Request(t, m.vault, "large", map[string]string{"template/db": connectionTemplate, "size": "2Mi"})
 	m.publish(t, large)
 	m.publish(t, m.request(t, "small"))
 	late := m.request(t, "late")
 	err := m.call(func(node csi.NodeClient) error { _, err := node.NodePublishVolume(t.Context(), late); return err })
-	want := "ask for less with the attribute size, or raise the driver's --namespace-share or --volume-budget"
+	want := "ask for less with the attribute size, or raise the driver's --namespace-share or --volume-capacity"
 	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}

@@ -99,7 +99,7 @@ type node struct {
 func startNode(t *testing.T, vault *vaultserver.Durable) *node {
 	t.Helper()
 	n := &node{kubelet: rig.NewKubelet(t), vault: rig.SetUpVault(t, vault.Server)}
-	process := rig.StartProcess(t, n.kubelet, vault.Address, "--listen=127.0.0.1:0", "--static-secret-render-interval=10s", "--volume-budget=128Mi")
+	process := rig.StartProcess(t, n.kubelet, vault.Address, "--metrics-bind-address=127.0.0.1:0", "--static-secret-render-interval=10s", "--volume-capacity=128Mi")
 	n.calls = rig.Calls(n.kubelet.Endpoint())
 	n.register(t)
 	n.address = process.Address(t, "Serving health and metrics")

@@ -44,7 +44,7 @@ func StartProgram(t testing.TB, program string, kubelet *Kubelet, address string
 }
 
 func driverCommand(program string, kubelet *Kubelet, address string, arguments []string) []string {
-	return append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--listen=127.0.0.1:0", "--verbosity=10"}, arguments...)
+	return append([]string{program, "driver", "--vault-address=" + address, "--kubelet-root=" + kubelet.Root, "--metrics-bind-address=127.0.0.1:0", "--verbosity=10"}, arguments...)
 }
 
 // newLog holds no secret at the end of the test, and is shown when the test fails.

@@ -32,7 +32,7 @@ func startWebhook(t testing.TB, wrap func(command []string) []string, arguments 
 	t.Helper()
 	certificate, key, client := servingCertificate(t)
 	p := run(t, newLog(t, "webhook"), wrap(append([]string{Program(t), "webhook", "--tls-cert-file=" + certificate, "--tls-key-file=" + key,
-		"--listen=127.0.0.1:0", "--listen-health=127.0.0.1:0", "--verbosity=10"}, arguments...)))
+		"--webhook-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--verbosity=10"}, arguments...)))
 	w := &Webhook{Process: p, Client: client}
 	w.Reviews = "https://" + p.Address(t, "Serving reviews")
 	w.Health = "http://" + p.Address(t, "Serving health and metrics")

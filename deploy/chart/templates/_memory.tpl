@@ -21,20 +21,20 @@ read, and 64 MiB for the driver's state.
 The CPU limit keeps what tenants ask of the driver from taking the whole node.
 */}}
 {{- define "vaultmount.resources" -}}
-{{- $budget := include "vaultmount.kibibytes" (list .Values "volumeBudget" "128Mi") | int64 -}}
+{{- $capacity := include "vaultmount.kibibytes" (list .Values "volumeCapacity" "128Mi") | int64 -}}
 {{- $largest := include "vaultmount.kibibytes" (list .Values "maxVolumeSize" "16Mi") | int64 -}}
 {{- $usual := include "vaultmount.kibibytes" (list .Values "volumeSize" "1Mi") | int64 -}}
-{{- if gt $largest $budget -}}
-{{- fail (printf "driver.maxVolumeSize: %s is more than the %s of driver.volumeBudget, which all volumes of a node share; lower the one or raise the other" .Values.driver.maxVolumeSize .Values.driver.volumeBudget) -}}
+{{- if gt $largest $capacity -}}
+{{- fail (printf "driver.maxVolumeSize: %s is more than the %s of driver.volumeCapacity, which all volumes of a node share; lower the one or raise the other" .Values.driver.maxVolumeSize .Values.driver.volumeCapacity) -}}
 {{- end -}}
-{{- $share := div (mul $budget (int64 .Values.driver.namespaceShare)) 100 -}}
+{{- $share := div (mul $capacity (int64 .Values.driver.namespaceShare)) 100 -}}
 {{- if gt $largest $share -}}
-{{- fail (printf "driver.maxVolumeSize: %s is more than the %dKi that a namespace may take (driver.namespaceShare, %d percent of driver.volumeBudget); lower the one or raise the other" .Values.driver.maxVolumeSize $share (int .Values.driver.namespaceShare)) -}}
+{{- fail (printf "driver.maxVolumeSize: %s is more than the %dKi that a namespace may take (driver.namespaceShare, %d percent of driver.volumeCapacity); lower the one or raise the other" .Values.driver.maxVolumeSize $share (int .Values.driver.namespaceShare)) -}}
 {{- end -}}
 {{- if gt $usual $largest -}}
 {{- fail (printf "driver.volumeSize: %s is more than the %s of driver.maxVolumeSize; lower the one or raise the other" .Values.driver.volumeSize .Values.driver.maxVolumeSize) -}}
 {{- end -}}
-{{- $mebibytes := div (add $budget 1023) 1024 -}}
+{{- $mebibytes := div (add $capacity 1023) 1024 -}}
 {{- $computed := dict
   "requests" (dict "cpu" "10m" "memory" (printf "%dMi" (add $mebibytes 64)))
   "limits" (dict "cpu" "2" "memory" (printf "%dMi" (add $mebibytes 64 300 64 64))) -}}
