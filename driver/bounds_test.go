@@ -18,15 +18,15 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// newDriver returns a driver without volumes, and a request that passes all checks of
+// newNodeServer returns a server without volumes, and a request that passes all checks of
 // its form.
-func newDriver(t *testing.T, config Config, p Provider) (*Driver, *csi.NodePublishVolumeRequest) {
+func newNodeServer(t *testing.T, config Config, p Provider) (*NodeServer, *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	config.Vault.ReadCA = func() (string, error) { return "", nil }
 	mounts, err := NewMounts(klog.Background(), nil, nothing{})
 	must(t, err)
-	d, err := New(config, mounts, p)
-	must(t, err)
+	d := NewNodeServer(config)
+	d.Start(mounts, p)
 	return d, &csi.NodePublishVolumeRequest{
 		VolumeId: "csi-1", Readonly: true,
 		TargetPath:       filepath.Join(config.KubeletRoot, "pods", "1-2-3", "volumes", "kubernetes.io~csi", "secrets", "mount"),
@@ -64,7 +64,7 @@ func TestRequestLimits(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			d, request := newDriver(t, newNode(t), nothing{})
+			d, request := newNodeServer(t, newNode(t), nothing{})
 			test.set(request, strings.Repeat("x", test.limit.Max()))
 			if _, err := d.NodePublishVolume(t.Context(), request); errors.As(err, new(*limits.ExceededError)) {
 				t.Errorf("at the limit: %v", err)
@@ -76,7 +76,7 @@ func TestRequestLimits(t *testing.T) {
 	}
 	t.Run("attributes of either vocabulary", func(t *testing.T) {
 		t.Parallel()
-		d, _ := newDriver(t, newNode(t), nothing{})
+		d, _ := newNodeServer(t, newNode(t), nothing{})
 		long := "vault.hashicorp.com/" + strings.Repeat("-x", limits.AttributeKeyBytes.Max())
 		_, err := d.describe(volumeContext{attributes: map[string]string{long: "", "vault.hashicorp.com/role": "app"}})
 		requireExceeded(t, err, limits.AttributeKeyBytes)
@@ -86,7 +86,7 @@ func TestRequestLimits(t *testing.T) {
 // A volume that containers could write to is refused, with the line that its pod lacks.
 func TestPublishRefusesAWritableVolume(t *testing.T) {
 	t.Parallel()
-	d, request := newDriver(t, newNode(t), nothing{})
+	d, request := newNodeServer(t, newNode(t), nothing{})
 	if err := d.checkPublish(request); err != nil {
 		t.Errorf("read-only: %v", err)
 	}
@@ -99,7 +99,7 @@ func TestPublishRefusesAWritableVolume(t *testing.T) {
 
 func TestUnpublishAndStatsLimits(t *testing.T) {
 	t.Parallel()
-	d, good := newDriver(t, newNode(t), nothing{})
+	d, good := newNodeServer(t, newNode(t), nothing{})
 	unpublish := func(id, path string) error {
 		_, err := d.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path})
 		return err
@@ -153,7 +153,7 @@ func TestSecretLimits(t *testing.T) {
 			maps.DeleteFunc(attributes, func(_, value string) bool { return value == "" })
 			spec, err := volume.Parse(attributes)
 			must(t, err)
-			d, request := newDriver(t, newNode(t), nothing{})
+			d, request := newNodeServer(t, newNode(t), nothing{})
 			ask := func(n int) error {
 				request.Secrets["key"], request.Secrets["other"] = strings.Repeat("x", n), "x"
 				request.Secrets["third"], request.Secrets["rest"] = strings.Repeat("x", n/3), strings.Repeat("x", n-n/3*2)

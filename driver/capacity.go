@@ -171,8 +171,8 @@ func (m *Mounts) retainedOfAll() map[string]int64 {
 	return all
 }
 
-// space is what the volumes take now. One that goes meanwhile is left out.
-func (m *Mounts) space() (total metrics.Memory, largest int64, unrecorded int) {
+// Space is what the volumes take now. One that goes meanwhile is left out.
+func (m *Mounts) Space() (total metrics.Memory, largest int64, unrecorded int) {
 	namespaces := map[string]int64{}
 	retained := m.retainedOfAll()
 	for _, each := range m.all() {

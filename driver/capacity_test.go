@@ -101,7 +101,7 @@ func TestSpaceTellsOfTheLargestNamespace(t *testing.T) {
 	for i, id := range []string{"a/1", "a/2", "b/1", "/3"} {
 		mounts.volumes[id] = &mounted{mount: known(id, int64(10*(i+1)))}
 	}
-	if total, largest, _ := mounts.space(); total.Size != 104 || largest != 32 {
+	if total, largest, _ := mounts.Space(); total.Size != 104 || largest != 32 {
 		t.Errorf("the volumes take %d bytes, those of the largest namespace %d", total.Size, largest)
 	}
 }

@@ -21,7 +21,7 @@ type description struct {
 	warnings []injector.Diagnostic
 }
 
-func (d *Driver) describe(pod volumeContext) (description, error) {
+func (d *NodeServer) describe(pod volumeContext) (description, error) {
 	if !d.config.Annotations.IsPassthrough(pod.attributes) {
 		spec, err := volume.Parse(pod.attributes)
 		return description{spec: spec}, err

@@ -14,7 +14,7 @@ import (
 // templatePod is what a template may know of the pod. The node's own address is the
 // only thing in it that a pod could not say by itself. The cluster's authority is
 // there only for a template that may name it.
-func (d *Driver) templatePod(text string, pod volumeContext, spec volume.Spec, secret secretKeys) (provider.Pod, error) {
+func (d *NodeServer) templatePod(text string, pod volumeContext, spec volume.Spec, secret secretKeys) (provider.Pod, error) {
 	known := provider.Pod{
 		MountPath:   spec.MountPath,
 		Environment: map[string]string{"NAMESPACE": pod.namespace, "POD_NAME": pod.name, "HOST_IP": d.config.HostIP},

@@ -16,7 +16,7 @@ import (
 //
 // It reports false for a call that may mean something else tomorrow: one that names
 // an authority of the cluster, which is a file that Kubernetes replaces.
-func (d *Driver) fingerprint(request *csi.NodePublishVolumeRequest) (print uint64, repeats bool) {
+func (d *NodeServer) fingerprint(request *csi.NodePublishVolumeRequest) (print uint64, repeats bool) {
 	authority, err := d.config.Vault.ReadCA()
 	if err != nil {
 		return 0, false
@@ -42,7 +42,7 @@ func (d *Driver) fingerprint(request *csi.NodePublishVolumeRequest) (print uint6
 // hash tells texts apart, and where one ends and the next begins. What is added up
 // has no order, as maps have none. The seed is the process's own: nobody can look for
 // two calls with one number.
-func (d *Driver) hash(texts ...string) uint64 {
+func (d *NodeServer) hash(texts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(d.seed)
 	for _, text := range texts {

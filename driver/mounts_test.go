@@ -231,7 +231,7 @@ func TestCapacityCountsAVolumeUntilItsMemoryIsFree(t *testing.T) {
 	file, err := os.Open(filepath.Join(v.Target, "a"))
 	must(t, err)
 	must(t, mounts.remove(v.VolumeID, v.Target, v.Target))
-	if total, largest, _ := mounts.space(); total.Size != v.charge() || largest != v.charge() {
+	if total, largest, _ := mounts.Space(); total.Size != v.charge() || largest != v.charge() {
 		t.Errorf("the volumes take %d bytes, those of the largest namespace %d", total.Size, largest)
 	}
 	if err := mounts.reserve(next); !errors.Is(err, errCapacity) {
@@ -240,7 +240,7 @@ func TestCapacityCountsAVolumeUntilItsMemoryIsFree(t *testing.T) {
 	must(t, file.Close())
 	must(t, mounts.reserve(next))
 	mounts.release(next.VolumeID)
-	if total, _, _ := mounts.space(); total.Size != 0 {
+	if total, _, _ := mounts.Space(); total.Size != 0 {
 		t.Errorf("once it is free, the volumes take %d bytes", total.Size)
 	}
 }
@@ -279,7 +279,7 @@ func TestVolumeWithoutARecord(t *testing.T) {
 	device, inode := identity(t, v.Target)
 
 	mounts := node.start(t)
-	if total, _, unrecorded := mounts.space(); unrecorded != 1 || total.Size != v.charge() || total.Used == 0 {
+	if total, _, unrecorded := mounts.Space(); unrecorded != 1 || total.Size != v.charge() || total.Used == 0 {
 		t.Errorf("%d volumes without a record take %+v", unrecorded, total)
 	}
 	if got := describeMount(mounts.all()[0]); got.State != status.Unrecorded || got.ID != v.VolumeID || got.PodUID != "pod" || got.Name != "secrets" {
@@ -300,7 +300,7 @@ func TestVolumeWithoutARecord(t *testing.T) {
 	if again, same := identity(t, v.Target); again != device || same != inode || holds(t, v) != "second" {
 		t.Errorf("it is another mount, or holds %q", holds(t, v))
 	}
-	if _, _, unrecorded := mounts.space(); unrecorded != 0 || len(node.store.records) != 1 {
+	if _, _, unrecorded := mounts.Space(); unrecorded != 0 || len(node.store.records) != 1 {
 		t.Errorf("%d volumes are without a record, and %d have one", unrecorded, len(node.store.records))
 	}
 }
@@ -383,8 +383,8 @@ func TestSweepOfWhatIsMounted(t *testing.T) {
 			node.attach(t, node.start(t), v, "first")
 			test.change(t, node, v)
 			mounts, closed := node.start(t), closings{}
-			d, err := New(Config{Name: "csi.vaultmount.dev", NodeName: "node", KubeletRoot: node.root, VolumeSize: 1, MaxVolumeSize: 1}, mounts, closed)
-			must(t, err)
+			d := NewNodeServer(Config{Name: "csi.vaultmount.dev", NodeName: "node", KubeletRoot: node.root, VolumeSize: 1, MaxVolumeSize: 1})
+			d.Start(mounts, closed)
 			for i, want := range test.swept {
 				d.sweep(klog.Background())
 				exists, err := tmpfs.Exists(v.Target)

@@ -14,7 +14,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
@@ -69,16 +68,11 @@ func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
 	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
 	must(t, err)
-	d, request := newDriver(t, config, panicking{})
+	d, request := newNodeServer(t, config, panicking{})
 	d.mounts.mounter = mounter
 	observer, log := &counted{}, &lines{}
-	p, err := NewPlugin(config, DefaultEndpoint(config.KubeletRoot, config.Name), func(context.Context, func() error) (*Charge, error) {
-		return &Charge{Driver: d, Reporter: nothing{}, State: nothing{}, Close: func(context.Context, bool) error { return nil }}, nil
-	}, observer)
-	must(t, err)
-	ctx := klog.NewContext(t.Context(), textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(log))))
-	runIn(t, p, ctx)
-	node := csi.NewNodeClient(dial(t, p.endpoint))
+	_, connection := serve(t, textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(log))), d, observer)
+	node := csi.NewNodeClient(connection)
 	must(t, os.MkdirAll(filepath.Dir(request.GetTargetPath()), 0o755))
 
 	for range 2 { // were the volume still in progress, the second were Aborted

@@ -17,7 +17,10 @@ import (
 // NodeUnpublishVolume. Each further call finds the volume there and is answered
 // at once, whatever Vault or the attributes say by then: until the answer is OK,
 // no container of the pod may start again.
-func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+func (d *NodeServer) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if err := d.awaitRestore(ctx); err != nil {
+		return nil, err
+	}
 	print, repeats := d.fingerprint(request)
 	isSame := repeats && d.mounts.isPublished(request.GetVolumeId(), print)
 	if !isSame { // or it was checked before
@@ -53,7 +56,7 @@ func (d *Driver) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
+func (d *NodeServer) checkPublish(request *csi.NodePublishVolumeRequest) error {
 	if err := checkPublishFields(request); err != nil {
 		return err
 	}
@@ -79,7 +82,7 @@ func (d *Driver) checkPublish(request *csi.NodePublishVolumeRequest) error {
 	return d.checkTarget(request.GetTargetPath())
 }
 
-func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+func (d *NodeServer) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
 	pod := splitContext(request.GetVolumeContext())
 	description, err := d.describe(pod)
 	if err != nil {
@@ -92,7 +95,7 @@ func (d *Driver) publish(ctx context.Context, request *csi.NodePublishVolumeRequ
 	return nil
 }
 
-func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) error {
+func (d *NodeServer) publishAs(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) error {
 	size, err := d.volumeSize(spec)
 	if err != nil {
 		return err
@@ -131,7 +134,7 @@ func (d *Driver) publishAs(ctx context.Context, request *csi.NodePublishVolumeRe
 
 // attach mounts a volume, unless the call was cancelled: the kubelet may have asked for the
 // removal of the volume since.
-func (d *Driver) attach(ctx context.Context, mount mount, contents []provider.RenderedFile) error {
+func (d *NodeServer) attach(ctx context.Context, mount mount, contents []provider.RenderedFile) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("mount the volume: %w", err)
 	}
@@ -143,7 +146,7 @@ func (d *Driver) attach(ctx context.Context, mount mount, contents []provider.Re
 	return d.mounts.attach(mount, path, contents)
 }
 
-func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
+func (d *NodeServer) providerRequest(ctx context.Context, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec) (provider.Request, error) {
 	wanted := provider.Request{VolumeID: request.GetVolumeId(), PodUID: pod.uid, Pod: pod.namespace + "/" + pod.name}
 	secret := newSecretKeys(request.GetSecrets())
 	if spec.HasToken() && d.config.Vault.ForbidTokenFile {
@@ -174,7 +177,7 @@ func (d *Driver) providerRequest(ctx context.Context, request *csi.NodePublishVo
 	return wanted, nil
 }
 
-func (d *Driver) volumeSize(spec volume.Spec) (int64, error) {
+func (d *NodeServer) volumeSize(spec volume.Spec) (int64, error) {
 	if spec.Size > d.config.MaxVolumeSize {
 		return 0, &volume.AttributeError{Key: "size", Problem: fmt.Sprintf("%d bytes is more than the %d that this cluster allows for a volume (the driver's --max-volume-size)", spec.Size, d.config.MaxVolumeSize)}
 	}

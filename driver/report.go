@@ -2,8 +2,6 @@ package driver
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"slices"
 
 	"github.com/vaultmount/vaultmount/driver/status"
@@ -13,19 +11,15 @@ import (
 )
 
 // Volumes tells what is known of each volume on the node, in the order of pods.
-func (p *Plugin) Volumes() []status.Volume {
-	charge := p.current()
+func (m *Mounts) Volumes(statuses []provider.Status) []status.Volume {
 	all := []status.Volume{}
-	if charge == nil {
-		return all
-	}
 	states := map[string]provider.Status{}
-	for _, each := range charge.Reporter.Volumes() {
+	for _, each := range statuses {
 		states[each.VolumeID] = each
 	}
-	for _, mount := range charge.Driver.mounts.all() {
+	for _, mount := range m.all() {
 		v := describeMount(mount)
-		v.Capacity = mount.charge() + charge.Driver.mounts.retained(mount.VolumeID)
+		v.Capacity = mount.charge() + m.retained(mount.VolumeID)
 		if state, ok := states[mount.VolumeID]; ok {
 			addStatus(&v, state)
 		}
@@ -35,11 +29,6 @@ func (p *Plugin) Volumes() []status.Volume {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return all
-}
-
-// Refresh implements status.Source.
-func (p *Plugin) Refresh(_ context.Context, _ string) error {
-	return errors.New("refresh on request: not implemented by the provider")
 }
 
 func describeMount(m mount) status.Volume {

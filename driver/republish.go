@@ -13,7 +13,7 @@ import (
 // republish hands fresh tokens on, for when Vault wants to see one again. It
 // cannot fail: the volume has its files, whatever comes with the call. It reports
 // whether that was of use.
-func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) (used bool) {
+func (d *NodeServer) republish(ctx context.Context, request *csi.NodePublishVolumeRequest) (used bool) {
 	wanted, mount, err := d.readRepublish(request)
 	if err != nil {
 		klog.FromContext(ctx).V(levelChange).Info("Republish is of no use for Vault; the volume stays as it is", logReason, limits.Shorten(err.Error(), limits.ErrorBytes.Max()))
@@ -24,7 +24,7 @@ func (d *Driver) republish(ctx context.Context, request *csi.NodePublishVolumeRe
 	return true
 }
 
-func (d *Driver) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {
+func (d *NodeServer) readRepublish(request *csi.NodePublishVolumeRequest) (provider.Request, mount, error) {
 	pod := splitContext(request.GetVolumeContext())
 	description, err := d.describe(pod)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 // remove. They come of what the kubelet forgets, which is rare.
 const sweepInterval = 10 * time.Minute
 
-// sweepUntil sweeps now and from time to time, until ctx ends.
-func (d *Driver) sweepUntil(ctx context.Context) {
+// CollectOrphans sweeps now and from time to time, until ctx ends.
+func (d *NodeServer) CollectOrphans(ctx context.Context) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -34,7 +34,7 @@ func (d *Driver) sweepUntil(ctx context.Context) {
 
 // sweep gives up volumes that have not been mounted since the sweep before, and removes
 // those that the kubelet has forgotten.
-func (d *Driver) sweep(logger klog.Logger) {
+func (d *NodeServer) sweep(logger klog.Logger) {
 	for _, each := range d.mounts.all() {
 		silent := d.mounts.isSilent(each.VolumeID)
 		// A call of the kubelet for a volume that is as it should be is not turned away.
@@ -57,7 +57,7 @@ func isInUse(each mount, silent bool) (bool, error) {
 	return exists && !isForgotten(each.Target, silent), err
 }
 
-func (d *Driver) sweepOne(logger klog.Logger, each mount, silent bool) error {
+func (d *NodeServer) sweepOne(logger klog.Logger, each mount, silent bool) error {
 	exists, err := tmpfs.Exists(each.Target)
 	if err != nil {
 		return err

@@ -55,10 +55,8 @@ func TestSweepOfWhatIsNotMounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			closed := closings{}
-			d, err := New(config, mounts, closed)
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := NewNodeServer(config)
+			d.Start(mounts, closed)
 			mounts.adopt(v)
 			for i, want := range test.closed {
 				d.sweep(klog.Background())

@@ -15,7 +15,7 @@ import (
 // checkTarget keeps mounts and removals within the kubelet's directory of pods.
 // The string comes over a socket that only root reaches, but what is done with
 // it is done as root as well.
-func (d *Driver) checkTarget(target string) error {
+func (d *NodeServer) checkTarget(target string) error {
 	pods := filepath.Join(d.config.KubeletRoot, "pods")
 	if filepath.Clean(target) != target || !strings.HasPrefix(target, pods+"/") {
 		return argument("target_path", fmt.Sprintf("%s is not below %s; is --kubelet-root the kubelet's --root-dir?", quote(target), pods))
@@ -50,7 +50,7 @@ func (d *Driver) checkTarget(target string) error {
 // at opens the directory around a target that was checked, and returns a path to the
 // target by that descriptor, until leave: a link that takes the place of a directory after
 // the check leads nowhere else. Where the directory is gone, the path is the target's.
-func (d *Driver) at(target string) (path string, leave func(), err error) {
+func (d *NodeServer) at(target string) (path string, leave func(), err error) {
 	pods := filepath.Join(d.config.KubeletRoot, "pods")
 	// The root itself may be a link.
 	top, err := unix.Open(pods, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -52,7 +52,7 @@ func TestCheckTarget(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &Driver{config: Config{KubeletRoot: test.root}}
+			d := &NodeServer{config: Config{KubeletRoot: test.root}}
 			err := d.checkTarget(test.target)
 			if (err == nil) != test.ok || !test.ok && code(err) != codes.InvalidArgument {
 				t.Errorf("got %v", err)
@@ -74,7 +74,7 @@ func TestTargetIsReachedByItsDirectory(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	parent := filepath.Join(root, "pods", "uid", "volumes", "kubernetes.io~csi", "secrets")
 	must(t, os.MkdirAll(parent, 0o750))
-	d := &Driver{config: Config{KubeletRoot: root}}
+	d := &NodeServer{config: Config{KubeletRoot: root}}
 	must(t, d.checkTarget(filepath.Join(parent, "mount")))
 	path, leave, err := d.at(filepath.Join(parent, "mount"))
 	must(t, err)

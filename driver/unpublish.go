@@ -10,7 +10,10 @@ import (
 
 // NodeUnpublishVolume implements csi.NodeServer. The kubelet calls it until it
 // succeeds, also for volumes that were never mounted or went with a reboot.
-func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+func (d *NodeServer) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if err := d.awaitRestore(ctx); err != nil {
+		return nil, err
+	}
 	if request.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
@@ -35,7 +38,7 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnpubli
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-func (d *Driver) remove(volumeID, target string) error {
+func (d *NodeServer) remove(volumeID, target string) error {
 	path, leave, err := d.at(target)
 	if err != nil {
 		return err

@@ -55,8 +55,8 @@ The driver registers itself with the kubelet. It has no credential of its own:
 towards Vault it is the pod whose volume it makes. It uses no Kubernetes API,
 unless it is told to tell pods of trouble (--events) or to remove a taint.
 
-A driver that starts beside another takes its volumes over; that one stands by
-until it is ended.`,
+A driver that starts beside another is its standby: it is ready, and becomes
+active when the other one stops.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return options.run(command.Context(), command.ErrOrStderr())

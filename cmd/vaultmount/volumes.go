@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/status"
 )
 
@@ -52,7 +52,7 @@ The command asks the driver, so run it in the driver's pod on the node:
 func addSocketFlag(flags *pflag.FlagSet, driverClient *status.Client) {
 	socket := os.Getenv(socketVariable)
 	if socket == "" {
-		socket = driver.StatusSocket("/var/lib/kubelet", "csi.vaultmount.dev")
+		socket = kubeletplugin.StatusSocket("/var/lib/kubelet", "csi.vaultmount.dev")
 	}
 	flags.StringVar(&driverClient.Socket, "socket", socket, "socket of the driver; defaults to $"+socketVariable)
 }

@@ -37,12 +37,10 @@ var ErrFull = errors.New("the state of the node is full; have fewer or smaller s
 
 // Tmpfs is the memory that the records are in. See tmpfs.StateMount.
 type Tmpfs interface {
-	// Root is the directory of the records, also while no path leads to it.
+	// Root is the directory of the records. After an unmount it stays in memory, and no
+	// record is written to the disk beneath.
 	Root() *os.Root
-	// Attach brings it back to where the next process looks for it, and reports
-	// whether it was not there.
-	Attach() (anew bool, err error)
-	// Close lets it go, or takes it away.
+	// Close leaves it to the next process, or removes it.
 	Close(remove bool) error
 }
 
@@ -52,7 +50,6 @@ type Store struct {
 	logger klog.Logger
 	tmpfs  Tmpfs
 	root   *os.Root
-	guard  *guard
 
 	// writing is held while a record is written: two large ones at once would need more
 	// memory than there is.
@@ -74,7 +71,6 @@ func Open(logger klog.Logger, tmpfs Tmpfs) (*Store, error) {
 	if err := s.sweep(); err != nil {
 		return nil, errors.Join(err, tmpfs.Close(false))
 	}
-	s.guard = startGuard(logger, tmpfs)
 	return s, nil
 }
 
@@ -171,7 +167,6 @@ func (s *Store) Delete(key string) error {
 
 // Close leaves the records to the next process.
 func (s *Store) Close() error {
-	s.guard.stop()
 	if err := s.tmpfs.Close(false); err != nil {
 		return fmt.Errorf("close the state: %w", err)
 	}
@@ -185,7 +180,6 @@ func (s *Store) Discard() error {
 	if err != nil || len(names) > 0 {
 		return errors.Join(err, s.Close())
 	}
-	s.guard.stop()
 	if err := s.tmpfs.Close(true); err != nil {
 		return fmt.Errorf("unmount the state: %w", err)
 	}

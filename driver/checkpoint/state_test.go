@@ -20,12 +20,9 @@ import (
 type inDirectory struct {
 	directory string
 	root      *os.Root
-	attach    func() (bool, error)
 }
 
 func (d inDirectory) Root() *os.Root { return d.root }
-
-func (d inDirectory) Attach() (bool, error) { return d.attach() }
 
 func (d inDirectory) Close(remove bool) error {
 	err := d.root.Close()
@@ -38,11 +35,6 @@ func (d inDirectory) Close(remove bool) error {
 // openIn opens a store in a directory, which it makes.
 func openIn(t *testing.T, directory string) *Store {
 	t.Helper()
-	return openWith(t, directory, func() (bool, error) { return false, nil })
-}
-
-func openWith(t *testing.T, directory string, attach func() (bool, error)) *Store {
-	t.Helper()
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +42,7 @@ func openWith(t *testing.T, directory string, attach func() (bool, error)) *Stor
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(klog.Background(), inDirectory{directory, root, attach})
+	s, err := Open(klog.Background(), inDirectory{directory, root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func secretKeys() map[string]string {
 
 // vaultmount is a driver without its sockets; the calls are the kubelet's.
 type vaultmount struct {
-	driver  *driver.Driver
+	driver  *driver.NodeServer
 	kubelet string
 	secrets map[string]string
 	context context.Context
@@ -83,13 +83,11 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 		secrets.Stop(stopping)
 	})
 	const size = 16 << 20
-	v.driver, err = driver.New(driver.Config{
+	v.driver = driver.NewNodeServer(driver.Config{
 		Name: "csi.vaultmount.dev", NodeName: "node-1", HostIP: hostIP, KubeletRoot: v.kubelet, VolumeSize: size, MaxVolumeSize: size,
 		Vault: driver.VaultConfig{Address: vault.server.Address, ReadCA: func() (string, error) { return "", nil }, ReadClusterCA: func(string) (string, error) { return clusterCA, nil }},
-	}, mounts, secrets)
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
+	v.driver.Start(mounts, secrets)
 	return v
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	volumestatus "github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -118,8 +119,8 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 	m.requireMetrics(t, `vaultmount_volumes 0`, `vaultmount_vault_tokens 0`, `vaultmount_token_revocations_pending 0`, `vaultmount_capacity_used_bytes 0`)
 }
 
-// A driver is ready when the kubelet knows it, and alive when its socket answers;
-// one that was succeeded is alive and not ready.
+// A driver is ready when the kubelet knows it, and alive when the kubelet can reach it. A
+// standby is both, so that Kubernetes ends the active instance, but is not registered.
 func TestProbes(t *testing.T) {
 	m := newMonitored(t)
 	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the kubelet has not registered the driver yet") {
@@ -134,16 +135,24 @@ func TestProbes(t *testing.T) {
 	m.requireMetrics(t, `vaultmount_registered 1`)
 
 	next := &monitored{upgrade: m.upgrade}
-	next.process = next.begin(t)
+	next.process = next.standBy(t)
 	next.address = next.process.Address(t, "Serving health and metrics")
-	eventually(t, "the next process is ready", func() bool { code, _ := next.get(t, "/readyz"); return code == http.StatusOK })
-	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "another process of the driver has taken over") {
-		t.Errorf("after the hand-over: %d %s", code, body)
+	next.requireMetrics(t, `vaultmount_registered 0`, `vaultmount_checkpoint_mounted 0`)
+	m.process.Stop(t)
+	eventually(t, "the next instance is ready and registered", func() bool {
+		code, _ := next.get(t, "/readyz")
+		_, text := next.get(t, "/metrics")
+		return code == http.StatusOK && strings.Contains(text, "\nvaultmount_registered 1\n")
+	})
+	if err := os.Remove(registrationLink(t, m.kubelet.Root)); err != nil {
+		t.Fatal(err)
 	}
-	if code, _ := m.get(t, "/healthz"); code != http.StatusOK {
-		t.Error("a process that stands by is not alive")
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := next.get(t, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "was removed") {
+			t.Errorf("%s without the registration: %d %s", path, code, body)
+		}
 	}
-	m.requireMetrics(t, `vaultmount_registered 0`)
+	next.requireMetrics(t, `vaultmount_registered 0`)
 }
 
 // The program tells what a person on call wants to know, in a table, of one volume,
@@ -153,7 +162,7 @@ func TestVolumesCommand(t *testing.T) {
 	request := m.request(t, "pod")
 	m.publish(t, request)
 	run := func(arguments ...string) (string, error) {
-		command := exec.Command(program(t), append([]string{"volumes", "--socket=" + driver.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
+		command := exec.Command(program(t), append([]string{"volumes", "--socket=" + kubeletplugin.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
 		output, err := command.CombinedOutput()
 		return string(output), err
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
@@ -78,7 +79,7 @@ func newKubelet(t *testing.T) string {
 	return rig.NewKubelet(t).Root
 }
 
-func (n *node) endpoint() string { return driver.DefaultEndpoint(n.kubelet, driverName) }
+func (n *node) endpoint() string { return kubeletplugin.Endpoint(n.kubelet, driverName) }
 
 // dial connects to a unix socket, also to one that is not there yet.
 func dial(t *testing.T, socket string) *grpc.ClientConn {

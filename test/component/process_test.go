@@ -10,7 +10,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
@@ -77,7 +77,7 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	if entries, err := os.ReadDir(filepath.Dir(n.endpoint())); err != nil || len(entries) > 0 {
 		t.Errorf("its directory holds %v, %v", entries, err)
 	}
-	if info, err := os.Stat(filepath.Dir(driver.DefaultEndpoint(n.kubelet, driverName))); err != nil || info.Mode().Perm() != 0o700 {
+	if info, err := os.Stat(filepath.Dir(kubeletplugin.Endpoint(n.kubelet, driverName))); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory of the socket is open to others: %v, %v", info, err)
 	}
 }

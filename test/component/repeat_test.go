@@ -70,13 +70,11 @@ func startListening(t *testing.T, kubelet *rig.Kubelet, readCA func() (string, e
 		t.Fatal(err)
 	}
 	told := &listener{}
-	volumes, err := driver.New(driver.Config{
+	volumes := driver.NewNodeServer(driver.Config{
 		Name: driverName, NodeName: "node-1", KubeletRoot: kubelet.Root, VolumeSize: 1 << 20, MaxVolumeSize: 1 << 20,
 		Vault: driver.VaultConfig{Address: "http://127.0.0.1:1", ReadCA: readCA},
-	}, mounts, told)
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
+	volumes.Start(mounts, told)
 	return told, func(request *csi.NodePublishVolumeRequest) {
 		t.Helper()
 		if _, err := volumes.NodePublishVolume(t.Context(), request); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -101,7 +101,7 @@ func TestReplicasShareALogin(t *testing.T) {
 	f.requireRequests(t, "after a restart", 1, 2)
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "an interval later", 1, 3)
-	volumes, err := status.Client{Socket: driver.StatusSocket(n.kubelet, driverName)}.Volumes(t.Context())
+	volumes, err := status.Client{Socket: kubeletplugin.StatusSocket(n.kubelet, driverName)}.Volumes(t.Context())
 	if err != nil || len(volumes) != replicas {
 		t.Fatalf("the driver tells of %d volumes, %v", len(volumes), err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
@@ -158,7 +158,7 @@ func TestRevocationWaitsForVaultAndOutlivesTheDriver(t *testing.T) {
 // records are the files of the state.
 func (n *node) records(t *testing.T) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(driver.StateDirectory(n.kubelet, driverName), "*"))
+	found, err := filepath.Glob(filepath.Join(kubeletplugin.StateDirectory(n.kubelet, driverName), "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestStateIsInAPrivateTmpfs(t *testing.T) {
 	n.mustPublish(t, request)
 	token := mustRead(t, volumeFile(request, "token"))
 
-	directory := driver.StateDirectory(n.kubelet, driverName)
+	directory := kubeletplugin.StateDirectory(n.kubelet, driverName)
 	if mounted, err := tmpfs.Exists(directory); err != nil || !mounted {
 		t.Errorf("the state is no tmpfs: %v", err)
 	}

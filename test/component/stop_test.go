@@ -46,13 +46,10 @@ func newDoor(t *testing.T, vault string) *door {
 	return d
 }
 
-// A publish that has begun is finished, whether the process is to end or another
-// takes over: the pod has its files, and nothing is made twice.
+// A publish that has begun is finished, whether a standby takes over or not: the pod has
+// its files, and nothing is made twice.
 func TestPublishInProgressIsFinished(t *testing.T) {
-	for name, leave := range map[string]func(*testing.T, *upgrade){
-		"at the end of the process": nil,
-		"when another takes over":   func(t *testing.T, u *upgrade) { u.begin(t) },
-	} {
+	for name, standby := range map[string]bool{"when nobody takes over": false, "when a standby takes over": true} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpgrade(t)
 			d := newDoor(t, u.vault.Server.Address)
@@ -67,22 +64,22 @@ func TestPublishInProgressIsFinished(t *testing.T) {
 				})
 			}()
 			<-d.waiting
-			if leave == nil {
-				if err := process.Process.Signal(syscall.SIGTERM); err != nil {
-					t.Fatal(err)
-				}
+			if standby {
+				register(t, u.kubelet.Root)
+				u.standBy(t)
+			}
+			if err := process.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if standby {
+				awaitLog(t, process, "Handing the node off to the standby instance", 1)
+			} else {
 				eventually(t, "the process takes itself off the node", func() bool {
 					links, err := filepath.Glob(filepath.Join(u.kubelet.Root, "plugins_registry", "*"))
 					return err == nil && len(links) == 0
 				})
-				d.open()
-			} else {
-				var taking sync.WaitGroup
-				taking.Go(func() { leave(t, u) })
-				awaitLog(t, process, "Handing over", 1)
-				d.open()
-				taking.Wait()
 			}
+			d.open()
 			if err := <-outcome; err != nil {
 				t.Errorf("the publish in progress: %v", err)
 			}

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// Somebody removes the link by which the kubelet knows the driver. The kubelet takes it
-// off the node, and nobody asks the driver to come back: it announces itself anew, and
-// pods with volumes start again.
-func TestRegistrationIsMadeAnew(t *testing.T) {
+// Somebody removes the link by which the kubelet knows the driver. The kubelet takes the
+// driver off the node. The liveness probe fails, so the kubelet restarts the driver, which
+// registers again, and pods with volumes start again.
+func TestRemovedRegistrationRestartsTheDriver(t *testing.T) {
 	registered := func() bool {
 		return strings.Contains(kubectl(t, "get", "csinodes", "-o", "jsonpath={.items[*].spec.drivers[*].name}"), "csi.vaultmount.dev")
 	}
@@ -18,7 +18,7 @@ func TestRegistrationIsMadeAnew(t *testing.T) {
 		t.Fatalf("the driver is not there from the start: %q", before)
 	}
 	onNode(t, "rm "+before[0])
-	eventually(t, "the driver has announced itself anew", func() bool {
+	eventually(t, "the driver has registered by a new link", func() bool {
 		now := announcements(t)
 		return len(now) == 1 && !slices.Equal(now, before)
 	})

@@ -12,7 +12,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/tally"
@@ -121,7 +121,7 @@ func (s *soak) round(t *testing.T) {
 	s.leave(t, some)
 	s.come(t, some)
 	s.rotate(t)
-	names := []string{"driver killed", "driver handed over", "Vault killed", "Vault sealed", "Vault slow", "none"}
+	names := []string{"driver killed", "driver handed off", "Vault killed", "Vault sealed", "Vault slow", "none"}
 	name := names[s.random.IntN(len(names))]
 	s.faults[name]++
 	lasts := time.Duration(s.random.Int64N(int64(5 * time.Second)))
@@ -143,14 +143,15 @@ func (s *soak) suffer(t *testing.T, name string, length time.Duration) {
 		s.process.Kill(t)
 		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
 		s.awaitDriver(t)
-	case "driver handed over":
+	case "driver handed off":
 		lasts()
 		old := s.process
 		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
-		rig.Eventually(t, "the old process hands over", func() bool {
-			return strings.Contains(old.Log.String(), "Another process of the driver has taken over")
+		rig.Eventually(t, "the new process is a standby", func() bool {
+			return strings.Contains(s.process.Log.String(), "Another instance is active; entering standby")
 		})
 		old.Stop(t)
+		s.awaitDriver(t)
 	case "Vault killed":
 		s.server.Kill()
 		lasts()
@@ -183,7 +184,7 @@ func (s *soak) isEverywhere(t *testing.T, fault string) bool {
 // finish has all pods end, and reports.
 func (s *soak) finish(t *testing.T) {
 	t.Helper()
-	volumes, err := status.Client{Socket: driver.StatusSocket(s.Root, rig.DriverName)}.Volumes(t.Context())
+	volumes, err := status.Client{Socket: kubeletplugin.StatusSocket(s.Root, rig.DriverName)}.Volumes(t.Context())
 	must(t, err)
 	if len(volumes) != len(s.pods) {
 		t.Errorf("%d volumes are open, want %d", len(volumes), len(s.pods))

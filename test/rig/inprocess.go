@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -15,8 +16,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	state "github.com/vaultmount/vaultmount/driver/checkpoint"
+	"github.com/vaultmount/vaultmount/driver/checkpoint"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/metrics"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
@@ -54,88 +57,75 @@ func (d *InProcess) Start(t testing.TB) {
 	t.Helper()
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(d.Log), textlogger.Verbosity(10)))
 	workers := worker.New(logger, worker.Config{Program: Program(t), Limits: worker.Limits{Idle: time.Second}})
-	if err := workers.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, workers.Start(t.Context()))
 	mounter, err := tmpfs.NewMounter(DriverName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := driver.DefaultEndpoint(d.Config.KubeletRoot, d.Config.Name)
-	opened := make(chan struct{})
-	plugin, err := driver.NewPlugin(d.Config, socket, func(ctx context.Context, locked func() error) (*driver.Charge, error) {
-		defer close(opened)
-		return d.open(ctx, locked, logger, mounter, workers)
-	}, metrics.NewRecorder("test", "test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := grpc.NewClient("unix://"+socket,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Calls = csi.NewNodeClient(connection)
+	must(t, err)
+	plugin := kubeletplugin.New(logger, kubeletplugin.Config{Name: d.Config.Name, KubeletRoot: d.Config.KubeletRoot})
+	node := driver.NewNodeServer(d.Config)
+	server := driver.NewServer(logger, node, metrics.NewRecorder("test", "test"))
+	must(t, plugin.Activate(t.Context()))
+	private, err := mounter.OpenStateMount(kubeletplugin.StateDirectory(d.Config.KubeletRoot, d.Config.Name), checkpoint.Size)
+	must(t, err)
+	store, err := checkpoint.Open(logger, private)
+	must(t, err)
+	mounts, err := driver.NewMounts(logger, mounter, store)
+	must(t, err)
+	mounts.FindUnrecorded(d.Config.KubeletRoot)
+	d.Provider = provider.NewProvider(provider.ProviderConfig{
+		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: workers,
+		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
+	})
+	must(t, d.Provider.Resume(t.Context(), mounts.IsMounted))
+	node.Start(mounts, d.Provider)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- plugin.Run(ctx)
-		connection.Close() // calls fail at once instead of waiting for a driver
-	}()
-	<-opened
+	must(t, plugin.Serve(server.Serve, kubeletplugin.Service{
+		Path: kubeletplugin.StatusSocket(d.Config.KubeletRoot, d.Config.Name),
+		Serve: func(listener net.Listener) error {
+			return metrics.Serve(ctx, listener, status.Handler(source{mounts, d.Provider}))
+		},
+	}))
+	must(t, plugin.Register())
+	var background sync.WaitGroup
+	background.Go(func() { node.CollectOrphans(ctx) })
+	connection, err := grpc.NewClient("unix://"+kubeletplugin.Endpoint(d.Config.KubeletRoot, d.Config.Name),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	must(t, err)
+	d.Calls = csi.NewNodeClient(connection)
 	d.Stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the driver ended: %v", err)
-		}
+		background.Wait()
 		stopping, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := workers.Stop(stopping); err != nil {
-			t.Error(err)
+		_, err := plugin.BeginStop()
+		server.Stop(stopping)
+		d.Provider.Stop(stopping)
+		mounts.Close()
+		err = errors.Join(err, store.Close(), plugin.Stop(false), plugin.Release(), workers.Stop(stopping))
+		connection.Close() // calls fail at once instead of waiting for a driver
+		if err != nil {
+			t.Errorf("the driver ended: %v", err)
 		}
 	})
 	t.Cleanup(d.Stop)
 }
 
-// open takes charge of the node's volumes, as the program does.
-func (d *InProcess) open(ctx context.Context, locked func() error, logger klog.Logger, mounter *tmpfs.Mounter, workers *worker.Pool) (*driver.Charge, error) {
-	directory := driver.StateDirectory(d.Config.KubeletRoot, d.Config.Name)
-	waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	lock, err := state.Acquire(waiting, directory)
+// source lists the volumes.
+type source struct {
+	mounts   *driver.Mounts
+	provider *provider.Provider
+}
+
+// Volumes implements status.Source.
+func (s source) Volumes() []status.Volume { return s.mounts.Volumes(s.provider.Volumes()) }
+
+// Refresh implements status.Source.
+func (source) Refresh(context.Context, string) error {
+	return errors.New("refresh on request: not implemented by the provider")
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	if err := locked(); err != nil {
-		return nil, err
-	}
-	private, err := mounter.OpenStateMount(directory, state.Size)
-	if err != nil {
-		return nil, err
-	}
-	store, err := state.Open(logger, private)
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := driver.NewMounts(logger, mounter, store)
-	if err != nil {
-		return nil, err
-	}
-	mounts.FindUnrecorded(d.Config.KubeletRoot)
-	secrets := provider.NewProvider(provider.ProviderConfig{
-		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: workers,
-		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
-	})
-	volumes, err := driver.New(d.Config, mounts, secrets)
-	if err != nil {
-		return nil, err
-	}
-	if err := secrets.Resume(ctx, mounts.IsMounted); err != nil {
-		return nil, err
-	}
-	d.Provider = secrets
-	return &driver.Charge{Driver: volumes, Reporter: secrets, State: private, Close: func(ctx context.Context, _ bool) error {
-		secrets.Stop(ctx)
-		return errors.Join(store.Close(), lock.Release())
-	}}, nil
 }

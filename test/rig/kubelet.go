@@ -9,7 +9,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 )
 
@@ -57,10 +57,10 @@ func NewKubelet(t testing.TB) *Kubelet {
 }
 
 // StateDirectory is where the driver keeps its records.
-func (k *Kubelet) StateDirectory() string { return driver.StateDirectory(k.Root, DriverName) }
+func (k *Kubelet) StateDirectory() string { return kubeletplugin.StateDirectory(k.Root, DriverName) }
 
 // Endpoint is the driver's CSI socket.
-func (k *Kubelet) Endpoint() string { return driver.DefaultEndpoint(k.Root, DriverName) }
+func (k *Kubelet) Endpoint() string { return kubeletplugin.Endpoint(k.Root, DriverName) }
 
 // Records are the files of the driver's state.
 func (k *Kubelet) Records(t testing.TB) []string {

@@ -3,7 +3,7 @@ package rig
 import (
 	"testing"
 
-	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/test/canary"
 )
 
@@ -26,7 +26,7 @@ func (p *Process) Shown(t testing.TB, kubelet *Kubelet, secrets ...string) canar
 	t.Helper()
 	return canary.Driver{
 		Program: p.Args[0], PID: p.Process.Pid, Log: p.Log.String(),
-		Health: "http://" + p.Address(t, "Serving health and metrics"), Socket: driver.StatusSocket(kubelet.Root, DriverName),
+		Health: "http://" + p.Address(t, "Serving health and metrics"), Socket: kubeletplugin.StatusSocket(kubelet.Root, DriverName),
 		Root: kubelet.Root, Secret: append(secrets, kubelet.StateDirectory()),
 	}
 }

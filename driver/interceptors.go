@@ -23,8 +23,6 @@ const (
 	logVolumeID  = "volumeID"
 	logPod       = "pod"
 	logRepublish = "republish"
-	logSocket    = "socket"
-	logDriver    = "driver"
 	logReason    = "reason"
 	logStack     = "stack"
 )
@@ -36,6 +34,14 @@ const (
 	levelChange = 2 // a volume came or went
 	levelCall   = 5 // any call, some of them several times a minute
 )
+
+// Observer hears of each call of the kubelet when it is answered. It may be called
+// concurrently, and answers at once.
+type Observer interface {
+	// Called tells the method, the gRPC code and the time; first is true for a call
+	// that is to make a volume which is not there yet.
+	Called(method, code string, duration time.Duration, first bool)
+}
 
 // logCalls writes one line for the outcome of each call and turns errors, and panics,
 // into statuses.

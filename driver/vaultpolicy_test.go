@@ -46,10 +46,10 @@ func TestAddressLabels(t *testing.T) {
 	for i := range 1000 {
 		breakerOpen[fmt.Sprintf("https://%d.tenants.example.com", i)] = i == 500
 	}
-	if got := vault.labels(breakerOpen); !maps.Equal(got, map[string]bool{vault.Address: false, "other": true}) {
+	if got := vault.Labels(breakerOpen); !maps.Equal(got, map[string]bool{vault.Address: false, "other": true}) {
 		t.Errorf("got %v", got)
 	}
-	if got := vault.labels(nil); len(got) != 0 {
+	if got := vault.Labels(nil); len(got) != 0 {
 		t.Errorf("without a Vault in use: %v", got)
 	}
 }

@@ -20,8 +20,8 @@ var (
 	errNoToken     = errors.New("the kubelet sends no service-account token that Vault could be shown")
 	errNoPodInfo   = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
 	errNoVolume    = errors.New("no volume is mounted there")
-	errNotRestored = errors.New("the driver starts and has not restored the volumes of this node yet; the kubelet will call again")
-	errReplaced    = errors.New("another process of the driver takes over, and will answer the kubelet's next call")
+	errNotRestored = errors.New("the driver is starting and has not restored the volumes of this node yet; the kubelet will call again")
+	errStopping    = errors.New("the driver stops before the call is finished; the kubelet will call again, and the next instance answers")
 )
 
 // argumentError is a field of a CSI request that the driver cannot work with.
@@ -49,7 +49,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, provider.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
 		return codes.ResourceExhausted
-	case errors.Is(err, errReplaced), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrRendererUnavailable):
+	case errors.Is(err, errStopping), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrRendererUnavailable):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded

@@ -9,13 +9,10 @@ package driver
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -23,19 +20,6 @@ import (
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider"
 )
-
-// Provider fetches and renders what volumes hold. Implementations may be called
-// concurrently for different volumes.
-type Provider interface {
-	// Open returns what becomes of each template, in order. The errors are those
-	// of package provider.
-	Open(ctx context.Context, request provider.Request) ([]provider.RenderedFile, error)
-	// Republish takes over fresh tokens for a volume that is mounted. It neither
-	// waits for Vault nor fails.
-	Republish(request provider.Request)
-	// Close gives up what Open took, without waiting for Vault.
-	Close(volumeID string)
-}
 
 // Config is what a driver needs to know of its node.
 type Config struct {
@@ -91,8 +75,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the capacity of the node, %d bytes, is less than the %d that one volume may ask for; raise --volume-capacity", c.VolumeCapacity, c.MaxVolumeSize)
 	case c.NamespaceShare < 0 || c.NamespaceShare > 100:
 		return fmt.Errorf("the share of a namespace, %d %%, is not from 1 to 100", c.NamespaceShare)
-	case c.VolumeCapacity != 0 && c.namespaceCapacity() < c.MaxVolumeSize:
-		return fmt.Errorf("the share of a namespace, %d bytes of the node's capacity, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-capacity, or lower --max-volume-size", c.namespaceCapacity(), c.MaxVolumeSize)
+	case c.VolumeCapacity != 0 && c.NamespaceCapacity() < c.MaxVolumeSize:
+		return fmt.Errorf("the share of a namespace, %d bytes of the node's capacity, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-capacity, or lower --max-volume-size", c.NamespaceCapacity(), c.MaxVolumeSize)
 	}
 	return checkPrefix(c.Annotations.Prefix)
 }
@@ -110,70 +94,11 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// Driver makes volumes and takes them away: the calls of the CSI Node service that
-// concern one (CSI spec 1.13).
-type Driver struct {
-	config   Config
-	mounts   *Mounts
-	provider Provider
-	inFlight inFlight
-	seed     maphash.Seed // of fingerprints
-}
-
-// New returns a driver. It touches nothing until it is called.
-func New(config Config, mounts *Mounts, provider Provider) (*Driver, error) {
-	if err := config.Validate(); err != nil {
-		return nil, err
-	}
-	config.KubeletRoot = filepath.Clean(config.KubeletRoot)
-	config.Annotations.Driver, config.Annotations.Address = config.Name, config.Vault.Address
-	mounts.capacity = config.capacity(provider)
-	return &Driver{config: config, mounts: mounts, provider: provider, seed: maphash.MakeSeed()}, nil
-}
-
 // DefaultNamespaceShare keeps the other half of the capacity for other namespaces.
 const DefaultNamespaceShare = 50
 
-// retainer is a provider that tells how many bytes it keeps for a volume.
-type retainer interface{ RetainedBytes(volumeID string) int64 }
-
-func (c Config) capacity(provider Provider) capacity {
-	limits := capacity{node: c.VolumeCapacity, namespace: c.namespaceCapacity()}
-	if r, ok := provider.(retainer); ok {
-		limits.retained = r.RetainedBytes
-	}
-	return limits
-}
-
-// namespaceCapacity is what the volumes of one namespace may take, in bytes; 0 for no
+// NamespaceCapacity is what the volumes of one namespace may take, in bytes; 0 for no
 // limit.
-func (c Config) namespaceCapacity() int64 {
+func (c Config) NamespaceCapacity() int64 {
 	return c.VolumeCapacity * int64(cmp.Or(c.NamespaceShare, DefaultNamespaceShare)) / 100
-}
-
-// inFlight keeps two calls from working on one volume: the kubelet gives up on a
-// call after two minutes and may then send the next while the first still runs.
-type inFlight struct {
-	mutex   sync.Mutex
-	volumes map[string]bool
-}
-
-// start reports false if a call for the volume is in progress.
-func (f *inFlight) start(volumeID string) bool {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if f.volumes[volumeID] {
-		return false
-	}
-	if f.volumes == nil {
-		f.volumes = map[string]bool{}
-	}
-	f.volumes[volumeID] = true
-	return true
-}
-
-func (f *inFlight) finish(volumeID string) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	delete(f.volumes, volumeID)
 }
