@@ -30,7 +30,7 @@ type access struct {
 
 	// firstPass are the queries of the templates when they had no secret. knowsSecret is
 	// true from when they have one. literals is nil until it is needed.
-	firstPass   map[render.Query]bool
+	firstPass   map[render.Dependency]bool
 	knowsSecret bool
 	literals    map[string]bool
 }
@@ -38,7 +38,7 @@ type access struct {
 // reply is what Vault said, when, and the serial number of the token that a lease
 // belongs to.
 type reply struct {
-	render.Answer
+	render.Value
 
 	at    time.Time
 	token int
@@ -46,7 +46,7 @@ type reply struct {
 
 func (v *volume) newAccess(urgent bool, age time.Duration) *access {
 	return &access{
-		volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Query]bool{},
+		volume: v, urgent: urgent, since: v.provider.now(), age: age, firstPass: map[render.Dependency]bool{},
 		quota: v.provider.clients.NewQuota(v.namespace, v.answers.size()),
 	}
 }
@@ -148,7 +148,7 @@ func (a *access) askVault(ctx context.Context, about *answer) (reply, error) {
 	}
 	at := a.volume.provider.now() // a lease begins before the answer comes
 	said, err := ask(vault.WithQuota(ctx, a.quota), client, about.query)
-	return reply{Answer: said, at: at, token: serial}, err
+	return reply{Value: said, at: at, token: serial}, err
 }
 
 // own is the pod's own token at work, after a login if there was none so far.

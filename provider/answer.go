@@ -16,14 +16,14 @@ import (
 
 // answer is what Vault said to one query, and when to attend to it again.
 type answer struct {
-	query render.Query
+	query render.Dependency
 	// hidden says that the query may hold the value of a secret.
 	hidden bool
 	// said is what Vault said last: a candidate, while isCandidate is true. The files were
 	// made of accepted, which is nil before they were made of any value.
-	said        render.Answer
+	said        render.Value
 	isCandidate bool
-	accepted    *render.Answer
+	accepted    *render.Value
 	// misfit is why the files could not be made of the candidate.
 	misfit trouble
 	// lease has no end where there is none.
@@ -39,7 +39,7 @@ type answer struct {
 
 // answers are those of one volume; its files share them, so that two files which
 // name the same secret show the same version of it.
-type answers map[render.Query]*answer
+type answers map[render.Dependency]*answer
 
 // inOrder makes what a refresh does the same each time.
 func (a answers) inOrder() []*answer {
@@ -58,8 +58,8 @@ func (a answers) inTurn() []*answer {
 
 // forRenderer returns what Vault said last, and the accepted value of those that are
 // held back.
-func (a answers) forRenderer(held heldBack) render.Answers {
-	known := render.Answers{}
+func (a answers) forRenderer(held heldBack) render.Values {
+	known := render.Values{}
 	for query, each := range a {
 		known[query] = each.said
 		if held[each] != nil {
@@ -83,7 +83,7 @@ func (a answers) holdSecret() bool {
 // that are held back, and forgets the others. Their leases end by themselves. While
 // candidates are held back, it keeps what Vault has made for these: they ask for it again
 // at the next attempt.
-func (a answers) accept(used map[render.Query]bool, held heldBack, now time.Time) {
+func (a answers) accept(used map[render.Dependency]bool, held heldBack, now time.Time) {
 	keepMade := len(held) > 0 && len(a) <= limits.Dependencies.Max()
 	for query, each := range a {
 		switch {
@@ -174,14 +174,14 @@ func (a *answer) isDue(now time.Time) bool { return !a.due.IsZero() && !a.due.Af
 // says takes over what Vault says now, and reports whether the files have to be made
 // again. Of a lease, they do not show the difference: it is renewed without that.
 func (a *answer) says(r reply, refresh RefreshPolicy, now time.Time, chance random) (changed bool) {
-	if !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Answer) {
+	if !reflect.DeepEqual(a.said.Names, r.Names) || !sameSecret(a.said, r.Value) {
 		a.isCandidate = true
 	}
-	a.said, a.at, a.token, a.trouble = r.Answer, r.at, r.token, trouble{}
+	a.said, a.at, a.token, a.trouble = r.Value, r.at, r.token, trouble{}
 	if !a.isCandidate {
 		a.accept() // the same value is held once
 	}
-	a.lease = leaseOf(r.Answer, r.at)
+	a.lease = leaseOf(r.Value, r.at)
 	// An answer that was for another pod first is not fresh for longer than there.
 	a.plan(refresh, r.at, chance)
 	a.due = notBefore(now.Add(shortestRest), a.due)
@@ -201,7 +201,7 @@ func (a *answer) refuse(err error, now time.Time, chance random) {
 	}
 }
 
-func sameSecret(a, b render.Answer) bool {
+func sameSecret(a, b render.Value) bool {
 	if a.Secret == nil || b.Secret == nil {
 		return a.Secret == b.Secret
 	}
@@ -229,16 +229,16 @@ func (a *answer) postpone(err error, now time.Time, chance random) {
 }
 
 // ask asks Vault for an answer anew.
-func ask(ctx context.Context, session *vault.Client, query render.Query) (render.Answer, error) {
+func ask(ctx context.Context, session *vault.Client, query render.Dependency) (render.Value, error) {
 	switch query.Verb {
 	case render.List:
 		names, err := session.List(ctx, query.Path)
-		return render.Answer{Names: names}, err
+		return render.Value{Names: names}, err
 	case render.Write, render.Issue:
 		secret, err := session.Write(ctx, query.Path, query.Data())
-		return render.Answer{Secret: secret}, err
+		return render.Value{Secret: secret}, err
 	default:
 		secret, err := session.Read(ctx, query.Path)
-		return render.Answer{Secret: secret}, err
+		return render.Value{Secret: secret}, err
 	}
 }

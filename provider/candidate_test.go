@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template/templatetest"
 )
 
 // fieldTemplate shows the second field of a value, and cannot be rendered of a value
@@ -194,20 +195,20 @@ func refuseLarge(contents []RenderedFile) error {
 // onceRenderer does something once, instead of a run with answers of which one holds a
 // text.
 type onceRenderer struct {
-	render.InProcess
+	templatetest.Renderer
 
 	armed atomic.Bool
 	text  string
 	do    func(ctx context.Context) error
 }
 
-func (o *onceRenderer) Render(ctx context.Context, t render.Template, known render.Answers) (render.Result, error) {
+func (o *onceRenderer) Render(ctx context.Context, templates []render.Template, known render.Values) ([]render.Result, error) {
 	for _, each := range known {
 		if each.Secret != nil && each.Secret.Data["value"] == o.text && o.armed.CompareAndSwap(true, false) {
-			return render.Result{}, o.do(ctx)
+			return nil, o.do(ctx)
 		}
 	}
-	return o.InProcess.Render(ctx, t, known)
+	return o.Renderer.Render(ctx, templates, known)
 }
 
 // Whichever way the first attempt to render a misfit ends, and whatever the next process
@@ -345,8 +346,8 @@ func TestManyMisfitsAreBounded(t *testing.T) {
 	defer v.endTurn()
 	for query, each := range v.answers {
 		if strings.HasPrefix(query.Path, "values/") {
-			bad := render.Answer{Secret: &api.Secret{Data: map[string]any{"value": "bad"}}}
-			each.says(reply{Answer: bad, at: start}, v.refresh, start, v.provider.chance)
+			bad := render.Value{Secret: &api.Secret{Data: map[string]any{"value": "bad"}}}
+			each.says(reply{Value: bad, at: start}, v.refresh, start, v.provider.chance)
 		}
 	}
 	a := v.newAccess(false, DefaultInterval)
@@ -366,7 +367,9 @@ func TestManyMisfitsAreBounded(t *testing.T) {
 type textRenderer func(text string)
 
 // Render implements Renderer.
-func (r textRenderer) Render(ctx context.Context, t render.Template, known render.Answers) (render.Result, error) {
-	r(t.Text)
-	return render.InProcess{}.Render(ctx, t, known)
+func (r textRenderer) Render(ctx context.Context, templates []render.Template, known render.Values) ([]render.Result, error) {
+	for _, t := range templates {
+		r(t.Text)
+	}
+	return templatetest.Renderer{}.Render(ctx, templates, known)
 }

@@ -59,14 +59,14 @@ func (a *answer) shownPath() string {
 }
 
 // newAnswer returns the answer to a query that is to be asked now.
-func (a *access) newAnswer(query render.Query) *answer {
+func (a *access) newAnswer(query render.Dependency) *answer {
 	return &answer{query: query, hidden: a.isHidden(query)}
 }
 
 // isHidden reports whether the value of a secret may be in a query: a template has
 // computed it, and knew a value. The value itself is not searched for, since a template
 // can encode it in any way, and the search took time for each query and each value.
-func (a *access) isHidden(query render.Query) bool {
+func (a *access) isHidden(query render.Dependency) bool {
 	switch {
 	case a.volume.hasSecretKeys(): // which the first pass knows as well
 	case !a.knowsSecret, a.firstPass[query]:

@@ -20,9 +20,9 @@ import (
 func TestPathsThatATemplateComputesAreHidden(t *testing.T) {
 	t.Parallel()
 	const text = `{{ secret "kv/orders" }}{{ secret "/kv/trimmed/ " }}{{ secret "pki/issue/x" "cn=orders.example" "ttl = 1h " "empty=" }}{{ secret ` + "`kv/raw`" + ` }}`
-	first := render.Query{Verb: render.Read, Path: "kv/of-default"}
+	first := render.Dependency{Verb: render.Read, Path: "kv/of-default"}
 	tests := map[string]struct {
-		query       render.Query
+		query       render.Dependency
 		knowsSecret bool
 		keys        map[string]string
 		want        bool
@@ -48,7 +48,7 @@ func TestPathsThatATemplateComputesAreHidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := &volume{outputs: []FileSpec{{Template: Template{Text: text, Pod: Pod{SecretKeys: test.keys}}}}}
-			a := &access{volume: v, firstPass: map[render.Query]bool{first: true}, knowsSecret: test.knowsSecret}
+			a := &access{volume: v, firstPass: map[render.Dependency]bool{first: true}, knowsSecret: test.knowsSecret}
 			if got := a.newAnswer(test.query).hidden; got != test.want {
 				t.Errorf("hidden is %t", got)
 			}
@@ -91,7 +91,7 @@ func TestConcealmentIsLinear(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 1<<16)
 	for i := range 8 {
 		query := queryOf(fmt.Sprint("kv/", i))
-		v.answers[query] = &answer{query: query, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"v": big}}}}
+		v.answers[query] = &answer{query: query, said: render.Value{Secret: &api.Secret{Data: map[string]any{"v": big}}}}
 	}
 	a := &access{volume: v, knowsSecret: v.answers.holdSecret()}
 	took := cost.Measure(func() {

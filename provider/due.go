@@ -27,7 +27,7 @@ func (r random) part(whole time.Duration, low, high float64) time.Duration {
 // with two differences: a KV version 1 secret is read at the interval like one of
 // version 2, unless it has a shorter TTL of its own; and what a template wrote to
 // Vault is written again only when the answer ends.
-func (r RefreshPolicy) dueAnew(query render.Query, answer render.Answer, now time.Time, chance random) time.Time {
+func (r RefreshPolicy) dueAnew(query render.Dependency, answer render.Value, now time.Time, chance random) time.Time {
 	if r.Disabled {
 		return time.Time{}
 	}
@@ -63,7 +63,7 @@ func notBefore(earliest, t time.Time) time.Time {
 }
 
 // isStatic tells what may be read at any time, since reading it creates nothing.
-func isStatic(query render.Query, answer render.Answer) bool {
+func isStatic(query render.Dependency, answer render.Value) bool {
 	return query.Reads() && (answer.Secret == nil || answer.Secret.LeaseID == "")
 }
 

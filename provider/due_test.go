@@ -21,7 +21,7 @@ func always() float64 { return 0.999999 }
 
 func TestDueAnew(t *testing.T) {
 	t.Parallel()
-	read, write := render.Query{Verb: render.Read, Path: "kv/a"}, render.NewWrite("pki/issue/app", map[string]string{"common_name": "a"})
+	read, write := render.Dependency{Verb: render.Read, Path: "kv/a"}, render.NewWrite("pki/issue/app", map[string]string{"common_name": "a"})
 	number := func(n int64) json.Number { return json.Number(fmt.Sprint(n)) }
 	certificate := func(life time.Duration) map[string]any {
 		return map[string]any{"certificate": "PEM", "expiration": number(start.Add(life).Unix())}
@@ -33,7 +33,7 @@ func TestDueAnew(t *testing.T) {
 	seldom := RefreshPolicy{StaticInterval: time.Hour, LeaseRenewalThreshold: 0.5}
 	tests := map[string]struct {
 		refresh          RefreshPolicy
-		query            render.Query
+		query            render.Dependency
 		secret           *api.Secret
 		earliest, latest time.Duration // 0 for never
 	}{
@@ -42,7 +42,7 @@ func TestDueAnew(t *testing.T) {
 		"KV version 1":                     {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 2764800}, 255 * time.Second, 285 * time.Second},
 		"KV version 1, its own TTL":        {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 60}, 51 * time.Second, 55 * time.Second},
 		"KV version 1, a TTL of a second":  {RefreshPolicy{}, read, &api.Secret{LeaseDuration: 1}, MinInterval, MinInterval},
-		"list":                             {RefreshPolicy{}, render.Query{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second},
+		"list":                             {RefreshPolicy{}, render.Dependency{Verb: render.List, Path: "kv"}, nil, 255 * time.Second, 285 * time.Second},
 		"lease that cannot be renewed":     {RefreshPolicy{}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 850 * time.Second, 950 * time.Second},
 		"lease, threshold of the volume":   {seldom, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 450 * time.Second, 550 * time.Second},
 		"lease, threshold of the whole":    {RefreshPolicy{LeaseRenewalThreshold: 1}, read, &api.Secret{LeaseID: "l", LeaseDuration: 1000}, 950 * time.Second, 995 * time.Second},
@@ -76,7 +76,7 @@ func TestDueAnew(t *testing.T) {
 				chance random
 				after  time.Duration
 			}{{never, test.earliest}, {always, test.latest}} {
-				got := test.refresh.withDefaults().dueAnew(test.query, render.Answer{Secret: test.secret}, start, want.chance)
+				got := test.refresh.withDefaults().dueAnew(test.query, render.Value{Secret: test.secret}, start, want.chance)
 				if want.after == 0 {
 					if !got.IsZero() {
 						t.Errorf("due after %s, want never", got.Sub(start))

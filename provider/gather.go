@@ -15,33 +15,12 @@ import (
 // back is most of the time that a pod waits, and the pod waits for all of them.
 const atATime = 8
 
-// prefetch reads what all outputs ask first, so that a pod of many files waits as
-// long as one of few.
-func (v *volume) prefetch(ctx context.Context, a *access, previews []render.Result, known render.Answers) error {
-	var asked []render.Query
-	for _, preview := range previews {
-		asked = append(asked, preview.Missing...)
-	}
-	for _, query := range asked {
-		a.firstPass[query] = true
-	}
-	failed := v.gather(ctx, a, asked, known)
-	for i, preview := range previews {
-		for _, query := range preview.Missing {
-			if err := failed[query]; err != nil {
-				return &FileError{Name: v.outputs[i].Template.Name, err: err}
-			}
-		}
-	}
-	return nil
-}
-
 // gather reads what is not known, and returns why some of it could not be read. It
 // leaves out what is written, which Vault may make something for: that is asked when
 // nothing else can fail any more.
-func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, known render.Answers) map[render.Query]error {
+func (v *volume) gather(ctx context.Context, a *access, queries []render.Dependency, known render.Values) map[render.Dependency]error {
 	var asked []*answer
-	replies := map[render.Query]*outcome{}
+	replies := map[render.Dependency]*outcome{}
 	for _, query := range queries {
 		if _, have := known[query]; have || replies[query] != nil || !query.Reads() {
 			continue
@@ -50,7 +29,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 		asked = append(asked, a.newAnswer(query))
 	}
 	if err := a.checkDependencies(len(asked)); err != nil {
-		failed := map[render.Query]error{}
+		failed := map[render.Dependency]error{}
 		for _, fresh := range asked {
 			failed[fresh.query] = err
 		}
@@ -77,7 +56,7 @@ func (v *volume) gather(ctx context.Context, a *access, queries []render.Query, 
 		})
 	}
 	_ = group.Wait() // each has its own error, and what the others have brought is kept
-	failed := map[render.Query]error{}
+	failed := map[render.Dependency]error{}
 	for _, fresh := range asked {
 		if got := replies[fresh.query]; got.err != nil {
 			failed[fresh.query] = fresh.conceal(got.err)
@@ -94,10 +73,10 @@ type outcome struct {
 }
 
 // learn takes an answer that the volume had not.
-func (a *access) learn(fresh *answer, said reply, known render.Answers) {
+func (a *access) learn(fresh *answer, said reply, known render.Values) {
 	v := a.volume
 	a.knowsSecret = a.knowsSecret || said.Secret != nil
 	a.learnt++
 	fresh.says(said, v.refresh, v.provider.now(), v.provider.chance)
-	v.answers[fresh.query], known[fresh.query] = fresh, said.Answer
+	v.answers[fresh.query], known[fresh.query] = fresh, said.Value
 }

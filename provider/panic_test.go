@@ -42,11 +42,11 @@ func (f *writtenFiles) panicOn(volumeID string) {
 // panicking panics as soon as a template has its secrets.
 type panicking struct{ Renderer }
 
-func (p panicking) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
+func (p panicking) Render(ctx context.Context, templates []render.Template, answers render.Values) ([]render.Result, error) {
 	if len(answers) > 0 {
 		panic("canary")
 	}
-	return p.Renderer.Render(ctx, t, answers)
+	return p.Renderer.Render(ctx, templates, answers)
 }
 
 // After a panic in Open nothing is left, as after any error.
@@ -94,13 +94,12 @@ func TestGuardedTaskRunsAgainAfterAPanic(t *testing.T) {
 func TestPanicOfAReadIsItsError(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	template := b.request("v", staticTemplate).Files[0].Template
 	v := newVolume(b.Provider, b.request("v", staticTemplate))
-	foreseen, _ := render.Foresee(template)
+	query := render.Dependency{Verb: render.Read, Path: "kv/static"}
 	withoutClient := v.newAccess(true, MinInterval)
 	defer withoutClient.quota.Close()
-	failed := v.gather(t.Context(), withoutClient, foreseen.Missing, render.Answers{})
-	if err := failed[foreseen.Missing[0]]; !errors.As(err, new(*recovery.PanicError)) {
+	failed := v.gather(t.Context(), withoutClient, []render.Dependency{query}, render.Values{})
+	if err := failed[query]; !errors.As(err, new(*recovery.PanicError)) {
 		t.Errorf("got %v, want a PanicError", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"k8s.io/klog/v2/textlogger"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template/templatetest"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -68,7 +68,7 @@ func (b *bench) begin() {
 func (b *bench) start() {
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(b.logs), textlogger.Verbosity(10)))
 	b.Provider = NewProvider(ProviderConfig{
-		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: render.InProcess{},
+		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: templatetest.Renderer{},
 		Files: b.files, Store: b.saved, Clock: b.time, Boot: b.boot, Sharing: b.sharing, Observer: b.observer,
 	})
 	if b.patient != (patience{}) {

@@ -16,7 +16,7 @@ import (
 // old: what a volume still uses, it holds as well.
 type readings struct {
 	mutex sync.Mutex
-	known map[render.Query]*reading
+	known map[render.Dependency]*reading
 	// kept is the size of all answers.
 	kept vault.Size
 	// longest is the longest interval of who asks, and swept when old answers were
@@ -31,7 +31,7 @@ type reading struct {
 	// asks counts the questions to Vault, for those who wait.
 	asks atomic.Int64
 
-	said   render.Answer
+	said   render.Value
 	at     time.Time // when Vault was asked; zero for no answer
 	err    error     // why there is none
 	urgent bool      // who asked was
@@ -59,9 +59,9 @@ func (l look) takes(at time.Time) bool {
 	return !at.Before(l.fresh) || at.After(l.own) && l.now().Sub(at) < l.age
 }
 
-func newReadings() *readings { return &readings{known: map[render.Query]*reading{}} }
+func newReadings() *readings { return &readings{known: map[render.Dependency]*reading{}} }
 
-func (r *readings) of(query render.Query) *reading {
+func (r *readings) of(query render.Dependency) *reading {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	known := r.known[query]
@@ -99,11 +99,11 @@ func (r *readings) dropLocked(drops func(*reading) bool) {
 }
 
 // ask returns an answer that the look takes, or asks Vault.
-func (r *readings) ask(query render.Query, l look, ask func() (render.Answer, error)) (reply, error) {
+func (r *readings) ask(query render.Dependency, l look, ask func() (render.Value, error)) (reply, error) {
 	each := r.of(query)
 	said, err := each.ask(l, ask)
 	if err == nil {
-		r.keep(query, each, sizeOf(said.Answer))
+		r.keep(query, each, sizeOf(said.Value))
 	}
 	r.sweepInTime(l)
 	return said, err
@@ -122,7 +122,7 @@ func (r *readings) sweepInTime(l look) {
 }
 
 // keep counts an answer. Over the limit of one volume, all are forgotten.
-func (r *readings) keep(query render.Query, each *reading, size vault.Size) {
+func (r *readings) keep(query render.Dependency, each *reading, size vault.Size) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.known[query] != each {
@@ -139,7 +139,7 @@ func (r *readings) keep(query render.Query, each *reading, size vault.Size) {
 // one asks are told the same, also why there is no answer: many pods that start at
 // once are one question. Later ones ask again, as nobody remembers a failure; and so
 // does a pod that starts where a refresh had failed, which may not have asked at all.
-func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) {
+func (r *reading) ask(l look, ask func() (render.Value, error)) (reply, error) {
 	before := r.asks.Load()
 	select {
 	case r.turn <- struct{}{}:
@@ -151,7 +151,7 @@ func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) 
 	case r.leased:
 		return reply{}, errUnshared
 	case r.asks.Load() != before && (r.err == nil || r.urgent || !l.urgent), !r.at.IsZero() && l.takes(r.at):
-		return reply{Answer: r.said, at: r.at}, r.err
+		return reply{Value: r.said, at: r.at}, r.err
 	}
 	at := l.now()
 	said, err := ask()
@@ -164,8 +164,8 @@ func (r *reading) ask(l look, ask func() (render.Answer, error)) (reply, error) 
 		r.leased, err = true, errUnshared
 	}
 	if err != nil {
-		said, at = render.Answer{}, time.Time{}
+		said, at = render.Value{}, time.Time{}
 	}
 	r.said, r.at, r.err = said, at, err
-	return reply{Answer: said, at: at}, err
+	return reply{Value: said, at: at}, err
 }

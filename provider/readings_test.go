@@ -50,10 +50,10 @@ func TestLookTakes(t *testing.T) {
 // why there is none; those who come later ask again if there is none.
 func TestThoseWhoWaitAreToldTheSame(t *testing.T) {
 	t.Parallel()
-	answer := render.Answer{Secret: &api.Secret{Data: map[string]any{"value": "x"}}}
-	leased := render.Answer{Secret: &api.Secret{LeaseID: "lease"}}
+	answer := render.Value{Secret: &api.Secret{Data: map[string]any{"value": "x"}}}
+	leased := render.Value{Secret: &api.Secret{LeaseID: "lease"}}
 	for name, test := range map[string]struct {
-		said render.Answer
+		said render.Value
 		err  error
 		want error
 		asks int // with one that comes later
@@ -66,7 +66,7 @@ func TestThoseWhoWaitAreToldTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asks := 0
-				ask := func() (render.Answer, error) {
+				ask := func() (render.Value, error) {
 					asks++
 					time.Sleep(time.Second) // Vault's time
 					return test.said, test.err
@@ -99,9 +99,9 @@ func TestOneThatGivesUpSpoilsNothing(t *testing.T) {
 		r := newReadings().of(queryOf("kv/app"))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			_, err := r.ask(look{ctx: ctx, now: time.Now}, func() (render.Answer, error) {
+			_, err := r.ask(look{ctx: ctx, now: time.Now}, func() (render.Value, error) {
 				<-ctx.Done()
-				return render.Answer{}, ctx.Err()
+				return render.Value{}, ctx.Err()
 			})
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
@@ -117,7 +117,7 @@ func TestOneThatGivesUpSpoilsNothing(t *testing.T) {
 		}()
 		asked := false
 		go func() {
-			_, err := r.ask(look{ctx: t.Context(), now: time.Now}, func() (render.Answer, error) { asked = true; return render.Answer{}, nil })
+			_, err := r.ask(look{ctx: t.Context(), now: time.Now}, func() (render.Value, error) { asked = true; return render.Value{}, nil })
 			if err != nil || !asked {
 				t.Errorf("the next: %v, asked %t", err, asked)
 			}
@@ -139,13 +139,13 @@ func TestPodThatStartsAsksAfterARefreshFailed(t *testing.T) {
 		r, asks := newReadings().of(queryOf("kv/app")), 0
 		failure := errors.New("the last login failed")
 		ask := func(urgent bool) error {
-			_, err := r.ask(look{ctx: t.Context(), now: time.Now, age: time.Minute, urgent: urgent}, func() (render.Answer, error) {
+			_, err := r.ask(look{ctx: t.Context(), now: time.Now, age: time.Minute, urgent: urgent}, func() (render.Value, error) {
 				asks++
 				time.Sleep(time.Second)
 				if urgent {
-					return render.Answer{Names: []string{"a"}}, nil
+					return render.Value{Names: []string{"a"}}, nil
 				}
-				return render.Answer{}, failure
+				return render.Value{}, failure
 			})
 			return err
 		}
@@ -179,8 +179,8 @@ func TestReadingsAreFewAndNotOld(t *testing.T) {
 		r := newReadings()
 		ask := func(path string, bytes int) {
 			l := look{ctx: t.Context(), now: time.Now, age: interval, interval: interval}
-			_, err := r.ask(queryOf(path), l, func() (render.Answer, error) {
-				return render.Answer{Names: []string{strings.Repeat("x", bytes)}}, nil
+			_, err := r.ask(queryOf(path), l, func() (render.Value, error) {
+				return render.Value{Names: []string{strings.Repeat("x", bytes)}}, nil
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -200,7 +200,7 @@ func TestReadingsAreFewAndNotOld(t *testing.T) {
 		}
 		time.Sleep(interval)
 		ask("kv/last", 1)
-		if got := len(r.known); got != 1 || r.kept != sizeOf(render.Answer{Names: []string{"x"}}) {
+		if got := len(r.known); got != 1 || r.kept != sizeOf(render.Value{Names: []string{"x"}}) {
 			t.Errorf("an interval later, %d answers of %+v are kept", got, r.kept)
 		}
 	})

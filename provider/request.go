@@ -3,10 +3,8 @@ package provider
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/vaultmount/vaultmount/provider/limits"
 	render "github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
@@ -70,20 +68,7 @@ type FileSpec struct {
 }
 
 // FileError says which file cannot be made.
-type FileError struct {
-	// Name is that of the file's template.
-	Name string
-	err  error
-}
-
-// Error implements error.
-func (e *FileError) Error() string {
-	const enough = 96 // of up to a KiB
-	return fmt.Sprintf("render file %q: %v", limits.Truncate(e.Name, enough), e.err)
-}
-
-// Unwrap returns why.
-func (e *FileError) Unwrap() error { return e.err }
+type FileError = render.FileError
 
 // Request is what a volume needs.
 type Request struct {
@@ -146,9 +131,10 @@ func (r RefreshPolicy) withDefaults() RefreshPolicy {
 // Renderer runs templates, which are programs of whoever wrote the pod. It may be
 // used concurrently.
 type Renderer interface {
-	// Render runs a template with the answers at hand. The error is that of
-	// render.Render, or one that says why it was not run to its end.
-	Render(ctx context.Context, template render.Template, answers render.Answers) (render.Result, error)
+	// Render executes the templates of one volume with the values at hand, in order. A
+	// template that fails ends it with a render.FileError, which is of the kinds of
+	// render.Execute or says why the template was not executed to its end.
+	Render(ctx context.Context, templates []render.Template, values render.Values) ([]render.Result, error)
 }
 
 // Files takes the refreshed content of volumes. It may be used concurrently.

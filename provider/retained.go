@@ -73,7 +73,7 @@ func (a answers) acceptedSize() vault.Size {
 }
 
 // sizeOf is about the size that an answer has as JSON.
-func sizeOf(said render.Answer) vault.Size {
+func sizeOf(said render.Value) vault.Size {
 	var size vault.Size
 	for _, name := range said.Names {
 		size = size.Add(sizeOfValue(name))

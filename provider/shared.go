@@ -89,18 +89,18 @@ func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) 
 	v := a.volume
 	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age, urgent: a.urgent, interval: v.refresh.StaticInterval}
 	isOwn := false
-	r, err := v.shared.readings.ask(about.query, look, func() (render.Answer, error) {
+	r, err := v.shared.readings.ask(about.query, look, func() (render.Value, error) {
 		isOwn = true
 		// In the foreground also for a refresh: a pod that starts waits for the turn.
 		return v.readShared(vault.WithQuota(vault.WithSharedCall(ctx), a.quota), a.urgent, about.query)
 	})
 	if err == nil && !isOwn {
-		err = a.quota.Take(sizeOf(r.Answer))
+		err = a.quota.Take(sizeOf(r.Value))
 	}
 	return r, err
 }
 
-func (v *volume) readShared(ctx context.Context, urgent bool, query render.Query) (said render.Answer, err error) {
+func (v *volume) readShared(ctx context.Context, urgent bool, query render.Dependency) (said render.Value, err error) {
 	endpoint, options := v.way()
 	if isKV, known := v.provider.clients.KnownKV(endpoint, options.Namespace, query.Path); known && !isKV {
 		return said, errUnshared

@@ -8,7 +8,7 @@ import (
 	render "github.com/vaultmount/vaultmount/provider/template"
 )
 
-func queryOf(path string) render.Query { return render.Query{Verb: render.Read, Path: path} }
+func queryOf(path string) render.Dependency { return render.Dependency{Verb: render.Read, Path: path} }
 
 func mustShare(b *bench, r Request) string {
 	b.t.Helper()

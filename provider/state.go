@@ -266,7 +266,7 @@ func encodeAnswers(all answers) []answerRecord {
 func decodeAnswers(records []answerRecord) answers {
 	all := answers{}
 	for _, r := range records {
-		query := render.Query{Verb: r.Verb, Path: r.Path}
+		query := render.Dependency{Verb: r.Verb, Path: r.Path}
 		switch r.Verb {
 		case render.Write:
 			query = render.NewWrite(r.Path, r.Arguments)
@@ -274,14 +274,14 @@ func decodeAnswers(records []answerRecord) answers {
 			query = render.NewIssue(r.Path, r.Arguments)
 		}
 		a := &answer{
-			query: query, hidden: r.Hidden, said: render.Answer{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due,
+			query: query, hidden: r.Hidden, said: render.Value{Secret: r.Secret, Names: r.Names}, lease: r.Lease, token: r.Token, due: r.Due,
 			trouble: r.Trouble.trouble(), isCandidate: r.Candidate, misfit: r.Misfit.trouble(),
 		}
 		switch {
 		case !r.Candidate:
 			a.accept()
 		case r.Accepted != nil:
-			a.accepted = &render.Answer{Secret: r.Accepted.Secret, Names: r.Accepted.Names}
+			a.accepted = &render.Value{Secret: r.Accepted.Secret, Names: r.Accepted.Names}
 		}
 		all[query] = a
 	}

@@ -25,18 +25,18 @@ import (
 var update = flag.Bool("update", false, "write the golden files of the current version of the state")
 
 func sampleAnswers() answers {
-	read := render.Query{Verb: render.Read, Path: "database/creds/app"}
+	read := render.Dependency{Verb: render.Read, Path: "database/creds/app"}
 	write := render.NewWrite("pki/issue/app", map[string]string{"common_name": "app", "ttl": "1h"})
 	issue := render.NewIssue("pki/issue/app", map[string]string{"common_name": "app"})
-	list := render.Query{Verb: render.List, Path: "kv"}
+	list := render.Dependency{Verb: render.List, Path: "kv"}
 	all := answers{
-		read: {query: read, said: render.Answer{Secret: &api.Secret{
+		read: {query: read, said: render.Value{Secret: &api.Secret{
 			RequestID: "r", LeaseID: "database/creds/app/1", LeaseDuration: 20, Renewable: true, Warnings: []string{"w"},
 			Data: map[string]any{"username": "u", "<n>": json.Number("1.50"), "none": nil, "list": []any{json.Number("1"), "x", true}},
 		}}, lease: newTerm(start, 20*time.Second, true), token: 2, due: start.Add(6 * time.Second)},
-		write: {query: write, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "expiration": json.Number("1767330245")}}}, token: 2},
-		issue: {query: issue, said: render.Answer{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "private_key": "PEM"}}}, token: 2, due: start.Add(time.Hour)},
-		list:  {query: list, said: render.Answer{Names: []string{"a", "b"}}, token: 2, due: start.Add(time.Minute)},
+		write: {query: write, said: render.Value{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "expiration": json.Number("1767330245")}}}, token: 2},
+		issue: {query: issue, said: render.Value{Secret: &api.Secret{Data: map[string]any{"certificate": "PEM", "private_key": "PEM"}}}, token: 2, due: start.Add(time.Hour)},
+		list:  {query: list, said: render.Value{Names: []string{"a", "b"}}, token: 2, due: start.Add(time.Minute)},
 	}
 	for _, each := range all {
 		each.accept()
@@ -50,8 +50,8 @@ func sampleCandidates() answers {
 	for _, each := range all {
 		each.isCandidate = true
 	}
-	all[queryOf("database/creds/app")].said = render.Answer{Secret: &api.Secret{LeaseID: "database/creds/app/2", Data: map[string]any{"username": "v"}}}
-	all[render.Query{Verb: render.List, Path: "kv"}].said = render.Answer{}
+	all[queryOf("database/creds/app")].said = render.Value{Secret: &api.Secret{LeaseID: "database/creds/app/2", Data: map[string]any{"username": "v"}}}
+	all[render.Dependency{Verb: render.List, Path: "kv"}].said = render.Value{}
 	all[render.NewIssue("pki/issue/app", map[string]string{"common_name": "app"})].accepted = nil
 	return all
 }
@@ -75,7 +75,7 @@ func TestTroubleSurvivesTheState(t *testing.T) {
 				before.add(test.err, start, time.Time{}, rand.Float64)
 				before.add(test.err, start, time.Time{}, rand.Float64)
 			}
-			query := render.Query{Verb: render.Read, Path: "kv/a"}
+			query := render.Dependency{Verb: render.Read, Path: "kv/a"}
 			after := decodeAnswers(encodeAnswers(answers{query: {query: query, trouble: before}}))[query].trouble
 			if fmt.Sprint(after.err) != fmt.Sprint(before.err) || after.failures != before.failures || passes(after.err) != test.passes {
 				t.Errorf("%+v is read as %+v", before, after)

@@ -65,7 +65,7 @@ func (t term) due(now time.Time, r random) time.Time {
 }
 
 // leaseOf is the term of an answer's lease; none has no end.
-func leaseOf(answer render.Answer, now time.Time) term {
+func leaseOf(answer render.Value, now time.Time) term {
 	if answer.Secret == nil || answer.Secret.LeaseID == "" {
 		return term{}
 	}

@@ -74,51 +74,19 @@ func newVolume(p *Provider, r Request) *volume {
 }
 
 // preview finds out what every template asks, without an answer, and refuses those
-// that no secret can make good. It runs those of which that is not plain.
+// that no secret can make good.
 func (p *Provider) preview(ctx context.Context, outputs []FileSpec, size int64) ([]render.Result, error) {
-	kept := fill{size: size}
-	previews := make([]render.Result, len(outputs))
-	asked := map[render.Query]render.Query{}
-	for i, output := range outputs {
-		if output.Token {
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("check the templates: %w", ctx.Err())
-		}
-		result, plain := render.Foresee(output.Template)
-		if !plain {
-			var err error
-			if result, err = p.render(ctx, output.Template, nil); err != nil {
-				return nil, &FileError{Name: output.Template.Name, err: err}
-			}
-		}
-		if len(result.Missing) > 0 {
-			result.Output, result.Files = nil, nil // they are not complete
-		}
-		if err := kept.add(result.Output, result.Files); err != nil {
-			return nil, &FileError{Name: output.Template.Name, err: err}
-		}
-		// Files that ask the same hold the query once.
-		for j, query := range result.Missing {
-			if _, known := asked[query]; !known {
-				asked[query] = query
-			}
-			result.Missing[j] = asked[query]
-		}
-		if err := checkDependencies(len(asked)); err != nil {
-			return nil, &FileError{Name: output.Template.Name, err: err}
-		}
-		previews[i] = result
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("check the templates: %w", ctx.Err())
 	}
-	return previews, nil
+	return p.renderAll(ctx, outputs, size, nil)
 }
 
 // open fetches and renders for the first time, after a preview of each output.
 func (v *volume) open(ctx context.Context, previews []render.Result) (contents []RenderedFile, err error) {
 	v.answers = v.session.takeLeftovers(v.id)
 	a := v.newAccess(true, MinInterval)
-	var used map[render.Query]bool
+	var used map[render.Dependency]bool
 	err = a.run(ctx, func() error {
 		contents, used, err = v.render(ctx, a, previews, nil)
 		return err

@@ -85,7 +85,7 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
 	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
 	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "which pods of the node share a Vault token and the reads of KV secrets: none, or those of a serviceaccount that log in alike; Vault's audit log does not tell them apart then")
-	flags.DurationVar(&o.templateCPU, "template-cpu-limit", worker.DefaultCPU, "CPU time that rendering one file may take")
+	flags.DurationVar(&o.templateCPU, "template-cpu-limit", worker.DefaultCPU, "CPU time that rendering the files of one volume may take")
 	flags.StringVar(&o.listen, "metrics-bind-address", ":8080", "address to serve /healthz, /readyz and /metrics at; empty disables")
 	flags.BoolVar(&o.events, "events", false, "tell pods by Events when the refresh of their files fails, and when it succeeds again; needs a service account that may create and patch events")
 	flags.StringVar(&o.startupTaint, "startup-taint", "", "key of a start-up taint to remove from the node once the kubelet knows the driver, for example csi.vaultmount.dev/agent-not-ready; needs a service account that may get and patch nodes")

@@ -124,7 +124,7 @@ func (o *driverOptions) build(logger klog.Logger) (*instance, error) {
 		return nil, err
 	}
 	logger.Info("Volumes are tmpfs", "noswap", i.mounter.NoSwap())
-	i.pool = sandbox.New(logger, sandbox.Config{Limits: sandbox.Limits{CPU: o.templateCPU}, Killed: i.metrics.Killed})
+	i.pool = sandbox.New(logger, sandbox.Config{Limits: sandbox.Limits{CPU: o.templateCPU, Output: config.MaxVolumeSize}, Killed: i.metrics.Killed})
 	i.plugin = kubeletplugin.New(logger, kubeletplugin.Config{Name: config.Name, KubeletRoot: config.KubeletRoot, Endpoint: o.endpoint})
 	i.node = driver.NewNodeServer(config)
 	i.server = driver.NewServer(logger, i.node, i.metrics)

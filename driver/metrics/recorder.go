@@ -66,9 +66,9 @@ func NewRecorder(version, goVersion string) *Recorder {
 			Help: "Logins with the pod's token for the API server, after Vault rejected the one for the audience vault.",
 		}),
 		refreshes: counter("refreshes_total", "Refreshes of mounted volumes, by result.", "result"),
-		renders:   counter("template_renders_total", "Templates rendered in a sandbox, by result: success, refused (the template is wrong), data (the template does not fit its secrets), unavailable.", "result"),
+		renders:   counter("template_renders_total", "Renders of all templates of a volume in a sandbox, by result: success, refused (a template is wrong), data (a template does not fit its secrets), unavailable.", "result"),
 		renderDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "template_render_duration_seconds", Help: "Time to render a template in a sandbox, with the wait for a worker.",
+			Namespace: namespace, Name: "template_render_duration_seconds", Help: "Time to render all templates of a volume in a sandbox, with the wait for a worker.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 90},
 		}),
 		workerKills: counter("sandbox_worker_kills_total", "Sandbox workers that the driver killed, by reason.", "reason"),
@@ -173,9 +173,9 @@ type timedRenderer struct {
 }
 
 // Render implements provider.Renderer.
-func (r timedRenderer) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
+func (r timedRenderer) Render(ctx context.Context, templates []render.Template, values render.Values) ([]render.Result, error) {
 	start := time.Now()
-	rendered, err := r.Renderer.Render(ctx, t, answers)
+	rendered, err := r.Renderer.Render(ctx, templates, values)
 	r.recorder.renderDuration.Observe(time.Since(start).Seconds())
 	r.recorder.renders.WithLabelValues(renderResult(err)).Inc()
 	return rendered, err

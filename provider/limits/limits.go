@@ -55,12 +55,6 @@ const (
 	DirectoryDepth
 	// TemplateBytes is for one template.
 	TemplateBytes
-	// TemplateTokens is how many actions, and words and characters in them, one
-	// template has: the parser makes a node of each.
-	TemplateTokens
-	// TemplateDepth is how deep blocks and parentheses of a template are nested: the
-	// parser calls itself for each level.
-	TemplateDepth
 	// VolumeTemplateBytes is for all templates of a volume.
 	VolumeTemplateBytes
 	// CredentialBytes is for the service-account tokens that the kubelet sends, for a role
@@ -166,10 +160,6 @@ func (l Limit) row() row {
 		return row{"directory-depth", "levels", 16}
 	case TemplateBytes:
 		return row{"template-bytes", "bytes", 256 << 10}
-	case TemplateTokens:
-		return row{"template-tokens", "tokens", 32 << 10}
-	case TemplateDepth:
-		return row{"template-depth", "levels", 200}
 	case VolumeTemplateBytes:
 		return row{"volume-template-bytes", "bytes", 512 << 10}
 	case CredentialBytes:

@@ -6,13 +6,13 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 const typical = "{{- with secret \"internal/data/database/config\" -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n"
 
-func typicalAnswers() render.Answers {
-	return render.Answers{{Verb: render.Read, Path: "internal/data/database/config"}: {Secret: &api.Secret{Data: map[string]any{
+func typicalAnswers() template.Values {
+	return template.Values{{Verb: template.Read, Path: "internal/data/database/config"}: {Secret: &api.Secret{Data: map[string]any{
 		"data": map[string]any{"username": "u", "password": "p"}, "metadata": map[string]any{"version": json.Number("1")},
 	}}}}
 }
@@ -21,7 +21,7 @@ func typicalAnswers() render.Answers {
 func BenchmarkRender(b *testing.B) {
 	b.Run("in process", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := render.Render(file(typical), typicalAnswers()); err != nil {
+			if _, err := template.Execute(file(typical), typicalAnswers()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -29,7 +29,7 @@ func BenchmarkRender(b *testing.B) {
 	b.Run("worker", func(b *testing.B) {
 		pool := startPool(b, generous())
 		for b.Loop() {
-			if _, err := pool.Render(b.Context(), file(typical), typicalAnswers()); err != nil {
+			if _, err := render(pool, b.Context(), file(typical), typicalAnswers()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -39,7 +39,7 @@ func BenchmarkRender(b *testing.B) {
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := pool.Render(b.Context(), file(typical), typicalAnswers()); err != nil {
+				if _, err := render(pool, b.Context(), file(typical), typicalAnswers()); err != nil {
 					b.Error(err)
 				}
 			}

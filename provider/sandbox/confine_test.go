@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -13,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 func resolve(name string) error {
@@ -64,15 +63,12 @@ func TestAttacksPastTheFilter(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			payload, err := json.Marshal(request{Template: render.Template{Name: attackPrefix + name}})
-			if err != nil {
-				t.Fatal(err)
-			}
 			const long = 30 * time.Second
 			stuck := time.AfterFunc(long, func() { t.Logf("what its threads are at after %s:\n%s", long, threads(worker.pid)) })
 			defer stuck.Stop()
-			answer, err := worker.exchange(t.Context(), payload, &watch{limits: Limits{CPU: time.Minute, Wall: 2 * long}, cpuTime: worker.cpuTime, resident: worker.resident})
-			if got := string(answer.Result.Output); err != nil || !strings.HasPrefix(got, "refused: ") {
+			received := newReceiver(template.Template{Name: attackPrefix + name})
+			err := worker.exchange(t.Context(), received.request(t), &watch{limits: Limits{CPU: time.Minute, Wall: 2 * long}, cpuTime: worker.cpuTime, resident: worker.resident}, received.read)
+			if got := received.output(); err != nil || !strings.HasPrefix(got, "refused: ") {
 				t.Fatalf("it says %q, %v", got, err)
 			}
 		})

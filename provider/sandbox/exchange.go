@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -12,55 +13,52 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
-var errMemory = fmt.Errorf("%w: it needs more than %d MiB of memory", render.ErrInvalid, memoryLimit>>20)
+var errMemory = fmt.Errorf("%w: it needs more than %d MiB of memory", template.ErrInvalid, memoryLimit>>20)
 
 var (
-	errStack  = fmt.Errorf("%w: it is nested too deeply, or calls itself without an end", render.ErrInvalid)
-	errCrash  = fmt.Errorf("%w: it makes the renderer crash", render.ErrInvalid)
+	errStack  = fmt.Errorf("%w: it is nested too deeply, or calls itself without an end", template.ErrInvalid)
+	errCrash  = fmt.Errorf("%w: it makes the renderer crash", template.ErrInvalid)
 	errKilled = errors.New("the render worker was killed")
 )
 
-// exchange sends a request and reads the reply under a watch. After an error the
-// worker is of no use any more.
-func (p *process) exchange(ctx context.Context, payload []byte, watch *watch) (reply, error) {
+// exchange sends a request and has receive read the replies, under a watch. After an
+// error the worker is of no use, except for a failure that it has reported itself.
+func (p *process) exchange(ctx context.Context, payload []byte, watch *watch, receive func(io.Reader) error) error {
 	var group sync.WaitGroup
 	var breach error
 	done := make(chan struct{})
 	group.Go(func() {
 		if breach = watch.until(ctx, done); breach != nil {
-			p.kill() // which ends the read and the write below
+			p.kill() // which ends the write and the reads below
 		}
 	})
-	answer, err := p.converse(payload)
+	err := p.converse(payload, receive)
 	close(done)
 	group.Wait()
-	if breach != nil {
-		return reply{}, breach
+	switch {
+	case breach != nil:
+		return breach
+	case err == nil, isReported(err):
+		return err
 	}
-	if err != nil {
-		p.end()
-		return reply{}, p.cause(err)
-	}
-	return answer, nil
+	p.end()
+	return p.cause(err)
 }
 
-// converse reads what may be hostile: a panic on it is an error of this call.
-func (p *process) converse(payload []byte) (answer reply, err error) {
+// converse reads data that may be hostile: a panic on it is an error of this call.
+func (p *process) converse(payload []byte, receive func(io.Reader) error) (err error) {
 	defer func() {
 		if recover() != nil {
-			answer, err = reply{}, errNonsense
+			err = errNonsense
 		}
 	}()
 	if err := writeFrame(p.requests, payload, requestLimit); err != nil {
-		return reply{}, err
+		return err
 	}
-	if payload, err = readFrame(p.replies, replyLimit); err != nil {
-		return reply{}, err
-	}
-	return decodeReply(payload)
+	return receive(p.replies)
 }
 
 // cause says why there was no reply. A worker that ended by itself had its reason
@@ -72,6 +70,8 @@ func (p *process) cause(err error) error {
 		exited = status.Exited()
 	}
 	switch {
+	case errors.Is(err, template.ErrInvalid):
+		return err
 	case p.words.contain("out of memory", "cannot allocate memory"):
 		return errMemory
 	case p.words.contain("stack overflow"):
@@ -79,7 +79,7 @@ func (p *process) cause(err error) error {
 	case exited:
 		return errCrash
 	case errors.Is(err, errTooLong), errors.Is(err, errNonsense):
-		return fmt.Errorf("%w: %w", render.ErrInvalid, err)
+		return fmt.Errorf("%w: %w", template.ErrInvalid, err)
 	}
 	return errKilled
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // The driver may fail to wait for a process, and does not know then how it ended.
@@ -35,7 +35,7 @@ func TestPanicOnReplyIsAnError(t *testing.T) {
 	}
 	defer requests.Close()
 	p := &process{requests: requests, replies: panickingReader{}}
-	if _, err := p.converse(nil); !errors.Is(err, errNonsense) {
+	if err := p.converse(nil, newReceiver(template.Template{}).read); !errors.Is(err, errNonsense) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -51,9 +51,9 @@ func TestRequestIsMadeInItsTurn(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	answers := render.Answers{{Verb: render.Read, Path: "kv"}: {Names: []string{strings.Repeat("x", requestLimit/2)}}}
+	answers := template.Values{{Verb: template.Read, Path: "kv"}: {Names: []string{strings.Repeat("x", requestLimit/2)}}}
 	used := cost.Measure(func() {
-		if _, err := pool.Render(ctx, file("x"), answers); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := render(pool, ctx, file("x"), answers); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/provider/cost"
 	"github.com/vaultmount/vaultmount/provider/limits"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 func TestFrames(t *testing.T) {
@@ -51,15 +51,15 @@ const hostileCalls = `{{ secret . "a=1" }}{{ pkiCert "b" . }}{{ secrets . }}{{ w
 // FuzzReply looks for bytes of a hostile worker that the parent cannot cope with, or
 // that cost it more than in proportion.
 func FuzzReply(f *testing.F) {
-	f.Add([]byte(`{"Failure":"","Message":"","Result":{"Output":"QQ==","Missing":["cmVhZA.YQ."],"Used":null}}`))
+	f.Add([]byte(`{"Failure":"","Message":"","Result":{"Output":"QQ==","Missing":[{"Verb":"read","Path":"a"}],"Used":null}}`))
 	f.Add([]byte(`{"Failure":"data","Message":"x"}`))
-	f.Add([]byte(`{"Result":{"Missing":["d3JpdGU.YQ.YQExAA"],"Files":[{"Path":"c","Content":"QQ==","UID":-1,"GID":-1,"Perms":420}]}}`))
+	f.Add([]byte(`{"Result":{"Missing":[{"Verb":"write","Path":"a","Arguments":"{\"a\":\"1\"}"}],"Files":[{"Path":"c","Content":"QQ==","UID":-1,"GID":-1,"Perms":420}]}}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var answer reply
 		var err error
 		cost.Assert(t, len(payload), func() {
 			if answer, err = decodeReply(payload); err == nil {
-				_ = render.CheckResult(file(hostileCalls), answer.Result)
+				_ = template.CheckResult(file(hostileCalls), answer.Result)
 			}
 		})
 		if err != nil {
@@ -87,9 +87,13 @@ func FuzzFrame(f *testing.F) {
 
 // FuzzRequest looks for a request that ends the worker that reads it.
 func FuzzRequest(f *testing.F) {
-	f.Add([]byte(`{"Template":{"Name":"x","Text":"{{ secret \"a\" }}"},"Answers":{"cmVhZA.YQ.":{"Secret":{"data":{"n":1.50}}}}}`))
+	f.Add([]byte(`{"Pods":[{}],"Templates":[{"Name":"x","Text":"{{ secret \"a\" }}","PodIndex":0}],"Values":[{"Verb":"read","Path":"a","Secret":{"data":{"n":1.50}}}]}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		cost.Assert(t, len(payload), func() { _, _ = decodeRequest(payload) })
+		cost.Assert(t, len(payload), func() {
+			if decoded, err := decodeRequest(payload); err == nil {
+				_, _, _ = decoded.unpack()
+			}
+		})
 	})
 }
 
@@ -97,24 +101,33 @@ func FuzzRequest(f *testing.F) {
 // numbers in Vault's spelling and arguments of any bytes.
 func TestMessagesLoseNothing(t *testing.T) {
 	t.Parallel()
-	write := render.NewWrite("transit/encrypt/x", map[string]string{"plaintext": "\xff=", "a,b": "c.d"})
-	asked := request{
-		Template: render.Template{Name: "a/b \"c\"", Text: "<&>\n", LeftDelim: "<<", RightDelim: ">>", ErrorOnMissingKey: true},
-		Answers: render.Answers{
-			write:                                {Secret: &api.Secret{RequestID: "r", LeaseID: "l", LeaseDuration: 3, Renewable: true, Warnings: []string{"w"}, Auth: &api.SecretAuth{ClientToken: "t", Metadata: map[string]string{"a": "b"}}}},
-			{Verb: render.Read, Path: "kv/\xff"}: {Secret: &api.Secret{Data: map[string]any{"number": json.Number("1.50"), "large": json.Number("12345678901234567890"), "nil": nil, "list": []any{"<&>", json.Number("1")}, "empty": map[string]any{}}}},
-			{Verb: render.List, Path: "names"}:   {Names: []string{"b", "a"}},
-			{Verb: render.Read, Path: "nothing"}: {},
-		},
+	write := template.NewWrite("transit/encrypt/x", map[string]string{"plaintext": "\x01<=", "a,b": "c.d"})
+	pods := []template.Pod{{Environment: map[string]string{"POD_NAME": "a"}, SecretKeys: map[string]string{"k": "v"}}, {MountPath: "/b"}}
+	templates := []template.Template{
+		{Name: "a/b \"c\"", Text: "<&>\n", LeftDelim: "<<", RightDelim: ">>", ErrorOnMissingKey: true, Pod: pods[0]}, {Name: "b", Pod: pods[0]}, {Name: "c", Pod: pods[1]},
+	}
+	values := template.Values{
+		write:                                  {Secret: &api.Secret{RequestID: "r", LeaseID: "l", LeaseDuration: 3, Renewable: true, Warnings: []string{"w"}, Auth: &api.SecretAuth{ClientToken: "t", Metadata: map[string]string{"a": "b"}}}},
+		{Verb: template.Read, Path: "kv/é"}:    {Secret: &api.Secret{Data: map[string]any{"number": json.Number("1.50"), "large": json.Number("12345678901234567890"), "nil": nil, "list": []any{"<&>", json.Number("1")}, "empty": map[string]any{}}}},
+		{Verb: template.List, Path: "names"}:   {Names: []string{"b", "a"}},
+		{Verb: template.Read, Path: "nothing"}: {},
+	}
+	asked := newRequest(templates, values)
+	if len(asked.Pods) != len(pods) {
+		t.Errorf("%d pods are sent", len(asked.Pods))
 	}
 	payload, err := json.Marshal(asked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := decodeRequest(payload); err != nil || !reflect.DeepEqual(got, asked) {
-		t.Errorf("got  %+v, %v\nwant %+v", got, err, asked)
+	decoded, err := decodeRequest(payload)
+	if err != nil {
+		t.Fatal(err)
 	}
-	answered := reply{Result: render.Result{Output: []byte("\xff\x00<"), Missing: []render.Query{write}, Used: []render.Query{write, {Verb: render.List, Path: "x"}}}}
+	if got, known, err := decoded.unpack(); err != nil || !reflect.DeepEqual(got, templates) || !reflect.DeepEqual(known, values) {
+		t.Errorf("got  %+v, %+v, %v\nwant %+v, %+v", got, known, err, templates, values)
+	}
+	answered := reply{Result: template.Result{Output: []byte("\xff\x00<"), Missing: []template.Dependency{write}, Used: []template.Dependency{write, {Verb: template.List, Path: "x"}}}}
 	if payload, err = json.Marshal(answered); err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +137,10 @@ func TestMessagesLoseNothing(t *testing.T) {
 }
 
 // What render's types get in future must be exported, or it would be lost between
-// the processes. A query sees to it by itself.
+// the processes.
 func TestMessagesHoldWholeTypes(t *testing.T) {
 	t.Parallel()
-	seen := map[reflect.Type]bool{reflect.TypeFor[render.Query](): true, reflect.TypeFor[api.Secret](): true}
+	seen := map[reflect.Type]bool{reflect.TypeFor[api.Secret](): true}
 	var look func(reflect.Type)
 	look = func(typ reflect.Type) {
 		if seen[typ] {
@@ -160,9 +173,9 @@ func TestErrorsTravel(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
 	for _, text := range []string{`{{ if }}`, `{{ nope }}`, `{{ file "/etc/shadow" }}`, `{{ secret "x" "y" }}`, `{{ "x" | parseInt }}`, `{{ index "x" 7 }}`, "{{ \"\xff\" | nope }}"} {
-		_, want := render.Render(file(text), nil)
-		_, got := pool.Render(t.Context(), file(text), nil)
-		if got == nil || got.Error() != strings.ToValidUTF8(want.Error(), "\uFFFD") && got.Error() != want.Error() || errors.Is(got, render.ErrInvalid) != errors.Is(want, render.ErrInvalid) || errors.Is(got, render.ErrData) != errors.Is(want, render.ErrData) {
+		_, want := template.Execute(file(text), nil)
+		_, got := render(pool, t.Context(), file(text), nil)
+		if got == nil || got.Error() != strings.ToValidUTF8(want.Error(), "\uFFFD") && got.Error() != want.Error() || errors.Is(got, template.ErrInvalid) != errors.Is(want, template.ErrInvalid) || errors.Is(got, template.ErrData) != errors.Is(want, template.ErrData) {
 			t.Errorf("got  %v\nwant %v", got, want)
 		}
 	}
@@ -171,7 +184,7 @@ func TestErrorsTravel(t *testing.T) {
 func TestLongErrorsAreShortened(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{strings.Repeat("x", limits.ErrorBytes.Max()+1), strings.Repeat("\xff", limits.ErrorBytes.Max()+1), "x" + strings.Repeat("é", limits.ErrorBytes.Max())} {
-		payload, err := json.Marshal(newReply(render.Result{}, errors.New(text)))
+		payload, err := json.Marshal(newReply(template.Result{}, errors.New(text)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,13 +30,13 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	for _, text := range []string{endless, `{{ sprig_repeat 200000000 "x" }}`, `{{ if }}`} {
-		if _, err := pool.Render(t.Context(), file(text), nil); err == nil {
+		if _, err := render(pool, t.Context(), file(text), nil); err == nil {
 			t.Errorf("%s went well", text)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := pool.Render(ctx, file(endless), nil); err == nil {
+	if _, err := render(pool, ctx, file(endless), nil); err == nil {
 		t.Error("an endless template ended")
 	}
 	requireWorking(t, pool)
@@ -91,7 +91,7 @@ func ownGoroutines(t *testing.T) int {
 	}
 	count := 0
 	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
-		if strings.Contains(stack, "worker.onThread") || strings.Contains(stack, "worker.(*p") {
+		if strings.Contains(stack, "sandbox.onThread") || strings.Contains(stack, "sandbox.(*p") {
 			count++
 		}
 	}

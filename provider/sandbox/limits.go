@@ -30,8 +30,8 @@ const (
 	// and of its standard error.
 	messageLimit = 4 << 10
 
-	// requestLimit holds a template and all its secrets in JSON.
-	requestLimit = 8 << 20
+	// requestLimit holds the templates of a volume and all their secrets in JSON.
+	requestLimit = 9 << 20
 	// replyLimit holds the files in JSON, where three bytes become four, and the
 	// queries.
 	replyLimit = 8 << 20
@@ -43,10 +43,12 @@ const (
 // DefaultCPU is a thousand times what ordinary templates need.
 const DefaultCPU = 2 * time.Second
 
-// Limits are the limits of time.
+// Limits are those of one call of Render.
 type Limits struct {
 	// CPU is CPU time, which a busy node does not use up. Default DefaultCPU.
 	CPU time.Duration
+	// Output is how many bytes all files have together. Default 16 MiB.
+	Output int64
 	// Wall is for a template that does not get its CPU time. Default 90 s,
 	// since the kubelet waits for 120.
 	Wall time.Duration
@@ -58,6 +60,9 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	if l.CPU == 0 {
 		l.CPU = DefaultCPU
+	}
+	if l.Output == 0 {
+		l.Output = 16 << 20
 	}
 	if l.Wall == 0 {
 		l.Wall = 90 * time.Second

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,7 +17,7 @@ import (
 	"k8s.io/klog/v2/ktesting"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // TestMain is also a worker: under the confinement of every other it runs the
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		if len(os.Args) > 2 && os.Args[2] == unfiltered {
 			steps = steps[:len(steps)-1]
 		}
-		if err := serve(steps, attackOrHandle); err != nil {
+		if err := serve(steps, attackOrExecute); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -100,6 +102,41 @@ func generous() Limits {
 	return Limits{CPU: time.Minute, Wall: 5 * time.Minute, Idle: time.Hour}
 }
 
+// render renders one template and returns its error without the name of the file.
+func render(pool *Pool, ctx context.Context, t template.Template, values template.Values) (template.Result, error) {
+	results, err := pool.Render(ctx, []template.Template{t}, values)
+	if err == nil {
+		return results[0], nil
+	}
+	if file := (*template.FileError)(nil); errors.As(err, &file) {
+		err = file.Err
+	}
+	return template.Result{}, err
+}
+
+// testReceiver is a call for one template without a pool.
+type testReceiver struct{ receiver }
+
+func newReceiver(t template.Template) *testReceiver {
+	return &testReceiver{receiver{templates: []template.Template{t}, outputLimit: 1 << 20, known: map[template.Dependency]template.Dependency{}}}
+}
+
+func (r *testReceiver) request(t testing.TB) []byte {
+	t.Helper()
+	payload, err := json.Marshal(newRequest(r.templates, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload
+}
+
+func (r *testReceiver) output() string {
+	if len(r.results) == 0 {
+		return ""
+	}
+	return string(r.results[0].Output)
+}
+
 const attackPrefix = "attack "
 
 // attack runs an attack in a worker, and returns what it says about itself.
@@ -110,7 +147,7 @@ func attack(t testing.TB, pool *Pool, name string) (string, error) {
 
 func attackAs(t testing.TB, pool *Pool, tenant, name string) (string, error) {
 	t.Helper()
-	result, err := pool.Render(fairqueue.WithTenant(t.Context(), tenant), render.Template{Name: attackPrefix + name, Text: "x"}, nil)
+	result, err := render(pool, fairqueue.WithTenant(t.Context(), tenant), template.Template{Name: attackPrefix + name, Text: "x"}, nil)
 	return string(result.Output), err
 }
 
@@ -123,25 +160,25 @@ const fillName = "fill memory"
 // served is that tenant, in a worker.
 var served string
 
-func attackOrHandle(r request) reply {
-	name, ok := strings.CutPrefix(r.Template.Name, attackPrefix)
+func attackOrExecute(t template.Template, values template.Values) reply {
+	name, ok := strings.CutPrefix(t.Name, attackPrefix)
 	if !ok {
-		return handle(r)
+		return executeOne(t, values)
 	}
 	if tenant, ok := strings.CutPrefix(name, servePrefix); ok {
 		if served == "" {
 			served = tenant
 		}
-		return reply{Result: render.Result{Output: []byte("serves " + served)}}
+		return reply{Result: template.Result{Output: []byte("serves " + served)}}
 	}
 	if name == fillName {
-		return reply{Result: render.Result{Output: []byte("refused: " + fillMemory().Error())}}
+		return reply{Result: template.Result{Output: []byte("refused: " + fillMemory().Error())}}
 	}
 	if answer, ok := misbehaviours()[name]; ok {
 		return answer()
 	}
 	if err := attacks()[name](); err != nil {
-		return reply{Result: render.Result{Output: []byte("refused: " + err.Error())}}
+		return reply{Result: template.Result{Output: []byte("refused: " + err.Error())}}
 	}
-	return reply{Result: render.Result{Output: []byte("it worked")}}
+	return reply{Result: template.Result{Output: []byte("it worked")}}
 }

@@ -4,16 +4,65 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
-// request is what the parent asks, in JSON.
+// request asks to execute the templates of one volume, in order. The worker sends a
+// reply for each, up to the first failure.
 type request struct {
-	Template render.Template
-	Answers  render.Answers
+	// Pods are the distinct pods of the templates.
+	Pods      []template.Pod
+	Templates []sentTemplate
+	Values    []sentValue
+}
+
+// sentTemplate is a template whose Pod is empty: PodIndex says which of Pods it is.
+type sentTemplate struct {
+	template.Template
+
+	PodIndex int
+}
+
+// sentValue is an entry of template.Values.
+type sentValue struct {
+	template.Dependency
+	template.Value
+}
+
+func newRequest(templates []template.Template, values template.Values) request {
+	var r request
+	for _, t := range templates {
+		if len(r.Pods) == 0 || !reflect.DeepEqual(r.Pods[len(r.Pods)-1], t.Pod) {
+			r.Pods = append(r.Pods, t.Pod)
+		}
+		t.Pod = template.Pod{}
+		r.Templates = append(r.Templates, sentTemplate{t, len(r.Pods) - 1})
+	}
+	for dependency, value := range values {
+		r.Values = append(r.Values, sentValue{dependency, value})
+	}
+	return r
+}
+
+// unpack returns the arguments of newRequest.
+func (r request) unpack() ([]template.Template, template.Values, error) {
+	templates := make([]template.Template, len(r.Templates))
+	for i, sent := range r.Templates {
+		if sent.PodIndex < 0 || sent.PodIndex >= len(r.Pods) {
+			return nil, nil, errors.New("a template names no pod")
+		}
+		templates[i] = sent.Template
+		templates[i].Pod = r.Pods[sent.PodIndex]
+	}
+	values := template.Values{}
+	for _, sent := range r.Values {
+		values[sent.Dependency] = sent.Value
+	}
+	return templates, values, nil
 }
 
 // reply is what the worker answers, in JSON: plain data, since a worker may have
@@ -23,12 +72,12 @@ type reply struct {
 	Failure string
 	// Message is the whole text of the error.
 	Message string
-	Result  render.Result
+	Result  template.Result
 }
 
 // kinds are the errors that a template can cause by itself.
 func kinds() map[string]error {
-	return map[string]error{"invalid": render.ErrInvalid, "data": render.ErrData}
+	return map[string]error{"invalid": template.ErrInvalid, "data": template.ErrData}
 }
 
 // failure is an error that came out of a worker.
@@ -46,7 +95,7 @@ func isReported(err error) bool {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.kind }
 
-func newReply(result render.Result, err error) reply {
+func newReply(result template.Result, err error) reply {
 	if err == nil {
 		return reply{Result: result}
 	}
@@ -62,11 +111,11 @@ func newReply(result render.Result, err error) reply {
 }
 
 // result takes apart what a worker claims to be the outcome.
-func (r reply) result() (render.Result, error) {
+func (r reply) result() (template.Result, error) {
 	if r.Failure == "" {
 		return r.Result, nil
 	}
-	return render.Result{}, &failure{kind: kinds()[r.Failure], text: r.Message}
+	return template.Result{}, &failure{kind: kinds()[r.Failure], text: r.Message}
 }
 
 var errNonsense = errors.New("the answer of the worker cannot be read")
@@ -74,8 +123,7 @@ var errNonsense = errors.New("the answer of the worker cannot be read")
 // decodeReply says no more of what it cannot read: it may hold anything.
 func decodeReply(payload []byte) (reply, error) {
 	var r reply
-	// Each element but the first of a list has a comma before it.
-	if bytes.Count(payload, []byte(",")) > elementsLimit {
+	if countElements(payload) > elementsLimit {
 		return reply{}, errNonsense
 	}
 	if err := json.Unmarshal(payload, &r); err != nil {
@@ -86,6 +134,25 @@ func decodeReply(payload []byte) (reply, error) {
 		return reply{}, errNonsense
 	}
 	return r, nil
+}
+
+// countElements counts the commas outside of strings: each element of a list but the
+// first has one before it.
+func countElements(payload []byte) (count int) {
+	inString := false
+	for i := 0; i < len(payload); i++ {
+		switch payload[i] {
+		case '"':
+			inString = !inString
+		case '\\':
+			i++
+		case ',':
+			if !inString {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // decodeRequest keeps numbers as Vault spelt them.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // misbehaviours are what a worker may do with its pipes in place of answering.
@@ -30,7 +30,7 @@ func misbehaviours() map[string]func() reply {
 			if isFirst {
 				return hang()
 			}
-			return reply{Result: render.Result{Output: []byte("done by another")}}
+			return reply{Result: template.Result{Output: []byte("done by another")}}
 		},
 		"promise 4 GiB":    func() reply { return sendAndWait([]byte{255, 255, 255, 255}) },
 		"promise too much": func() reply { return sendAndWait(binary.BigEndian.AppendUint32(nil, replyLimit+1)) },
@@ -39,13 +39,13 @@ func misbehaviours() map[string]func() reply {
 		"another type":     func() reply { return sendAndWait(frame([]byte(`{"Result":[]}`))) },
 		"deep JSON":        func() reply { return sendAndWait(frame(bytes.Repeat([]byte("["), replyLimit/2))) },
 		"many elements": func() reply {
-			return sendAndWait(frame([]byte(`{"Result":{"Missing":["..` + strings.Repeat(`",".."`, elementsLimit+1) + `"]}}`)))
+			return sendAndWait(frame([]byte(`{"Result":{"Missing":[{}` + strings.Repeat(`,{}`, elementsLimit+1) + `]}}`)))
 		},
 		"no query": func() reply { return sendAndWait(frame([]byte(`{"Result":{"Missing":["x"]}}`))) },
 		"ask for a write": func() reply {
-			return reply{Result: render.Result{Missing: []render.Query{render.NewWrite("sys/policies/acl/x", nil)}}}
+			return reply{Result: template.Result{Missing: []template.Dependency{template.NewWrite("sys/policies/acl/x", nil)}}}
 		},
-		"make a file":     func() reply { return reply{Result: render.Result{Files: []render.WrittenFile{{Path: "x"}}}} },
+		"make a file":     func() reply { return reply{Result: template.Result{Files: []template.WrittenFile{{Path: "x"}}}} },
 		"unknown failure": func() reply { return reply{Failure: "worse", Message: "x"} },
 		"long failure": func() reply {
 			return sendAndWait(frame([]byte(`{"Failure":"data","Message":"` + strings.Repeat("x", limits.ErrorBytes.Max()+1) + `"}`)))
@@ -60,7 +60,7 @@ func misbehaviours() map[string]func() reply {
 			for range 10_000 {
 				_, _ = os.Stderr.WriteString(strings.Repeat("a secret", 1000))
 			}
-			return reply{Result: render.Result{Output: []byte("done")}}
+			return reply{Result: template.Result{Output: []byte("done")}}
 		},
 		"many threads": func() reply {
 			for range 1000 {
@@ -86,21 +86,21 @@ func TestMisbehaviour(t *testing.T) {
 		kind error
 		want string
 	}{
-		"promise 4 GiB":    {render.ErrInvalid, "invalid template: the message is too long: 4294967295 bytes of at most 8388608"},
-		"promise too much": {render.ErrInvalid, "invalid template: the message is too long: 8388609 bytes of at most 8388608"},
-		"half a message":   {render.ErrInvalid, "invalid template: it makes the renderer crash"},
-		"no JSON":          {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"another type":     {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"deep JSON":        {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"many elements":    {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"no query":         {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"ask for a write":  {render.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
-		"make a file":      {render.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
-		"unknown failure":  {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"long failure":     {render.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
-		"panic":            {render.ErrInvalid, "invalid template: it makes the renderer crash"},
-		"exit":             {render.ErrInvalid, "invalid template: it makes the renderer crash"},
-		"crash":            {render.ErrInvalid, "invalid template: it makes the renderer crash"},
+		"promise 4 GiB":    {template.ErrInvalid, "invalid template: the message is too long: 4294967295 bytes of at most 8388608"},
+		"promise too much": {template.ErrInvalid, "invalid template: the message is too long: 8388609 bytes of at most 8388608"},
+		"half a message":   {template.ErrInvalid, "invalid template: it makes the renderer crash"},
+		"no JSON":          {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"another type":     {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"deep JSON":        {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"many elements":    {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"no query":         {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"ask for a write":  {template.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
+		"make a file":      {template.ErrNotAsked, "invalid template: its process returned what the template does not ask for"},
+		"unknown failure":  {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"long failure":     {template.ErrInvalid, "invalid template: the answer of the worker cannot be read"},
+		"panic":            {template.ErrInvalid, "invalid template: it makes the renderer crash"},
+		"exit":             {template.ErrInvalid, "invalid template: it makes the renderer crash"},
+		"crash":            {template.ErrInvalid, "invalid template: it makes the renderer crash"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestMisbehaviour(t *testing.T) {
 func TestManyThreads(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
-	if _, err := attack(t, pool, "many threads"); !errors.Is(err, render.ErrInvalid) {
+	if _, err := attack(t, pool, "many threads"); !errors.Is(err, template.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 	requireWorking(t, pool)
@@ -137,7 +137,7 @@ func requireWorking(t testing.TB, pool *Pool) {
 
 func requireWorkingFor(t testing.TB, pool *Pool, tenant string) {
 	t.Helper()
-	result, err := pool.Render(fairqueue.WithTenant(t.Context(), tenant), render.Template{Name: "file", Text: `{{ "works" | toUpper }}`}, nil)
+	result, err := render(pool, fairqueue.WithTenant(t.Context(), tenant), template.Template{Name: "file", Text: `{{ "works" | toUpper }}`}, nil)
 	if err != nil || string(result.Output) != "WORKS" {
 		t.Fatalf("got %q, %v", result.Output, err)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 var errStopped = errors.New("the driver is stopping")
@@ -18,7 +18,7 @@ func (p *Pool) take(ctx context.Context, tenant string) (*process, error) {
 	for {
 		worker, err := p.takeIdle(tenant)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", render.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: %w", template.ErrUnavailable, err)
 		}
 		if worker == nil {
 			break
@@ -33,7 +33,7 @@ func (p *Pool) take(ctx context.Context, tenant string) (*process, error) {
 	worker, err := p.start(ctx, tenant, false)
 	if err != nil {
 		p.discard(nil)
-		return nil, fmt.Errorf("%w: %w", render.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", template.ErrUnavailable, err)
 	}
 	return worker, nil
 }
@@ -167,7 +167,7 @@ func (p *Pool) discard(worker *process) {
 }
 
 // Stop kills all workers and waits until nothing is left of them, for at most the
-// time that ctx leaves. Templates that run get render.ErrUnavailable.
+// time that ctx leaves. Templates that run get template.ErrUnavailable.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mutex.Lock()
 	p.stopped = true

@@ -14,10 +14,10 @@ import (
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
-func file(text string) render.Template { return render.Template{Name: "file", Text: text} }
+func file(text string) template.Template { return template.Template{Name: "file", Text: text} }
 
 const endless = `{{ define "x" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "y" }}{{ end }}{{ end }}{{ define "y" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "z" }}{{ end }}{{ end }}{{ define "z" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "w" }}{{ end }}{{ end }}{{ define "w" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "v" }}{{ end }}{{ end }}{{ define "v" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "u" }}{{ end }}{{ end }}{{ define "u" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "t" }}{{ end }}{{ end }}{{ define "t" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ end }}{{ end }}{{ template "x" }}`
 
@@ -40,12 +40,12 @@ func TestLimits(t *testing.T) {
 		"path":                  {`{{ secret (sprig_repeat 3000 "x") }}`, "invalid template: line 1, column 4, at <secret (sprig_repeat 3000 \"x\")>: secret: 3000 bytes exceed the limit of 2048 (vault-path-bytes); ask for fewer or shorter paths"},
 		"arguments":             {`{{ secret "x" (sprig_repeat 4000000 "x" | printf "k=%s") }}`, "invalid template: what it writes and asks for is more than 8 MiB"},
 		"text":                  {strings.Repeat("x", limits.TemplateBytes.Max()+1), "invalid template: 262145 bytes exceed the limit of 262144 (template-bytes); split it into several files"},
-		"text and secrets":      {strings.Repeat("x", requestLimit), "invalid template: it is longer than 8 MiB together with its secrets"},
+		"text and secrets":      {strings.Repeat("x", requestLimit), "invalid template: the templates and their secrets take more than 9 MiB"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := pool.Render(t.Context(), file(test.text), nil)
-			if !errors.Is(err, render.ErrInvalid) || err.Error() != test.want {
+			_, err := render(pool, t.Context(), file(test.text), nil)
+			if !errors.Is(err, template.ErrInvalid) || err.Error() != test.want {
 				t.Fatalf("got  %v\nwant %s", err, test.want)
 			}
 			requireWorking(t, pool)
@@ -64,11 +64,11 @@ func TestWithinLimits(t *testing.T) {
 		"text":    strings.Repeat("x", limits.TemplateBytes.Max()),
 		"queries": `{{ range $i, $c := sprig_repeat 999 "x" | split "" }}{{ secret (printf "a/%d" $i) }}{{ end }}`,
 	} {
-		want, err := render.Render(file(text), nil)
+		want, err := template.Execute(file(text), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := pool.Render(t.Context(), file(text), nil)
+		got, err := render(pool, t.Context(), file(text), nil)
 		if err != nil || string(got.Output) != string(want.Output) || len(got.Missing) != len(want.Missing) {
 			t.Errorf("%s: got %d bytes, %d queries, %v", name, len(got.Output), len(got.Missing), err)
 		}
@@ -80,7 +80,7 @@ func TestLargeWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
 	first := pool.idle[0]
-	if _, err := pool.Render(t.Context(), file(`{{ sprig_repeat 40000000 "x" | len }}`), nil); err != nil {
+	if _, err := render(pool, t.Context(), file(`{{ sprig_repeat 40000000 "x" | len }}`), nil); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -105,7 +105,7 @@ func TestSlowTenantWaitsForItself(t *testing.T) {
 			for ctx.Err() == nil {
 				// The text tells nobody that it is slow.
 				text := fmt.Sprintf("{{/* %d */}}%s", i, endless)
-				if _, err := pool.Render(fairqueue.WithTenant(ctx, "slow"), file(text), nil); !errors.Is(err, context.Canceled) {
+				if _, err := render(pool, fairqueue.WithTenant(ctx, "slow"), file(text), nil); !errors.Is(err, context.Canceled) {
 					t.Errorf("got %v", err)
 				}
 			}
@@ -218,7 +218,7 @@ func TestKilledWorkers(t *testing.T) {
 			pool.mutex.Unlock()
 		}
 	}
-	if !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "4 render workers were killed") {
+	if !errors.Is(err, template.ErrUnavailable) || !strings.Contains(err.Error(), "4 render workers were killed") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -228,7 +228,7 @@ func TestWallClock(t *testing.T) {
 	limits := generous()
 	limits.Wall = 50 * time.Millisecond
 	pool := startPool(t, limits)
-	if _, err := attack(t, pool, "hang"); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "rendering has not ended in 50ms") {
+	if _, err := attack(t, pool, "hang"); !errors.Is(err, template.ErrUnavailable) || !strings.Contains(err.Error(), "rendering has not ended in 50ms") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -239,7 +239,7 @@ func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := pool.Render(ctx, render.Template{Name: attackPrefix + "hang", Text: "x"}, nil)
+		_, err := render(pool, ctx, template.Template{Name: attackPrefix + "hang", Text: "x"}, nil)
 		ended <- err
 	}()
 	waitUntil(t, pool.isBusy)
@@ -247,7 +247,7 @@ func TestContext(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := pool.Render(ctx, file("x"), nil); !errors.Is(err, context.Canceled) {
+	if _, err := render(pool, ctx, file("x"), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	requireWorking(t, pool)
@@ -302,8 +302,8 @@ func TestStartFails(t *testing.T) {
 		if err := pool.Start(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		_, err := pool.Render(t.Context(), file("x"), nil)
-		if !errors.Is(err, render.ErrUnavailable) {
+		_, err := render(pool, t.Context(), file("x"), nil)
+		if !errors.Is(err, template.ErrUnavailable) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err := pool.Stop(t.Context()); err != nil {
@@ -317,7 +317,7 @@ func TestStopped(t *testing.T) {
 	pool := startPool(t, generous())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if _, err := attack(t, pool, "hang"); !errors.Is(err, render.ErrUnavailable) {
+		if _, err := attack(t, pool, "hang"); !errors.Is(err, template.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -326,7 +326,7 @@ func TestStopped(t *testing.T) {
 		t.Error(err)
 	}
 	group.Wait()
-	if _, err := pool.Render(t.Context(), file("x"), nil); !errors.Is(err, render.ErrUnavailable) || !strings.Contains(err.Error(), "the driver is stopping") {
+	if _, err := render(pool, t.Context(), file("x"), nil); !errors.Is(err, template.ErrUnavailable) || !strings.Contains(err.Error(), "the driver is stopping") {
 		t.Errorf("got %v", err)
 	}
 	if len(pool.all) != 0 {

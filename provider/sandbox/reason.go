@@ -3,7 +3,7 @@ package sandbox
 import (
 	"errors"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // Reason is why a worker was ended before its time.
@@ -40,7 +40,7 @@ func reasonOf(err error) Reason {
 		return Wall
 	case errors.Is(err, errMemory):
 		return Memory
-	case errors.Is(err, errTooLong), errors.Is(err, errNonsense), errors.Is(err, render.ErrNotAsked):
+	case errors.Is(err, errTooLong), errors.Is(err, errNonsense), errors.Is(err, template.ErrNotAsked):
 		return Output
 	case errors.Is(err, errCrash), errors.Is(err, errStack):
 		return Crash

@@ -23,11 +23,11 @@ func TestReasons(t *testing.T) {
 		`{{ sprig_repeat 200000000 "x" }}`,
 		`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`,
 	} {
-		_, _ = pool.Render(t.Context(), file(text), nil) // TestLimits has the errors
+		_, _ = render(pool, t.Context(), file(text), nil) // TestLimits has the errors
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _ = pool.Render(ctx, file("nobody waits"), nil)
+	_, _ = render(pool, ctx, file("nobody waits"), nil)
 	if want := []Reason{CPU, Memory, Crash}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -42,7 +42,7 @@ func TestWorkerThatSomethingElseKillsIsCounted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var group sync.WaitGroup
-	group.Go(func() { _, _ = pool.Render(ctx, file(endless), nil) })
+	group.Go(func() { _, _ = render(pool, ctx, file(endless), nil) })
 	waitUntil(t, pool.isBusy)
 	first.kill()
 	if reason := <-killed; reason != Killed {

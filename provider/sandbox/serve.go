@@ -10,14 +10,14 @@ import (
 	"runtime"
 	"runtime/metrics"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // Main is the whole life of a worker: it confines its process for good, then runs
 // templates until standard input ends. It works only in a process that a Pool started.
-func Main() error { return serve(confinement(), handle) }
+func Main() error { return serve(confinement(), executeOne) }
 
-func serve(confinement []func() error, handle func(request) reply) error {
+func serve(confinement []func() error, execute func(template.Template, template.Values) reply) error {
 	for _, confine := range confinement {
 		if err := confine(); err != nil {
 			return errors.Join(err, writeFrame(os.Stdout, []byte(err.Error()), messageLimit))
@@ -27,11 +27,11 @@ func serve(confinement []func() error, handle func(request) reply) error {
 	if err := writeFrame(os.Stdout, nil, 0); err != nil {
 		return err
 	}
-	return answer(os.Stdin, os.Stdout, handle)
+	return answer(os.Stdin, os.Stdout, execute)
 }
 
 // answer reads requests one after the other until there are no more.
-func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
+func answer(in io.Reader, out io.Writer, execute func(template.Template, template.Values) reply) error {
 	buffered := bufio.NewReader(in)
 	for {
 		payload, err := readFrame(buffered, requestLimit)
@@ -41,20 +41,31 @@ func answer(in io.Reader, out io.Writer, handle func(request) reply) error {
 		if err != nil {
 			return fmt.Errorf("read a request: %w", err)
 		}
-		if err := answerOne(payload, out, handle); err != nil {
+		if err := answerOne(payload, out, execute); err != nil {
 			return err
 		}
 		collect()
 	}
 }
 
-func answerOne(payload []byte, out io.Writer, handle func(request) reply) error {
+func answerOne(payload []byte, out io.Writer, execute func(template.Template, template.Values) reply) error {
 	request, err := decodeRequest(payload)
 	if err != nil {
 		return fmt.Errorf("read a request: %w", err)
 	}
-	if err := send(out, handle(request)); err != nil {
-		return fmt.Errorf("write a reply: %w", err)
+	templates, values, err := request.unpack()
+	if err != nil {
+		return fmt.Errorf("read a request: %w", err)
+	}
+	for _, t := range templates {
+		executed := execute(t, values)
+		if err := send(out, executed); err != nil {
+			return fmt.Errorf("write a reply: %w", err)
+		}
+		if executed.Failure != "" {
+			return nil
+		}
+		collect()
 	}
 	return nil
 }
@@ -74,7 +85,7 @@ func collect() {
 func send(out io.Writer, r reply) error {
 	payload, err := json.Marshal(r)
 	if err == nil && len(payload) > replyLimit {
-		payload, err = json.Marshal(newReply(render.Result{}, tooMuch()))
+		payload, err = json.Marshal(newReply(template.Result{}, tooMuch()))
 	}
 	if err != nil {
 		return err
@@ -82,15 +93,15 @@ func send(out io.Writer, r reply) error {
 	return writeFrame(out, payload, replyLimit)
 }
 
-// handle runs a template. A panic is the template's own fault and shows none of
+// executeOne executes a template. A panic is the template's own fault and shows none of
 // its data.
-func handle(r request) (answer reply) {
+func executeOne(t template.Template, values template.Values) (executed reply) {
 	defer func() {
 		if recover() != nil {
-			answer = newReply(render.Result{}, fmt.Errorf("%w: it makes the renderer panic", render.ErrInvalid))
+			executed = newReply(template.Result{}, fmt.Errorf("%w: it makes the renderer panic", template.ErrInvalid))
 		}
 	}()
-	result, err := render.Render(r.Template, r.Answers)
+	result, err := template.Execute(t, values)
 	if err == nil {
 		err = checkSize(result)
 	}
@@ -98,16 +109,16 @@ func handle(r request) (answer reply) {
 }
 
 func tooMuch() error {
-	return fmt.Errorf("%w: what it writes and asks for is more than %d MiB", render.ErrInvalid, replyLimit>>20)
+	return fmt.Errorf("%w: what it writes and asks for is more than %d MiB", template.ErrInvalid, replyLimit>>20)
 }
 
-func checkSize(result render.Result) error {
+func checkSize(result template.Result) error {
 	size := len(result.Output)
 	for _, file := range result.Files {
 		size += len(file.Content)
 	}
 	if size > outputLimit {
-		return fmt.Errorf("%w: it writes more than %d MiB", render.ErrInvalid, outputLimit>>20)
+		return fmt.Errorf("%w: it writes more than %d MiB", template.ErrInvalid, outputLimit>>20)
 	}
 	for _, query := range result.Used {
 		size += query.Size()

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // watch sees to it that a template keeps its limits.
@@ -39,12 +39,12 @@ func (w *watch) until(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a template to be rendered: %w", ctx.Err())
 		case <-wall.C:
-			return fmt.Errorf("%w: %w in %s, and got less than %s of CPU time; the node is busy", render.ErrUnavailable, errWall, w.limits.Wall, w.limits.CPU)
+			return fmt.Errorf("%w: %w in %s, and got less than %s of CPU time; the node is busy", template.ErrUnavailable, errWall, w.limits.Wall, w.limits.CPU)
 		case <-look.C:
 		}
 		used := w.cpuTime() - start
 		if used >= w.limits.CPU {
-			return fmt.Errorf("%w: %w than %s of CPU time", render.ErrInvalid, errCPU, w.limits.CPU)
+			return fmt.Errorf("%w: %w than %s of CPU time", template.ErrInvalid, errCPU, w.limits.CPU)
 		}
 		if w.resident() > residentLimit {
 			return errMemory

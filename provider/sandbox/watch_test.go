@@ -2,12 +2,11 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"testing"
 	"time"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // What ends a template, with readings of the kernel that a test can foresee.
@@ -25,7 +24,7 @@ func TestWatch(t *testing.T) {
 	}{
 		"CPU time":    {watch{Limits{CPU: 5 * time.Second, Wall: time.Hour}, spinning(), none}, errCPU},
 		"memory":      {watch{Limits{CPU: time.Second, Wall: time.Hour}, stopped, func() int64 { return residentLimit + 1 }}, errMemory},
-		"no CPU time": {watch{Limits{CPU: time.Second, Wall: 3 * maxWait}, stopped, none}, render.ErrUnavailable},
+		"no CPU time": {watch{Limits{CPU: time.Second, Wall: 3 * maxWait}, stopped, none}, template.ErrUnavailable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -54,19 +53,15 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, err := json.Marshal(request{Template: render.Template{Name: attackPrefix + fillName}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := worker.converse(payload)
-	if err != nil {
+	received := newReceiver(template.Template{Name: attackPrefix + fillName})
+	if err := worker.converse(received.request(t), received.read); err != nil {
 		t.Fatal(err)
 	}
 	after, resident, err := worker.memory()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s; it has grown by %d MiB of addresses, and has %d MiB of memory", answer.Result.Output, (after-before)>>20, resident>>20)
+	t.Logf("%s; it has grown by %d MiB of addresses, and has %d MiB of memory", received.output(), (after-before)>>20, resident>>20)
 	if after-before > addressLimit || resident > residentLimit {
 		t.Errorf("it has grown by %d bytes of addresses, and has %d bytes of memory", after-before, resident)
 	}

@@ -28,13 +28,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/limits"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // Command is the argument by which the program knows that it is a worker, and
@@ -109,61 +111,121 @@ func (p *Pool) Start(ctx context.Context) error {
 	return nil
 }
 
-// Render implements provider.Renderer. The tenant is that of ctx (fairqueue.Tenant).
-// A template that breaks a limit is render.ErrInvalid; render.ErrUnavailable is not
-// the template's fault.
-func (p *Pool) Render(ctx context.Context, t render.Template, answers render.Answers) (render.Result, error) {
+// Render executes the templates of one volume with the values at hand, in order, and
+// returns the results in the same order. The tenant is that of ctx (fairqueue.Tenant).
+// The first template that fails ends the call with a template.FileError of its name.
+//
+// The error is template.ErrInvalid for a template that breaks a limit, and
+// template.ErrUnavailable if it is not the template's fault.
+func (p *Pool) Render(ctx context.Context, templates []template.Template, values template.Values) ([]template.Result, error) {
+	if len(templates) == 0 {
+		return nil, nil
+	}
 	tenant := fairqueue.Tenant(ctx)
 	if err := p.places.Acquire(ctx, tenant, fairqueue.Foreground, 1); errors.Is(err, fairqueue.ErrQueueFull) {
-		return render.Result{}, fmt.Errorf("%w: wait for a render worker: %w", render.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: wait for a render worker: %w", template.ErrUnavailable, err)
 	} else if err != nil {
-		return render.Result{}, fmt.Errorf("wait for a render worker: %w", err)
+		return nil, fmt.Errorf("wait for a render worker: %w", err)
 	}
 	defer p.places.Release(tenant, 1)
-	// In its turn: a request may have 8 MiB, and many calls may wait.
-	payload, err := json.Marshal(request{Template: t, Answers: answers})
+	// Encoded only now: a request may have some MiB, and many calls may wait.
+	payload, err := json.Marshal(newRequest(templates, values))
 	if err != nil {
-		return render.Result{}, fmt.Errorf("%w: %w", render.ErrData, err)
+		return nil, fmt.Errorf("%w: %w", template.ErrData, err)
 	}
 	if len(payload) > requestLimit {
-		return render.Result{}, fmt.Errorf("%w: it is longer than %d MiB together with its secrets", render.ErrInvalid, requestLimit>>20)
+		return nil, fmt.Errorf("%w: the templates and their secrets take more than %d MiB", template.ErrInvalid, requestLimit>>20)
 	}
 	for range attempts {
-		result, err := p.attempt(ctx, tenant, t, payload)
+		results, err := p.attempt(ctx, tenant, templates, payload)
 		if !errors.Is(err, errKilled) {
-			return result, err
+			return results, err
 		}
 		p.logger.Info("Render worker was killed; trying another")
 	}
-	return render.Result{}, fmt.Errorf("%w: %d render workers were killed, for example because the node has no memory", render.ErrUnavailable, attempts)
+	return nil, fmt.Errorf("%w: %d render workers were killed, for example because the node has no memory", template.ErrUnavailable, attempts)
 }
 
 // attempt runs a request in one worker, and keeps the worker if it behaved.
-func (p *Pool) attempt(ctx context.Context, tenant string, t render.Template, payload []byte) (render.Result, error) {
+func (p *Pool) attempt(ctx context.Context, tenant string, templates []template.Template, payload []byte) ([]template.Result, error) {
 	worker, err := p.take(ctx, tenant)
 	if err != nil {
-		return render.Result{}, err
+		return nil, err
 	}
 	watch := &watch{limits: p.config.Limits, cpuTime: worker.cpuTime, resident: worker.resident}
-	answer, err := worker.exchange(ctx, payload, watch)
-	var result render.Result
-	if err == nil {
-		result, err = answer.result()
-	}
-	if err == nil {
-		err = render.CheckResult(t, result)
-	}
+	received := receiver{templates: templates, outputLimit: p.config.Limits.Output, known: map[template.Dependency]template.Dependency{}}
+	err = worker.exchange(ctx, payload, watch, received.read)
 	if err != nil && !isReported(err) {
 		if reason := reasonOf(err); reason != "" {
 			p.config.Killed(reason)
 		}
-		p.discard(worker)
-		return render.Result{}, err
 	}
-	if worker.resident() > keepLimit {
+	if err != nil && !isReported(err) || worker.resident() > keepLimit {
 		p.discard(worker)
 	} else {
 		p.put(worker)
 	}
-	return result, err
+	if err != nil {
+		return nil, &template.FileError{Name: templates[len(received.results)].Name, Err: err}
+	}
+	return received.results, nil
+}
+
+// receiver collects the replies to a request.
+type receiver struct {
+	templates   []template.Template
+	results     []template.Result
+	outputLimit int64
+	output      int64 // bytes of all files so far
+	// known holds each dependency once: hundreds of files may name the same ones.
+	known map[template.Dependency]template.Dependency
+}
+
+// read reads the replies. On an error, results has those before the template that failed.
+func (r *receiver) read(replies io.Reader) error {
+	for _, t := range r.templates {
+		payload, err := readFrame(replies, replyLimit)
+		if err != nil {
+			return err
+		}
+		decoded, err := decodeReply(payload)
+		if err != nil {
+			return err
+		}
+		result, err := decoded.result()
+		if err == nil {
+			err = template.CheckResult(t, result)
+		}
+		if err == nil {
+			err = r.add(result)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add keeps a result within the limits of a volume.
+func (r *receiver) add(result template.Result) error {
+	r.output += int64(len(result.Output))
+	for _, file := range result.Files {
+		r.output += int64(len(file.Content))
+	}
+	if r.output > r.outputLimit {
+		return fmt.Errorf("%w: it and the files before it have more than %d bytes", template.ErrInvalid, r.outputLimit)
+	}
+	for _, dependencies := range [][]template.Dependency{result.Missing, result.Used} {
+		for i, dependency := range dependencies {
+			if _, isKnown := r.known[dependency]; !isKnown {
+				r.known[dependency] = dependency
+			}
+			dependencies[i] = r.known[dependency]
+		}
+	}
+	if err := limits.Dependencies.Check(len(r.known)); err != nil {
+		return fmt.Errorf("%w: the templates of the volume together: %w; split the volume", template.ErrInvalid, err)
+	}
+	r.results = append(r.results, result)
+	return nil
 }

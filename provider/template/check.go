@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"text/template/parse"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // Check parses a template and refuses functions that would read the node, act on
@@ -13,9 +15,8 @@ import (
 // exist. It looks at the parse tree, so that a call in a branch that never runs is
 // found as well; arguments that stand there in quotes are checked with it.
 //
-// It may run on a hostile template in a process that is not confined: it takes at
-// most 16 MiB of memory and 100 ms of CPU time, since it checks the limits of a
-// template (template-bytes, template-tokens, template-depth) before it parses.
+// Its memory and the depth of its stack are in proportion to the text, so a hostile
+// template is checked in a confined process.
 func Check(t Template) error {
 	_, err := checkTrees(t)
 	return err
@@ -43,8 +44,8 @@ func checkTrees(t Template) (map[string]*parse.Tree, error) {
 // Functions are not looked up, so that this can be done with better words. The error is
 // ErrInvalid for a template over a limit, else one of the parser.
 func parseTrees(t Template) (map[string]*parse.Tree, error) {
-	if err := checkBounds(t); err != nil {
-		return nil, err
+	if err := limits.TemplateBytes.Check(len(t.Text)); err != nil {
+		return nil, fmt.Errorf("%w: %w; split it into several files", ErrInvalid, err)
 	}
 	tree := parse.New("")
 	tree.Mode = parse.SkipFuncCheck

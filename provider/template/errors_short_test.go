@@ -18,30 +18,29 @@ func TestErrorsAreShort(t *testing.T) {
 		keys[fmt.Sprintf("key-%d", i)] = ""
 	}
 	for name, text := range map[string]string{
-		"function":       `{{ ` + long + ` }}`,
-		"variable":       `{{ $` + long + ` }}`,
-		"number":         `{{ 1` + long + ` }}`,
-		"character":      `{{ '` + long + `' }}`,
-		"template":       `{{ template "` + long + `" }}`,
-		"definition":     `{{ define "` + long + `" }}a{{ end }}{{ define "` + long + `" }}b{{ end }}`,
-		"code":           `{{ index "` + long + `" "a" }}`,
-		"field":          `{{ (secret "kv2").` + long + ` }}`,
-		"key":            `{{ (secret "kv2").Data.` + long + ` }}`,
-		"env":            `{{ env "` + long + `" }}`,
-		"file":           `{{ file "/` + long + `" }}`,
-		"absent key":     `{{ file "/vault/custom/` + long + `" }}`,
-		"written path":   `{{ writeToFile "` + long + `" "" "" "" "" }}`,
-		"written owner":  `{{ writeToFile "a" "` + long + `" "" "" "" }}`,
-		"written mode":   `{{ writeToFile "a" "" "" "` + long + `" "" }}`,
-		"control signs":  `{{ writeToFile "` + strings.Repeat(`\x01`, 100) + `" "" "" "" "" }}`,
-		"sprig_fail":     `{{ sprig_fail "` + long + `" }}`,
-		"key=value":      `{{ secret "a" "` + long + `" }}`,
-		"nested too far": strings.Repeat("{{ if 1 }}", limits.TemplateDepth.Max()+1),
+		"function":      `{{ ` + long + ` }}`,
+		"variable":      `{{ $` + long + ` }}`,
+		"number":        `{{ 1` + long + ` }}`,
+		"character":     `{{ '` + long + `' }}`,
+		"template":      `{{ template "` + long + `" }}`,
+		"definition":    `{{ define "` + long + `" }}a{{ end }}{{ define "` + long + `" }}b{{ end }}`,
+		"code":          `{{ index "` + long + `" "a" }}`,
+		"field":         `{{ (secret "kv2").` + long + ` }}`,
+		"key":           `{{ (secret "kv2").Data.` + long + ` }}`,
+		"env":           `{{ env "` + long + `" }}`,
+		"file":          `{{ file "/` + long + `" }}`,
+		"absent key":    `{{ file "/vault/custom/` + long + `" }}`,
+		"written path":  `{{ writeToFile "` + long + `" "" "" "" "" }}`,
+		"written owner": `{{ writeToFile "a" "` + long + `" "" "" "" }}`,
+		"written mode":  `{{ writeToFile "a" "" "" "` + long + `" "" }}`,
+		"control signs": `{{ writeToFile "` + strings.Repeat(`\x01`, 100) + `" "" "" "" "" }}`,
+		"sprig_fail":    `{{ sprig_fail "` + long + `" }}`,
+		"key=value":     `{{ secret "a" "` + long + `" }}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
 			cost.Assert(t, len(text), func() {
-				_, err = Render(Template{Name: "file", Text: text, ErrorOnMissingKey: true, Pod: Pod{SecretKeys: keys}}, canaries())
+				_, err = Execute(Template{Name: "file", Text: text, ErrorOnMissingKey: true, Pod: Pod{SecretKeys: keys}}, canaries())
 			})
 			if err == nil || len(err.Error()) > limits.ErrorBytes.Max() {
 				t.Errorf("got %d bytes: %.500v", len(fmt.Sprint(err)), err)

@@ -46,7 +46,7 @@ func TestErrorsAreClear(t *testing.T) {
 	cases := errorCases(t)
 	var report strings.Builder
 	for _, test := range cases {
-		_, err := Render(test.template, canaries())
+		_, err := Execute(test.template, canaries())
 		if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrData) {
 			t.Errorf("%s: got %v, want ErrInvalid or ErrData", test.name, err)
 			continue

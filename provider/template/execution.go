@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"text/template/parse"
+	"unicode/utf8"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -12,20 +13,20 @@ import (
 // and written.
 type execution struct {
 	template      Template
-	answers       Answers
-	used, missing []Query
-	asked         map[Query]bool // those in used
-	asksTooMuch   bool           // which no answer makes good
+	answers       Values
+	used, missing []Dependency
+	asked         map[Dependency]bool // those in used
+	asksTooMuch   bool                // which no answer makes good
 	// secrets are the copies of answers that this run may change.
-	secrets map[Query]any
+	secrets map[Dependency]any
 	files   []WrittenFile
 	layout  layout // of files
 	failure *ownFailure
 }
 
 // execute runs a template that was checked, of which trees are what it was parsed to.
-func execute(t Template, trees map[string]*parse.Tree, answers Answers) (Result, error) {
-	e := &execution{template: t, answers: answers, secrets: map[Query]any{}}
+func execute(t Template, trees map[string]*parse.Tree, answers Values) (Result, error) {
+	e := &execution{template: t, answers: answers, secrets: map[Dependency]any{}}
 	run := e.runAlone
 	if callsLibrary(trees) {
 		run = e.runWithLibrary
@@ -38,14 +39,20 @@ func execute(t Template, trees map[string]*parse.Tree, answers Answers) (Result,
 		// What failed may have worked on an answer that is not there yet.
 		return Result{Missing: e.missing, Used: e.used}, nil
 	}
-	return Result{Output: output, Files: e.files, Missing: e.missing, Used: e.used}, nil
+	if len(e.missing) > 0 {
+		return Result{Missing: e.missing, Used: e.used}, nil
+	}
+	return Result{Output: output, Files: e.files, Used: e.used}, nil
 }
 
 // ask returns the answer to a query of a function, or notes that it is missing.
-func (e *execution) ask(function string, query Query) (answer Answer, ok bool, err error) {
+func (e *execution) ask(function string, query Dependency) (answer Value, ok bool, err error) {
 	answer, ok = e.answers[query]
 	if e.asked[query] {
 		return answer, ok, nil
+	}
+	if !utf8.ValidString(query.Path) {
+		return Value{}, false, e.fail("%s: the path is not UTF-8", function)
 	}
 	err = limits.VaultPathBytes.Check(len(query.Path))
 	if err == nil {
@@ -53,10 +60,10 @@ func (e *execution) ask(function string, query Query) (answer Answer, ok bool, e
 	}
 	if err != nil {
 		e.asksTooMuch = true
-		return Answer{}, false, e.fail("%s: %v; ask for fewer or shorter paths", function, err)
+		return Value{}, false, e.fail("%s: %v; ask for fewer or shorter paths", function, err)
 	}
 	if e.asked == nil {
-		e.asked = map[Query]bool{}
+		e.asked = map[Dependency]bool{}
 	}
 	e.asked[query] = true
 	e.used = append(e.used, query)

@@ -16,9 +16,9 @@ import (
 // or a message has by chance.
 const canary = "zq7Xcanary9wK"
 
-func canaries() Answers {
+func canaries() Values {
 	nested := map[string]any{"password": canary, "list": []any{canary, json.Number("5")}, "map": map[string]any{"k": canary}, "number": json.Number("5"), canary: canary}
-	return Answers{
+	return Values{
 		{Verb: Read, Path: "kv2"}:                  {Secret: &api.Secret{RequestID: "id", Data: map[string]any{"data": nested, "metadata": map[string]any{"version": json.Number("1")}}}},
 		{Verb: Read, Path: "kv1"}:                  {Secret: &api.Secret{Data: nested}},
 		{Verb: List, Path: "names"}:                {Names: []string{canary, "a"}},
@@ -27,10 +27,10 @@ func canaries() Answers {
 	}
 }
 
-// FuzzRender looks for a template that escapes as a panic or costs too much, for an error
+// FuzzExecute looks for a template that escapes as a panic or costs too much, for an error
 // that shows what came from Vault or from the volume's Secret, and for a result that
 // CheckResult refuses though the template has it.
-func FuzzRender(f *testing.F) {
+func FuzzExecute(f *testing.F) {
 	for _, test := range errorCases(f) {
 		f.Add(test.template.Text)
 	}
@@ -65,7 +65,7 @@ func FuzzRender(f *testing.F) {
 		given := Template{Name: "file", Text: text, Pod: Pod{SecretKeys: map[string]string{"key": canary}}}
 		var result Result
 		var err error
-		cost.Assert(t, len(text), func() { result, err = Render(given, canaries()) })
+		cost.Assert(t, len(text), func() { result, err = Execute(given, canaries()) })
 		if err == nil {
 			err = CheckResult(given, result)
 		}

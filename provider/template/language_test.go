@@ -44,11 +44,12 @@ func TestFunctionsThatAreEmulated(t *testing.T) {
 		"answer that holds nothing":  {`{{ with secret "empty" "a=b" }}x{{ else }}nothing{{ end }}`, "nothing"},
 	}
 	given := answers()
-	given[NewWrite("empty", map[string]string{"a": "b"})] = Answer{}
+	given[NewWrite("empty", map[string]string{"a": "b"})] = Value{}
+	given[Dependency{Verb: Read, Path: "old/app"}] = Value{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Render(Template{Name: "file", Text: test.text, Pod: thePod()}, given)
+			got, err := Execute(Template{Name: "file", Text: test.text, Pod: thePod()}, given)
 			if err != nil || string(got.Output) != test.want {
 				t.Errorf("got %q, %v; want %q", got.Output, err, test.want)
 			}
@@ -63,11 +64,11 @@ func TestPodThatIsNotKnownYet(t *testing.T) {
 			t.Errorf("%s is refused at admission: %v", text, err)
 		}
 	}
-	got, err := Render(Template{Text: `{{ envOrDefault "HOST_IP" "none" }}`}, nil)
+	got, err := Execute(Template{Text: `{{ envOrDefault "HOST_IP" "none" }}`}, nil)
 	if err != nil || string(got.Output) != "none" {
 		t.Errorf("got %q, %v", got.Output, err)
 	}
-	if _, err := Render(Template{Text: `{{ file "/vault/tls/x" }}`, Pod: thePod()}, nil); !errors.Is(err, ErrData) || !strings.Contains(err.Error(), `its keys are ["app.conf" "ca.crt"]`) {
+	if _, err := Execute(Template{Text: `{{ file "/vault/tls/x" }}`, Pod: thePod()}, nil); !errors.Is(err, ErrData) || !strings.Contains(err.Error(), `its keys are ["app.conf" "ca.crt"]`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -89,7 +90,7 @@ func TestWriteToFile(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Render(Template{Name: "file", Text: test.text}, nil)
+			got, err := Execute(Template{Name: "file", Text: test.text}, nil)
 			if err != nil || len(got.Output) != 0 || !reflect.DeepEqual(got.Files, test.want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
 			}
@@ -100,7 +101,7 @@ func TestWriteToFile(t *testing.T) {
 func TestWriteToFileFollowsTheMount(t *testing.T) {
 	t.Parallel()
 	text := `{{ "x" | writeToFile "/etc/app/a" "" "" "0644" }}{{ "x" | writeToFile "b" "" "" "0644" }}`
-	got, err := Render(Template{Text: text, Pod: Pod{MountPath: "/etc/app"}}, nil)
+	got, err := Execute(Template{Text: text, Pod: Pod{MountPath: "/etc/app"}}, nil)
 	if err != nil || len(got.Files) != 2 || got.Files[0].Path != "a" || got.Files[1].Path != "b" {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -120,12 +121,12 @@ func TestPKICert(t *testing.T) {
 		`{{ .CA | writeToFile "ca.pem" "" "" "0644" }}{{ .Cert | writeToFile "ca.pem" "" "" "0644" "append" }}` +
 		`{{ len .CAChain }}{{ end }}`
 	query := NewIssue("pki/issue/web", map[string]string{"common_name": "a.example"})
-	first, err := Render(Template{Text: text}, nil)
+	first, err := Execute(Template{Text: text}, nil)
 	if err != nil || len(first.Missing) != 1 || first.Missing[0] != query || query.Data()["common_name"] != "a.example" {
 		t.Fatalf("got %+v, %v", first, err)
 	}
 	trim := strings.TrimSpace
-	got, err := Render(Template{Text: text}, Answers{query: {Secret: &api.Secret{Data: map[string]any{
+	got, err := Execute(Template{Text: text}, Values{query: {Secret: &api.Secret{Data: map[string]any{
 		"certificate": trim(leaf), "private_key": trim(key), "issuing_ca": trim(authority), "ca_chain": []any{trim(authority)}, "private_key_type": "ec",
 	}}}})
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-func answers() Answers {
-	return Answers{
+func answers() Values {
+	return Values{
 		{Verb: Read, Path: "kv2"}: {Secret: &api.Secret{Data: map[string]any{
 			"data": map[string]any{"username": "db-readonly-username", "password": "db-secret-password"},
 			"metadata": map[string]any{
@@ -55,7 +55,7 @@ func TestRender(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Render(Template{Name: "file", Text: test.text}, answers())
+			got, err := Execute(Template{Name: "file", Text: test.text}, answers())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,11 +69,11 @@ func TestRender(t *testing.T) {
 func TestRenderReportsWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	text := `{{ with secret "a" }}{{ secret .Data.next }}{{ end }}{{ secret "a" }}{{ secret "b" "k=v" }}{{ secrets "c/" }}`
-	got, err := Render(Template{Name: "file", Text: text}, Answers{})
+	got, err := Execute(Template{Name: "file", Text: text}, Values{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Query{{Verb: Read, Path: "a"}, NewWrite("b", map[string]string{"k": "v"}), {Verb: List, Path: "c"}}
+	want := []Dependency{{Verb: Read, Path: "a"}, NewWrite("b", map[string]string{"k": "v"}), {Verb: List, Path: "c"}}
 	if len(got.Missing) != len(want) {
 		t.Fatalf("missing %v, want %v", got.Missing, want)
 	}
@@ -90,11 +90,11 @@ func TestRenderJudgesNothingBeforeItHasTheAnswers(t *testing.T) {
 	t.Parallel()
 	text := `{{ (secret "kv2").Data.data.password | trimPrefix "db-" }}{{ index (secret "kv2").Data.data "username" }}`
 	template := Template{Name: "file", Text: text, ErrorOnMissingKey: true}
-	first, err := Render(template, Answers{})
-	if err != nil || len(first.Missing) != 1 || first.Missing[0] != (Query{Verb: Read, Path: "kv2"}) {
+	first, err := Execute(template, Values{})
+	if err != nil || len(first.Missing) != 1 || first.Missing[0] != (Dependency{Verb: Read, Path: "kv2"}) {
 		t.Fatalf("without answers: %+v, %v", first, err)
 	}
-	second, err := Render(template, answers())
+	second, err := Execute(template, answers())
 	if err != nil || string(second.Output) != "secret-passworddb-readonly-username" {
 		t.Fatalf("with answers: %+v, %v", second, err)
 	}
@@ -105,7 +105,7 @@ func TestRenderLeavesTheAnswersAlone(t *testing.T) {
 	t.Parallel()
 	given := answers()
 	text := `{{ with secret "kv1" }}{{ $_ := sprig_set .Data "new" 1 }}{{ $_ := sprig_set .Data.b "a" 2 }}{{ end }}{{ (secret "kv1").Data.b.a }}`
-	got, err := Render(Template{Name: "file", Text: text}, given)
+	got, err := Execute(Template{Name: "file", Text: text}, given)
 	if err != nil || string(got.Output) != "2" {
 		t.Errorf("got %q, %v; a change must show within the template", got.Output, err)
 	}

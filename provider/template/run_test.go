@@ -47,7 +47,7 @@ func TestRunAlone(t *testing.T) {
 				t.Fatalf("calls the library: %t", library)
 			}
 			run := func(how func(*execution, map[string]*parse.Tree) ([]byte, error)) outcome {
-				e := &execution{template: c.template, answers: answers(), secrets: map[Query]any{}}
+				e := &execution{template: c.template, answers: answers(), secrets: map[Dependency]any{}}
 				output, err := how(e, trees)
 				if err != nil {
 					return outcome{failure: executionFailure(c.template, err, e.failure).Error(), missing: len(e.missing)}
@@ -77,7 +77,7 @@ func TestRunAloneIsQuicker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &execution{template: usual, answers: answers(), secrets: map[Query]any{}}
+	e := &execution{template: usual, answers: answers(), secrets: map[Dependency]any{}}
 	allocated := func(how func(map[string]*parse.Tree) ([]byte, error)) float64 {
 		return testing.AllocsPerRun(10, func() {
 			if _, err := how(trees); err != nil {

@@ -31,17 +31,17 @@ func (e *execution) secret(arguments ...string) (any, error) {
 }
 
 // secretQuery is what the function secret asks with one argument or more.
-func (e *execution) secretQuery(arguments []string) (Query, error) {
+func (e *execution) secretQuery(arguments []string) (Dependency, error) {
 	path := trimPath(arguments[0])
 	if path == "" {
-		return Query{}, e.fail("secret: the path is empty")
+		return Dependency{}, e.fail("secret: the path is empty")
 	}
 	if len(arguments) == 1 {
-		return Query{Verb: Read, Path: path}, nil
+		return Dependency{Verb: Read, Path: path}, nil
 	}
 	data, err := e.parsePairs("secret", arguments[1:])
 	if err != nil {
-		return Query{}, err
+		return Dependency{}, err
 	}
 	return NewWrite(path, data), nil
 }
@@ -63,7 +63,7 @@ func (e *execution) parsePairs(function string, pairs []string) (map[string]stri
 
 func cutPair(pair string) (key, value string, ok bool) {
 	key, value, ok = strings.Cut(pair, "=")
-	return strings.TrimSpace(key), strings.TrimSpace(value), ok && !strings.ContainsAny(pair, argumentEnd+keyEnd)
+	return strings.TrimSpace(key), strings.TrimSpace(value), ok
 }
 
 func (e *execution) list(path string) ([]string, error) {
@@ -74,7 +74,7 @@ func (e *execution) list(path string) ([]string, error) {
 	if path == "" {
 		return nil, e.fail("secrets: the path is empty")
 	}
-	answer, _, err := e.ask("secrets", Query{Verb: List, Path: path})
+	answer, _, err := e.ask("secrets", Dependency{Verb: List, Path: path})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,11 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
+const (
+	defaultLeft  = "{{"
+	defaultRight = "}}"
+)
+
 // syntaxFailure says where a template does not parse, and how to put it right.
 // Nothing was executed, so no data is near. The parser knows the line alone.
 func syntaxFailure(t Template, err error) error {

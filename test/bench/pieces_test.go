@@ -75,11 +75,11 @@ func measureRender(b *testing.B, size size) (first, second Series) {
 		}
 	}()
 	template := render.Template{Name: "file", Text: templateOf(secretPath(0))}
-	answers := render.Answers{{Verb: render.Read, Path: secretPath(0)}: {Secret: &api.Secret{Data: map[string]any{
+	answers := render.Values{{Verb: render.Read, Path: secretPath(0)}: {Secret: &api.Secret{Data: map[string]any{
 		"data": map[string]any{"username": rig.Username, "password": rig.Password}, "metadata": map[string]any{"version": json.Number("1")},
 	}}}}
-	run := func(answers render.Answers) Series {
-		return repeat(b, size.republishes, func(int) error { _, err := pool.Render(b.Context(), template, answers); return err })
+	run := func(answers render.Values) Series {
+		return repeat(b, size.republishes, func(int) error { _, err := pool.Render(b.Context(), []render.Template{template}, answers); return err })
 	}
 	return run(nil), run(answers)
 }

@@ -18,7 +18,7 @@ import (
 	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template/templatetest"
 	providervault "github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -74,7 +74,7 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 		t.Fatal(err)
 	}
 	secrets := provider.NewProvider(provider.ProviderConfig{
-		Logger: logger, Clients: providervault.NewClientPool(providervault.Config{Logger: logger}), Renderer: render.InProcess{},
+		Logger: logger, Clients: providervault.NewClientPool(providervault.Config{Logger: logger}), Renderer: templatetest.Renderer{},
 		Files: mounts, Store: store, Clock: clock.RealClock{},
 	})
 	t.Cleanup(func() {
