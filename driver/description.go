@@ -27,7 +27,7 @@ func (d *NodeServer) describe(pod volumeContext) (description, error) {
 		return description{spec: spec}, err
 	}
 	v, warnings, err := d.config.Annotations.TranslateVolume(pod.attributes, pod.namespace)
-	return description{spec: v.Spec, origins: v.Origins, warnings: warnings}, err
+	return description{spec: v.Spec, origins: v.Sources, warnings: warnings}, err
 }
 
 // blame makes an error about an attribute one about the annotation that the user

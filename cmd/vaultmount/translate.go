@@ -13,7 +13,9 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/manifest"
+	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider/limits"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 type translateOptions struct {
@@ -30,11 +32,12 @@ func newTranslateCommand() *cobra.Command {
 		Short: "Translate the Vault Agent Injector's annotations in manifests into volumes",
 		Long: `Translate the Vault Agent Injector's annotations in manifests into vaultmount
 volumes, for clusters without an admission component and for CI. The output
-applies as it is; what is no pod comes out as it went in. Warnings and refusals
-go to standard error, and a refusal makes the exit status 1. It also checks
-templates, which in a cluster the driver does when a pod starts, and refuses
-volumes of the driver that lack readOnly: true. Each file and
-standard input have at most 16 MiB.`,
+can be applied as it is. Documents without a pod are printed unchanged. Warnings
+and errors go to standard error, and an error makes the exit status 1. The command
+also checks templates, as the driver does when a pod starts, and reports volumes
+of the driver without readOnly: true. A pod with YAML aliases must be expanded
+first, for example with yq 'explode(.)'. Each file, and standard input, may have
+16 MiB.`,
 		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
   helm template ./chart | vaultmount translate -f - > translated.yaml
   vaultmount translate --check -f manifests/`,
@@ -46,12 +49,12 @@ standard input have at most 16 MiB.`,
 	flags := command.Flags()
 	flags.SortFlags = false
 	flags.StringArrayVarP(&options.files, "filename", "f", nil, "file, directory (its .yaml, .yml and .json files), or - for standard input; repeatable (required)")
-	flags.BoolVar(&options.check, "check", false, "print only warnings and refusals")
+	flags.BoolVar(&options.check, "check", false, "print only warnings and errors")
 	options.addFlags(flags)
 	return command
 }
 
-// errRefused is told by the lines on standard error already.
+// errRefused: standard error has the details already.
 var errRefused = errors.New("some pods cannot be translated; see above")
 
 func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
@@ -59,7 +62,7 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	translator.CheckTemplates = true
+	translator.CheckTemplate = checkTemplate
 	paths, err := o.paths()
 	if err != nil {
 		return err
@@ -74,7 +77,7 @@ func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error 
 		for _, diagnostic := range result.Diagnostics {
 			fmt.Fprintf(stderr, "%s: %s\n", path, diagnostic)
 		}
-		refused = refused || result.Refused()
+		refused = refused || result.HasErrors()
 		if err := o.print(stdout, separator, result.Text); err != nil {
 			return err
 		}
@@ -124,6 +127,14 @@ func manifests(name string) ([]string, error) {
 		return nil, fmt.Errorf("find manifests: %w", err)
 	}
 	return found, nil
+}
+
+// checkTemplate is what the driver does with a template when a pod starts. Here it may
+// parse the text itself, since whoever runs the command wrote it.
+func checkTemplate(file volume.File, text, mountPath string) error {
+	return template.Check(template.Template{
+		Name: file.Path, Text: text, LeftDelim: file.LeftDelim, RightDelim: file.RightDelim, Pod: template.Pod{MountPath: mountPath},
+	})
 }
 
 func translate(translator injector.Translator, path string, stdin io.Reader) (manifest.Result, error) {

@@ -94,7 +94,7 @@ func TestTranslateSeparatesFiles(t *testing.T) {
 
 func TestTranslateCheckPrintsNoManifest(t *testing.T) {
 	stdout, stderr, err := runTranslate(t, refusedPod, "-f", "-", "--check")
-	if err == nil || stdout != "" || !strings.Contains(stderr, "-: refused: Pod/app: vault.hashicorp.com/agent-inject-command-db: ") {
+	if err == nil || stdout != "" || !strings.Contains(stderr, "-: error: Pod/app: vault.hashicorp.com/agent-inject-command-db: ") {
 		t.Errorf("got %v, %q, %q", err, stdout, stderr)
 	}
 	if stdout, _, err := runTranslate(t, askingPod, "-f", "-", "--check"); err != nil || stdout != "" {
@@ -107,15 +107,15 @@ func TestTranslateRefusesWhatIsForbidden(t *testing.T) {
 	for flag, test := range map[string]struct{ pod, refusal string }{
 		"--forbid-token-file": {
 			strings.Replace(askingPod, "secret-db: kv/db", `token: "true"`, 1),
-			"refused: Pod/app: vault.hashicorp.com/agent-inject-token: is forbidden in this cluster",
+			"error: Pod/app: vault.hashicorp.com/agent-inject-token: is forbidden in this cluster",
 		},
 		"--forbid-tls-skip-verify": {
 			strings.Replace(askingPod, "vault.hashicorp.com/role", `vault.hashicorp.com/tls-skip-verify: "true", vault.hashicorp.com/role`, 1),
-			"refused: Pod/app: vault.hashicorp.com/tls-skip-verify: is forbidden in this cluster",
+			"error: Pod/app: vault.hashicorp.com/tls-skip-verify: is forbidden in this cluster",
 		},
 	} {
 		t.Run(flag, func(t *testing.T) {
-			if _, stderr, err := runTranslate(t, test.pod, "-f", "-", "--check"); err != nil || strings.Contains(stderr, "refused") {
+			if _, stderr, err := runTranslate(t, test.pod, "-f", "-", "--check"); err != nil || strings.Contains(stderr, "error") {
 				t.Errorf("without it: %v, %q", err, stderr)
 			}
 			if _, stderr, err := runTranslate(t, test.pod, "-f", "-", "--check", flag); err == nil || !strings.Contains(stderr, test.refusal) {
@@ -128,7 +128,7 @@ func TestTranslateRefusesWhatIsForbidden(t *testing.T) {
 // In a cluster the driver refuses it, when the pod starts.
 func TestTranslateRefusesBadTemplates(t *testing.T) {
 	pod := strings.Replace(askingPod, "secret-db: kv/db", `template-db: "{{ if }}"`, 1)
-	want := "refused: Pod/app: vault.hashicorp.com/agent-inject-template-db: invalid template: line 1: missing value for if"
+	want := "error: Pod/app: vault.hashicorp.com/agent-inject-template-db: invalid template: line 1: missing value for if"
 	if _, stderr, err := runTranslate(t, pod, "-f", "-"); err == nil || !strings.Contains(stderr, want) {
 		t.Errorf("got %v, %q", err, stderr)
 	}

@@ -1,6 +1,8 @@
 package injector
 
 import (
+	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,7 +22,7 @@ func annotationsOf(f *testing.F) []string {
 	f.Helper()
 	var parts []string
 	for _, directory := range goldenDirectories(f) {
-		for key, value := range readCase(f, directory).pod.Annotations {
+		for key, value := range readCase(f, directory).pod.Metadata.Annotations {
 			parts = append(parts, strings.TrimPrefix(key, DefaultPrefix)+"="+value)
 		}
 	}
@@ -57,60 +59,70 @@ func FuzzTranslate(f *testing.F) {
 			t.Fatal("refused without a reason")
 		}
 		lenient := Translator{Fallback: FallbackWarn}
-		checkTranslation(t, goldenCase{pod, "default", lenient}, lenient.Translate(pod, "default"))
+		checkTranslation(t, goldenCase{jsonOf(t, pod), pod, "default", lenient}, lenient.Translate(pod, "default"))
 		if got.Decision != Translate {
 			return
 		}
-		checkTranslation(t, goldenCase{pod, "default", Translator{}}, got)
+		checkTranslation(t, goldenCase{jsonOf(t, pod), pod, "default", Translator{}}, got)
 		// One warning stands for all annotations of a pod without files.
 		if len(got.Volumes) == 0 && len(got.Warnings) > 0 || got.More > 0 {
 			return
 		}
-		for key := range pod.Annotations {
+		for key := range pod.Metadata.Annotations {
 			if name, ours := strings.CutPrefix(key, DefaultPrefix); ours && isDropped(pod, got, name) {
-				t.Errorf("%s=%q has no effect, and nothing says so", name, pod.Annotations[key])
+				t.Errorf("%s=%q has no effect, and nothing says so", name, pod.Metadata.Annotations[key])
 			}
 		}
 	})
 }
 
 // isDropped compares with the pod that lacks the annotation.
-func isDropped(pod *corev1.Pod, got Result, name string) bool {
+func isDropped(pod PodInfo, got Result, name string) bool {
 	key := DefaultPrefix + name
 	isAbout := func(n Diagnostic) bool { return n.Annotation == key || strings.Contains(n.Text, name) }
 	if slices.ContainsFunc(got.Warnings, isAbout) {
 		return false
 	}
-	without := pod.DeepCopy()
-	delete(without.Annotations, key)
+	without := pod
+	without.Metadata.Annotations = maps.Clone(pod.Metadata.Annotations)
+	delete(without.Metadata.Annotations, key)
 	other := Translator{}.Translate(without, "default")
 	got.Warnings, other.Warnings = nil, nil
-	got.Volumes, other.Volumes = withoutOrigins(got.Volumes...), withoutOrigins(other.Volumes...)
+	got.Volumes, other.Volumes = withoutSources(got.Volumes...), withoutSources(other.Volumes...)
 	return reflect.DeepEqual(got, other) && !isQuiet(pod, name)
 }
 
-// withoutOrigins leaves out what only messages show.
-func withoutOrigins(volumes ...Volume) []Volume {
+// withoutSources leaves out what only messages show.
+func withoutSources(volumes ...Volume) []Volume {
 	volumes = slices.Clone(volumes)
 	for i := range volumes {
-		volumes[i].Origins = nil
+		volumes[i].Sources = nil
 	}
 	return volumes
 }
 
 // isQuiet says whether the value may pass without a trace.
-func isQuiet(pod *corev1.Pod, name string) bool {
-	r := Translator{}.read(pod, "default")
+func isQuiet(pod PodInfo, name string) bool {
+	r := Translator{}.start(pod, "default")
 	r.index()
-	m, ok := r.matches[name]
+	m, ok := r.rows[name]
 	if !ok {
 		return false
 	}
-	reason := quietReasons()[m.row.names[0]]
+	reason := quietReasons()[m.row.name]
 	return reason != nil && reason(r, m, r.values[name])
 }
 
-func fuzzPod(text, template string) *corev1.Pod {
+func jsonOf(t *testing.T, pod PodInfo) []byte {
+	t.Helper()
+	text, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func fuzzPod(text, template string) PodInfo {
 	annotations := map[string]string{
 		"agent-inject":              "true",
 		"role":                      "app",
@@ -120,32 +132,30 @@ func fuzzPod(text, template string) *corev1.Pod {
 		name, value, _ := strings.Cut(part, "=")
 		annotations[name] = value
 	}
-	pod := &corev1.Pod{}
-	pod.Annotations = map[string]string{}
+	var pod PodInfo
+	pod.Metadata.Annotations = map[string]string{}
 	for name, value := range annotations {
-		pod.Annotations[DefaultPrefix+name] = value
+		pod.Metadata.Annotations[DefaultPrefix+name] = value
 	}
-	token := corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", Audience: "vault"}}
-	pod.Spec.Volumes = []corev1.Volume{{
-		Name:         "vault-token",
-		VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{token}}},
-	}}
-	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(5000)), RunAsGroup: new(int64(6000))}
-	pod.Spec.InitContainers = []corev1.Container{{Name: "migrate"}}
-	pod.Spec.Containers = []corev1.Container{
-		{Name: "app", VolumeMounts: []corev1.VolumeMount{{Name: "vault-token", MountPath: "/var/run/secrets/vault"}}, SecurityContext: &corev1.SecurityContext{RunAsUser: new(int64(1234))}},
+	token := PodProjection{&corev1.ServiceAccountTokenProjection{Path: "token", Audience: "vault"}}
+	pod.Spec.Volumes = []PodVolume{{Name: "vault-token", Projected: &PodProjected{[]PodProjection{token}}}}
+	pod.Spec.SecurityContext = &PodIdentity{RunAsUser: new(int64(5000)), RunAsGroup: new(int64(6000))}
+	pod.Spec.InitContainers = []PodContainer{{Name: "migrate"}}
+	pod.Spec.Containers = []PodContainer{
+		{Name: "app", VolumeMounts: []PodMount{{Name: "vault-token", MountPath: "/var/run/secrets/vault"}}, SecurityContext: &PodIdentity{RunAsUser: new(int64(1234))}},
 		{Name: "b"},
 	}
 	return pod
 }
 
-// What the rows say of quiet values in words, quietReasons says in code.
+// What README.md says of values without an effect in words, quietReasons says in code.
 func TestQuietReasonsBelongToRows(t *testing.T) {
 	t.Parallel()
-	for _, row := range rows() {
-		_, ok := quietReasons()[row.names[0]]
-		if row.names[0] != nameInject && ok != (row.quiet != "") {
-			t.Errorf("%s: words %q, code %v", row.names[0], row.quiet, ok)
+	lines := readmeLines(t)
+	for _, row := range annotationTable() {
+		_, ok := quietReasons()[row.name]
+		if words := lines[row.name].noop; row.name != nameInject && ok != (words != "") {
+			t.Errorf("%s: words %q, code %v", row.name, words, ok)
 		}
 	}
 }

@@ -1,139 +1,209 @@
 package injector
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// The injector's agent runs as the user of its image and so owns the files.
+// The user and group of the injector's agent, which owns the files under the injector.
 const (
 	agentUser  = "100"
 	agentGroup = "1000"
 )
 
-// identityRows choose the agent's user. There is no agent, but its user is the
-// owner of the files.
-func identityRows() []row {
-	return []row{
-		{[]string{nameRunAsUser}, inDriverTerms, checked(checkID, silent()), "`100`"},
-		{[]string{nameRunAsGroup}, inDriverTerms, checked(checkID, silent()), "`1000`"},
-		{[]string{nameRunAsSameUser}, inDriverTerms, checked(checkBool, silent()), "`false`; `true` if the container runs as 100"},
-		{[]string{nameSetSecurityContext}, inDriverTerms, checked(checkBool, silent()), "the default, `true` unless set otherwise; the other if the pod runs as 100:1000 or says nothing"},
-	}
-}
-
-func checkID(value string) error {
-	if value == "" {
-		return errors.New("is empty, for which the injector's agent runs as root; write the number")
-	}
-	_, err := strconv.ParseInt(value, 10, 64)
-	return orWrite(err, "the number of a user or group")
-}
-
-// owner returns the attributes uid and gid. The pod's fsGroup, which the kubelet
-// hands to the driver, wins over gid.
-func (r *reading) owner() map[string]attribute {
-	uid, gid := r.numeric(nameRunAsUser, agentUser), r.numeric(nameRunAsGroup, agentGroup)
+// setOwner sets the attributes uid and gid to what the agent would run as. The pod's
+// fsGroup, which the kubelet passes to the driver, takes precedence over gid.
+func (t *translation) setOwner() {
+	uid, gid := t.numericID(nameRunAsUser, agentUser), t.numericID(nameRunAsGroup, agentGroup)
 	switch {
-	case r.isOn(nameRunAsSameUser, false):
-		uid = r.containerUser(uid)
-	case !r.isOn(nameSetSecurityContext, !r.settings.NoSecurityContext) && !r.choosesUser():
-		uid, gid = r.podIdentity(uid, gid)
+	case t.isOn(nameRunAsSameUser, false):
+		uid = t.containerUser(uid)
+	case !t.isOn(nameSetSecurityContext, !t.settings.NoSecurityContext) && !t.choosesUser():
+		uid, gid = t.podOwner(uid, gid)
 	}
-	if !r.isOn(nameSetSecurityContext, true) && r.choosesUser() {
-		r.warn(nameSetSecurityContext, "has no effect beside agent-run-as-*; remove it")
+	if !t.isOn(nameSetSecurityContext, true) && t.choosesUser() {
+		t.warn(nameSetSecurityContext, "has no effect beside agent-run-as-*; remove it")
 	}
-	owner := map[string]attribute{"uid": uid, "gid": gid}
-	r.applyPatchIdentity(owner)
-	return owner
+	t.attributes["uid"], t.attributes["gid"] = uid, gid
+	t.applyJSONPatch()
 }
 
-func (r *reading) numeric(name, otherwise string) attribute {
-	id, err := strconv.ParseInt(r.values[name], 10, 64)
-	if err != nil {
-		return attribute{otherwise, name}
+func (t *translation) numericID(name, otherwise string) attribute {
+	if id, err := parseID(t.values[name]); err == nil {
+		return attribute{id, name}
 	}
-	return attribute{strconv.FormatInt(id, 10), name}
+	return attribute{otherwise, name}
 }
 
-func (r *reading) choosesUser() bool {
-	for _, name := range []string{nameRunAsUser, nameRunAsGroup, nameRunAsSameUser} {
-		if _, present := r.values[name]; present {
-			return true
-		}
-	}
-	return false
+func (t *translation) choosesUser() bool {
+	return slices.ContainsFunc([]string{nameRunAsUser, nameRunAsGroup, nameRunAsSameUser}, func(name string) bool {
+		_, present := t.values[name]
+		return present
+	})
 }
 
-// containerUser is for agent-run-as-same-user, which looks at the first container
-// alone.
-func (r *reading) containerUser(otherwise attribute) attribute {
-	r.reportUnread(nameRunAsUser, "has no effect beside "+nameRunAsSameUser+"; remove one of them")
-	refuse := func(text string) attribute {
-		r.refuse(nameRunAsSameUser, "%s; set runAsUser in the container, or use %s", text, nameRunAsUser)
-		return otherwise
-	}
-	containers := r.pod.Spec.Containers
-	switch {
+// containerUser is for agent-run-as-same-user, which reads the first container only.
+func (t *translation) containerUser(otherwise attribute) attribute {
+	t.warnUnread(nameRunAsUser, "has no effect beside "+nameRunAsSameUser+"; remove one of them")
+	problem := ""
+	switch containers := t.pod.Spec.Containers; {
 	case len(containers) == 0:
-		return refuse("No containers found in Pod Spec")
+		problem = "No containers found in Pod Spec"
 	case containers[0].SecurityContext == nil:
-		return refuse("No SecurityContext found for Container 0")
+		problem = "No SecurityContext found for Container 0"
 	case containers[0].SecurityContext.RunAsUser == nil:
-		return refuse("RunAsUser is nil for Container 0's SecurityContext")
+		problem = "RunAsUser is nil for Container 0's SecurityContext"
 	case *containers[0].SecurityContext.RunAsUser == 0:
-		return refuse("container not allowed to run as root")
+		problem = "container not allowed to run as root"
+	default:
+		return attribute{strconv.FormatInt(*containers[0].SecurityContext.RunAsUser, 10), nameRunAsSameUser}
 	}
-	return attribute{strconv.FormatInt(*containers[0].SecurityContext.RunAsUser, 10), nameRunAsSameUser}
+	t.reject(nameRunAsSameUser, "%s; set runAsUser in the container, or use %s", problem, nameRunAsUser)
+	return otherwise
 }
 
-// podIdentity is for an agent without a security context of its own: it runs as
-// the pod does. OpenShift has put its choice into the pod by then.
-func (r *reading) podIdentity(uid, gid attribute) (attribute, attribute) {
-	user, group := (*int64)(nil), (*int64)(nil)
-	if c := r.pod.Spec.Containers; len(c) > 0 && c[0].SecurityContext != nil {
-		user, group = c[0].SecurityContext.RunAsUser, c[0].SecurityContext.RunAsGroup
+// podOwner is for an agent without a security context of its own: it runs as the pod
+// does. By then OpenShift has set the user in the pod.
+func (t *translation) podOwner(uid, gid attribute) (attribute, attribute) {
+	contexts := []*PodIdentity{t.pod.Spec.SecurityContext}
+	if c := t.pod.Spec.Containers; len(c) > 0 {
+		contexts = []*PodIdentity{c[0].SecurityContext, t.pod.Spec.SecurityContext}
 	}
-	if context := r.pod.Spec.SecurityContext; context != nil {
-		user, group = firstOf(context.RunAsUser, user), firstOf(context.RunAsGroup, group)
-	}
-	if user != nil {
-		uid = attribute{strconv.FormatInt(*user, 10), nameSetSecurityContext}
-	}
-	if group != nil {
-		gid = attribute{strconv.FormatInt(*group, 10), nameSetSecurityContext}
+	for _, context := range contexts {
+		if context != nil && context.RunAsUser != nil {
+			uid = attribute{strconv.FormatInt(*context.RunAsUser, 10), nameSetSecurityContext}
+		}
+		if context != nil && context.RunAsGroup != nil {
+			gid = attribute{strconv.FormatInt(*context.RunAsGroup, 10), nameSetSecurityContext}
+		}
 	}
 	return uid, gid
 }
 
-func firstOf(a, b *int64) *int64 {
-	if a != nil {
-		return a
-	}
-	return b
+// operation is one of a JSON patch of the agent's container.
+type operation struct {
+	Op    string          `json:"op"`
+	Path  string          `json:"path"`
+	Value json.RawMessage `json:"value"`
 }
 
-// sharesProcesses sets what agent-share-process-namespace asks for. Containers of
-// the application may rely on seeing each other.
-func (r *reading) sharesProcesses() bool {
-	if !r.isOn(nameShareProcesses, false) {
-		return false
+func parseJSONPatch(value string) ([]operation, error) {
+	if value == "" {
+		return nil, nil
 	}
-	if pod := r.pod.Spec; pod.ShareProcessNamespace != nil && !*pod.ShareProcessNamespace {
-		r.refuse(nameShareProcesses, "shareProcessNamespace explicitly disabled on the pod, refusing to enable it; remove one of the two")
-		return false
+	var operations []operation
+	err := json.Unmarshal([]byte(value), &operations)
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return nil, errors.New("a patch is an array of objects with the strings op and path")
 	}
-	if r.hasCommand() {
-		r.warn(nameShareProcesses, "there is no agent in the pod to run commands in it; remove it if it was for %sX only", familyCommand)
-	}
-	return true
+	return operations, err
 }
 
-func (r *reading) hasCommand() bool {
-	for _, m := range r.matches {
+// ownerAttribute returns the attribute that the operation sets, or none.
+func (o operation) ownerAttribute() string {
+	switch o.Path {
+	case "/securityContext/runAsUser":
+		return "uid"
+	case "/securityContext/runAsGroup":
+		return "gid"
+	}
+	return ""
+}
+
+// check rejects what the agent or the owner of its files would need: its environment,
+// arguments and image, or a user that only the image knows.
+func (o operation) check() error {
+	if !slices.Contains([]string{"add", "replace", "remove"}, o.Op) {
+		return fmt.Errorf("the operation %s is not supported; write add, replace or remove", quote(o.Op))
+	}
+	if o.ownerAttribute() != "" {
+		if _, err := strconv.ParseInt(string(o.Value), 10, 64); err != nil || o.Op == "remove" {
+			return fmt.Errorf("%s needs a number; add or replace it with one", o.Path)
+		}
+		return nil
+	}
+	field, rest, _ := strings.Cut(strings.TrimPrefix(o.Path, "/"), "/")
+	harmless := []string{"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy"}
+	switch {
+	case field == "securityContext" && rest == "":
+		return fmt.Errorf("%s as a whole is not supported; write an operation for each of its fields", quote(o.Path))
+	case field != "securityContext" && !slices.Contains(harmless, field):
+		return fmt.Errorf("changes %s of the agent container, which the pod does not have; remove the operation", quote(o.Path))
+	}
+	return nil
+}
+
+func jsonPatch(t *translation, name, value string) {
+	operations, err := parseJSONPatch(value)
+	if err != nil {
+		t.reject(name, "error parsing JSON patch: %v; correct or remove it", err)
+		return
+	}
+	setsOwner, others := false, false
+	for _, o := range operations {
+		if err := o.check(); err != nil {
+			t.reject(name, "%v", err)
+			return
+		}
+		effective := o.ownerAttribute() != "" && name == t.writersPatch()
+		setsOwner, others = setsOwner || effective, others || !effective
+	}
+	switch {
+	case others && setsOwner:
+		t.warn(name, "sets the owner of the files and has no other effect: there is no agent container in the pod; remove the other operations")
+	case others:
+		t.warn(name, "has no effect: there is no agent container in the pod; remove it")
+	}
+}
+
+// writersPatch is the patch of the container that writes the files first and so owns
+// them; a later writer does not change the owner.
+func (t *translation) writersPatch() string {
+	if t.isOn(namePrePopulate, true) {
+		return nameInitPatch
+	}
+	return namePatch
+}
+
+// applyJSONPatch ignores a patch that jsonPatch has rejected.
+func (t *translation) applyJSONPatch() {
+	name := t.writersPatch()
+	operations, err := parseJSONPatch(t.values[name])
+	if err != nil {
+		return
+	}
+	for _, o := range operations {
+		key := o.ownerAttribute()
+		if key == "" || o.check() != nil {
+			continue
+		}
+		if source := t.attributes[key].source; source != name {
+			t.warnUnread(source, "has no effect beside "+name+"; remove one of them")
+		}
+		t.setAttribute(key, string(o.Value), name)
+	}
+}
+
+// sharesProcesses is true if agent-share-process-namespace changes the pod. Containers of
+// the application may depend on seeing each other.
+func (t *translation) sharesProcesses() bool {
+	if !t.isOn(nameShareProcesses, false) {
+		return false
+	}
+	if shared := t.pod.Spec.ShareProcessNamespace; shared != nil && !*shared {
+		t.reject(nameShareProcesses, "shareProcessNamespace explicitly disabled on the pod, refusing to enable it; remove one of the two")
+		return false
+	}
+	for _, m := range t.rows {
 		if m.family == familyCommand {
-			return true
+			t.warn(nameShareProcesses, "there is no agent in the pod to run commands in it; remove it if it was for %sX only", familyCommand)
+			break
 		}
 	}
-	return false
+	return true
 }

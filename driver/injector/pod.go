@@ -1,128 +1,433 @@
 package injector
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kjson "sigs.k8s.io/json"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// DecodePod reads a pod, or the template of one, from JSON as the API server does:
-// "Annotations" is not "annotations". It reads only the fields that a translation
-// looks at or changes. To decode all of a hostile pod is expensive: the types of the
-// API take 400 bytes for the three of "{},", and a quantity like 1e-10000000 takes
-// seconds.
-func DecodePod(text []byte) (*corev1.Pod, error) {
-	var p pod
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &p); err != nil {
-		return nil, err
+// The names of volumes are the injector's: pods mount them by name with a subPath.
+const (
+	volumeName       = "vault-secrets"
+	customVolumeName = volumeName + "-custom-"
+)
+
+// keyMountPath is the attribute that says which of the pod's volumes this one is.
+const keyMountPath = "mount-path"
+
+// volumes makes one volume for each mount path. A pod without a file gets none: there is
+// no agent that could fill an empty one later.
+func (t *translation) volumes(files []*file) []Volume {
+	t.checkDefaultDirectory(files)
+	secret := t.volumeSecret(files)
+	files = slices.DeleteFunc(slices.Clone(files), func(f *file) bool { return f.rejected })
+	hasLogin := t.setLogin()
+	t.setOwner()
+	if t.format != volume.Map {
+		t.setAttribute("default-template", string(t.format), nameDefaultTemplate)
 	}
-	if err := limits.PodItems.Check(len(p.Spec.Volumes) + len(p.Spec.InitContainers) + len(p.Spec.Containers)); err != nil {
-		return nil, err
+	if !hasLogin {
+		return nil
 	}
-	return p.typed(), nil
-}
-
-type pod struct {
-	Metadata podMetadata `json:"metadata"`
-	Spec     podSpec     `json:"spec"`
-	Status   podStatus   `json:"status"`
-}
-
-// The types have names because errors of the JSON library show them.
-type podMetadata struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Namespace    string            `json:"namespace"`
-	Annotations  map[string]string `json:"annotations"`
-}
-
-type podSpec struct {
-	Volumes               []podVolume   `json:"volumes"`
-	InitContainers        []container   `json:"initContainers"`
-	Containers            []container   `json:"containers"`
-	SecurityContext       *ids          `json:"securityContext"`
-	ShareProcessNamespace *bool         `json:"shareProcessNamespace"`
-	OS                    *corev1.PodOS `json:"os"`
-}
-
-type podStatus struct {
-	Phase corev1.PodPhase `json:"phase"`
-}
-
-type podVolume struct {
-	Name      string                  `json:"name"`
-	CSI       *corev1.CSIVolumeSource `json:"csi"`
-	EmptyDir  *struct{}               `json:"emptyDir"`
-	ConfigMap *struct{}               `json:"configMap"`
-	Secret    *struct{}               `json:"secret"`
-	Projected *struct {
-		Sources []struct {
-			ServiceAccountToken *corev1.ServiceAccountTokenProjection `json:"serviceAccountToken"`
-		} `json:"sources"`
-	} `json:"projected"`
-}
-
-type container struct {
-	Name            string               `json:"name"`
-	VolumeMounts    []corev1.VolumeMount `json:"volumeMounts"`
-	SecurityContext *ids                 `json:"securityContext"`
-}
-
-type ids struct {
-	RunAsUser  *int64 `json:"runAsUser"`
-	RunAsGroup *int64 `json:"runAsGroup"`
-}
-
-func (p *pod) typed() *corev1.Pod {
-	typed := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Name: p.Metadata.Name, GenerateName: p.Metadata.GenerateName, Namespace: p.Metadata.Namespace, Annotations: p.Metadata.Annotations,
-	}}
-	typed.Status.Phase = p.Status.Phase
-	for _, v := range p.Spec.Volumes {
-		typed.Spec.Volumes = append(typed.Spec.Volumes, v.typed())
+	byRoot := byRoot(files)
+	if err := t.checkVolumeCount(len(byRoot)); err != nil {
+		t.reject(nameInject, "%v; use fewer secret-volume-path-X", err)
+		return nil
 	}
-	typed.Spec.InitContainers = typedContainers(p.Spec.InitContainers)
-	typed.Spec.Containers = typedContainers(p.Spec.Containers)
-	if context := p.Spec.SecurityContext; context != nil {
-		typed.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: context.RunAsUser, RunAsGroup: context.RunAsGroup}
+	var volumes []Volume
+	for _, mount := range slices.Sorted(maps.Keys(byRoot)) {
+		below := byRoot[mount]
+		delete(t.attributes, keyMountPath)
+		if mount != volume.DefaultMountPath && slices.ContainsFunc(below, (*file).writesMore) {
+			t.setAttribute(keyMountPath, mount, nameVolumePath)
+		}
+		if v, ok := t.volume(mount, below); ok {
+			v.SecretName, v.pathSource = secret, t.pathSource(below[0])
+			volumes = append(volumes, v)
+		}
 	}
-	typed.Spec.ShareProcessNamespace, typed.Spec.OS = p.Spec.ShareProcessNamespace, p.Spec.OS
-	return typed
+	t.nameVolumes(volumes)
+	return slices.DeleteFunc(volumes, func(v Volume) bool { return !t.isUsable(v) })
 }
 
-func (v podVolume) typed() corev1.Volume {
-	typed := corev1.Volume{Name: v.Name}
-	typed.CSI = v.CSI
-	if v.EmptyDir != nil {
-		typed.EmptyDir = &corev1.EmptyDirVolumeSource{}
+// volume asks the driver's own parser, so that what the driver would reject when the pod
+// starts is rejected here, under the name of the annotation. It drops files that the
+// parser rejects; without a common attribute that it rejects there is no volume. It
+// parses each attribute twice, however many are wrong: each file alone, and then all
+// that is left together.
+func (t *translation) volume(mount string, files []*file) (Volume, bool) {
+	all, complete := t.checkCommon()
+	if all == nil {
+		return Volume{}, false
 	}
-	if v.ConfigMap != nil {
-		typed.ConfigMap = &corev1.ConfigMapVolumeSource{}
+	// These two change how the attributes of a file are parsed.
+	context := map[string]string{"role": "any"}
+	for _, key := range []string{"default-template", keyMountPath} {
+		if a, ok := all[key]; ok {
+			context[key] = a.value
+		}
 	}
-	if v.Secret != nil {
-		typed.Secret = &corev1.SecretVolumeSource{}
+	good := 0
+	for _, f := range files {
+		if attributes := f.attributesIn(mount); t.checkFile(f, context, attributes) {
+			maps.Copy(all, attributes)
+			good++
+		}
 	}
-	if v.Projected != nil {
-		typed.Projected = &corev1.ProjectedVolumeSource{}
-		for _, source := range v.Projected.Sources {
-			if source.ServiceAccountToken != nil {
-				typed.Projected.Sources = append(typed.Projected.Sources, corev1.VolumeProjection{ServiceAccountToken: source.ServiceAccountToken})
+	if good == 0 || !complete {
+		return Volume{}, false
+	}
+	attributes, sources := valuesOf(all), map[string]string{"auth-path": t.settings.Prefix + nameAuthPath}
+	for key, a := range all {
+		sources[key] = t.settings.Prefix + a.source
+	}
+	spec, err := volume.Parse(attributes)
+	if err != nil {
+		problem := attributeError(err)
+		t.reject(cmp.Or(all[problem.Key].source, nameInject), "%s", problem.Problem)
+		return Volume{}, false
+	}
+	return Volume{MountPath: mount, Attributes: attributes, Spec: spec, Sources: sources}, true
+}
+
+// checkCommon parses the attributes of the whole volume, beside a file that is correct,
+// and returns those that are correct; none if one is missing.
+func (t *translation) checkCommon() (correct map[string]attribute, complete bool) {
+	correct, complete = maps.Clone(t.attributes), true
+	for {
+		values := valuesOf(correct)
+		values[attrSecret+"/any"] = "any"
+		_, err := volume.Parse(values)
+		if err == nil {
+			return correct, complete
+		}
+		problem := attributeError(err)
+		wrong, present := correct[problem.Key]
+		if !present {
+			// A missing attribute may have been rejected before.
+			if complete {
+				t.reject(nameInject, "the volume lacks %s, which %s", problem.Key, problem.Problem)
+			}
+			return nil, false
+		}
+		t.reject(wrong.source, "%s", problem.Problem)
+		delete(correct, problem.Key)
+		complete = false
+	}
+}
+
+// checkFile parses the attributes of one file.
+func (t *translation) checkFile(f *file, context map[string]string, attributes map[string]attribute) bool {
+	values := valuesOf(attributes)
+	maps.Copy(values, context)
+	spec, err := volume.Parse(values)
+	if err != nil {
+		problem := attributeError(err)
+		t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
+		return false
+	}
+	text := spec.Text(spec.Files[0])
+	if text == "" || t.settings.CheckTemplate == nil {
+		return true
+	}
+	if err := t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath); err != nil {
+		if f.attributes[attrTemplate].source == familySecret+f.suffix {
+			err = fmt.Errorf("the path makes an %w; write %s%s", err, familyTemplate, f.suffix)
+		}
+		t.reject(f.source, "%v", err)
+		return false
+	}
+	return true
+}
+
+func attributeError(err error) *volume.AttributeError {
+	problem := &volume.AttributeError{Problem: err.Error()}
+	errors.As(err, &problem)
+	return problem
+}
+
+func valuesOf(attributes map[string]attribute) map[string]string {
+	values := map[string]string{}
+	for key, a := range attributes {
+		values[key] = a.value
+	}
+	return values
+}
+
+// attributesIn are the attributes by the names that they have in the volume at mount.
+func (f *file) attributesIn(mount string) map[string]attribute {
+	attributes := map[string]attribute{}
+	name := strings.TrimPrefix(f.destination, mount+"/")
+	for attr, a := range f.attributes {
+		attributes[attr+"/"+name] = a
+	}
+	if f.token {
+		attributes["token-file"] = attribute{name, f.source}
+	}
+	return attributes
+}
+
+// writesMore is true if the template may write further files, whose paths begin with the
+// mount path.
+func (f *file) writesMore() bool {
+	return strings.Contains(f.attributes[attrTemplate].value, "writeToFile")
+}
+
+// mountPath is the clean mount path of a file. The injector compares the text, and so
+// mounts twice at /vault/secrets and /vault/secrets/, one above the other.
+func (t *translation) mountPath(f *file) string {
+	name := familyVolumePath + f.suffix
+	value, present := t.values[name]
+	if !present {
+		return t.directory
+	}
+	if err := checkMountPath(value); err != nil {
+		t.rejectFile(f, name, "%v", err)
+		return t.directory
+	}
+	return path.Clean(value)
+}
+
+// checkMountPath asks the driver's own parser.
+func checkMountPath(value string) error {
+	_, err := volume.Parse(map[string]string{keyMountPath: value, "role": "any", attrSecret + "/any": "any"})
+	if err == nil {
+		return nil
+	}
+	return errors.New(attributeError(err).Problem)
+}
+
+func (t *translation) defaultDirectory() string {
+	value, present := t.values[nameVolumePath]
+	if !present || checkMountPath(value) != nil {
+		return volume.DefaultMountPath
+	}
+	return path.Clean(value)
+}
+
+func (t *translation) checkDefaultDirectory(files []*file) {
+	value, present := t.values[nameVolumePath]
+	if !present {
+		return
+	}
+	if err := checkMountPath(value); err != nil {
+		t.reject(nameVolumePath, "%v", err)
+		return
+	}
+	if !slices.ContainsFunc(files, func(f *file) bool { return f.mount == t.directory }) {
+		t.warn(nameVolumePath, "no file is below %s, so nothing is mounted there; remove it", quote(value))
+	}
+}
+
+// pathSource is the annotation that chooses the mount path of a file.
+func (t *translation) pathSource(f *file) string {
+	if _, present := t.values[familyVolumePath+f.suffix]; present {
+		return familyVolumePath + f.suffix
+	}
+	return nameVolumePath
+}
+
+// byRoot groups files by the mount paths that are inside no other one. The container
+// runtime cannot create a mount point in a read-only volume, so the files of an inner
+// path go into the outer volume, where they are at the same place.
+func byRoot(files []*file) map[string][]*file {
+	mounts := map[string]bool{}
+	for _, f := range files {
+		mounts[f.mount] = true
+	}
+	grouped := map[string][]*file{}
+	for _, f := range files {
+		root := f.mount
+		for directory := range directories(f.mount) {
+			if mounts[directory] {
+				root = directory
 			}
 		}
+		grouped[root] = append(grouped[root], f)
 	}
-	return typed
+	return grouped
 }
 
-func typedContainers(containers []container) []corev1.Container {
-	var typed []corev1.Container
-	for _, c := range containers {
-		t := corev1.Container{Name: c.Name, VolumeMounts: c.VolumeMounts}
-		if c.SecurityContext != nil {
-			t.SecurityContext = &corev1.SecurityContext{RunAsUser: c.SecurityContext.RunAsUser, RunAsGroup: c.SecurityContext.RunAsGroup}
+func (t *translation) nameVolumes(volumes []Volume) {
+	custom := 0
+	for i := range volumes {
+		if volumes[i].MountPath == t.directory {
+			volumes[i].Name = volumeName
+			continue
 		}
-		typed = append(typed, t)
+		volumes[i].Name = fmt.Sprint(customVolumeName, custom)
+		custom++
 	}
-	return typed
+}
+
+// isUsable lets a pod declare an emptyDir under the injector's name, as some do to
+// satisfy a linter; it is replaced. Any other volume is the pod's own.
+func (t *translation) isUsable(v Volume) bool {
+	declared := t.podVolumes[v.Name]
+	if declared == nil {
+		return true
+	}
+	if declared.EmptyDir == nil {
+		t.reject(nameInject, "the pod has a volume %q of its own; rename it", v.Name)
+		return false
+	}
+	t.warn(nameInject, "the emptyDir %q of the pod is replaced by the volume with the secrets; remove it", v.Name)
+	return true
+}
+
+// checkVolumeCount checks how many volumes and mounts the pod will have.
+func (t *translation) checkVolumeCount(volumes int) error {
+	if err := limits.PodVolumes.Check(volumes); err != nil {
+		return err
+	}
+	mounts := 0
+	for _, c := range slices.Concat(t.pod.Spec.InitContainers, t.pod.Spec.Containers) {
+		mounts += volumes + len(c.VolumeMounts)
+	}
+	return limits.PodMounts.Check(mounts)
+}
+
+// Operation is one of a JSON patch (RFC 6902), as a MutatingWebhook returns it. Op is
+// "add" or "replace".
+type Operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// AnnotateOperation returns the operation that sets an annotation of a pod that has one
+// already.
+func AnnotateOperation(key, value string) Operation {
+	return Operation{"add", "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key), value}
+}
+
+// patch marks the pod, which keeps a second call and an injector in the same cluster from
+// changing it again, and adds the volumes and their mounts: all volumes to the chosen
+// containers and to all init containers, which the injector does not let a pod choose.
+func (t *translation) patch(volumes []Volume) []Operation {
+	all := []Operation{AnnotateOperation(t.settings.Prefix+nameStatus, statusInjected)}
+	chosen := t.containers()
+	for i, c := range t.pod.Spec.Containers {
+		if chosen[c.Name] {
+			all = append(all, appendTo(fmt.Sprintf("/spec/containers/%d/volumeMounts", i), len(c.VolumeMounts), t.mounts(c, volumes))...)
+		}
+	}
+	for i, c := range t.pod.Spec.InitContainers {
+		all = append(all, appendTo(fmt.Sprintf("/spec/initContainers/%d/volumeMounts", i), len(c.VolumeMounts), t.mounts(c, volumes))...)
+	}
+	if t.sharesProcesses() && t.pod.Spec.ShareProcessNamespace == nil {
+		all = append(all, Operation{"add", "/spec/shareProcessNamespace", true})
+	}
+	var added []corev1.Volume
+	for _, v := range volumes {
+		index := slices.IndexFunc(t.pod.Spec.Volumes, func(declared PodVolume) bool { return declared.Name == v.Name })
+		if index < 0 {
+			added = append(added, t.csiVolume(v))
+			continue
+		}
+		all = append(all, Operation{"replace", fmt.Sprint("/spec/volumes/", index), t.csiVolume(v)})
+	}
+	return append(all, appendTo("/spec/volumes", len(t.pod.Spec.Volumes), added)...)
+}
+
+// appendTo adds items to a list. A list without items may be absent.
+func appendTo[T any](path string, length int, items []T) []Operation {
+	if length == 0 && len(items) > 0 {
+		return []Operation{{"add", path, items}}
+	}
+	var all []Operation
+	for _, item := range items {
+		all = append(all, Operation{"add", path + "/-", item})
+	}
+	return all
+}
+
+// csiVolume is read-only for the kubelet too: since runc 1.2 containers could write to it
+// otherwise, so the driver rejects it.
+func (t *translation) csiVolume(v Volume) corev1.Volume {
+	source := &corev1.CSIVolumeSource{Driver: t.settings.Driver, ReadOnly: new(true), VolumeAttributes: v.Attributes}
+	if v.SecretName != "" {
+		source.NodePublishSecretRef = &corev1.LocalObjectReference{Name: v.SecretName}
+	}
+	return corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{CSI: source}}
+}
+
+// containers are those that get the volumes. The injector does not trim names and
+// ignores unknown ones, so that the application starts without its secrets.
+func (t *translation) containers() map[string]bool {
+	names, inits := containerNames(t.pod.Spec.Containers), containerNames(t.pod.Spec.InitContainers)
+	value, present := t.values[nameContainers]
+	known, chosen, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, name := range names {
+		known[name] = true
+	}
+	if !present {
+		return known
+	}
+	rejected := false
+	for part := range strings.SplitSeq(value, ",") {
+		name := strings.TrimSpace(part)
+		if name == "" || seen[name] {
+			continue
+		}
+		seen[name] = true
+		switch {
+		case known[name]:
+			chosen[name] = true
+		case len(t.errors) == limits.Diagnostics.Max() || len(t.warnings) == limits.Diagnostics.Max():
+			// A value may hold a hundred thousand names.
+		case slices.Contains(inits, name):
+			t.warn(nameContainers, "the init container %s has the secrets in any case; leave it out", quote(name))
+		default:
+			rejected = true
+			t.reject(nameContainers, "the pod has no container %s; write the names of its containers, which are %s", quote(name), quoteAll(names))
+		}
+	}
+	if len(chosen) == 0 && !rejected {
+		t.warn(nameContainers, "names no container, so only init containers have the secrets; remove it to have them in all")
+	}
+	return chosen
+}
+
+func containerNames(containers []PodContainer) []string {
+	var names []string
+	for _, c := range containers {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// mounts are those of a container. It rejects a container with a mount at the same
+// place, as the API server would, and one with a mount below it, where the runtime
+// cannot create a mount point in the read-only volume. A pod may mount the volume itself.
+func (t *translation) mounts(container PodContainer, volumes []Volume) []corev1.VolumeMount {
+	var mounts []corev1.VolumeMount
+	for _, v := range volumes {
+		free := true
+		for _, mount := range container.VolumeMounts {
+			at := path.Clean(mount.MountPath)
+			if at == v.MountPath && mount.Name == v.Name && mount.SubPath == "" && mount.SubPathExpr == "" {
+				free = false
+				continue
+			}
+			if at == v.MountPath || isBelow(at, v.MountPath) {
+				t.reject(v.pathSource, "the container %s mounts %s at %s, where the secrets go; choose another directory for one of them", quote(container.Name), quote(mount.Name), quote(at))
+				free = false
+				break
+			}
+		}
+		if free {
+			mounts = append(mounts, corev1.VolumeMount{Name: v.Name, MountPath: v.MountPath, ReadOnly: true})
+		}
+	}
+	return mounts
 }

@@ -6,50 +6,51 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // quietReason decides whether a value may pass without a trace, by what the rows
 // say in words. It is written apart from the code that it judges.
-type quietReason func(r *reading, m match, value string) bool
+type quietReason func(r *translation, m match, value string) bool
 
 func quietReasons() map[string]quietReason {
-	empty := oneOf("")
+	empty := anyOf("")
 	return map[string]quietReason{
-		nameStatus:           anyValue,
-		nameContainers:       quietContainers,
-		nameVolumePath:       func(_ *reading, _ match, value string) bool { return path.Clean(value) == defaultVolumePath },
-		nameDefaultTemplate:  func(_ *reading, _ match, value string) bool { return strings.EqualFold(value, "map") },
-		namePreserveCase:     quietPreserveCase,
-		nameShareProcesses:   isFalse,
-		nameRequestNamespace: func(r *reading, _ match, value string) bool { return value == r.namespace },
-		nameConfigMap:        empty,
+		nameStatus:                anyValue,
+		nameContainers:            quietContainers,
+		nameVolumePath:            func(_ *translation, _ match, value string) bool { return path.Clean(value) == volume.DefaultMountPath },
+		nameDefaultTemplate:       func(_ *translation, _ match, value string) bool { return strings.EqualFold(value, "map") },
+		namePreserveCase:          quietPreserveCase,
+		nameShareProcesses:        isFalse,
+		"agent-request-namespace": func(r *translation, _ match, value string) bool { return value == r.namespace },
+		nameConfigMap:             empty,
 
-		familySecret + "X": func(r *reading, m match, _ string) bool {
+		familySecret + "X": func(r *translation, m match, _ string) bool {
 			return r.values[familyTemplate+m.suffix] != "" || r.values[familyTemplateFile+m.suffix] != ""
 		},
-		familyFile + "X": func(_ *reading, m match, value string) bool {
+		familyFile + "X": func(_ *translation, m match, value string) bool {
 			return slices.Contains([]string{m.suffix, strings.ToLower(m.suffix)}, path.Clean("/" + value)[1:])
 		},
 		familyPerms + "X":        isPerms0644,
 		familyMissingKey + "X":   isFalse,
 		familyLeftDelim + "X":    quietDelim,
-		familyVolumePath + "X":   func(r *reading, _ match, value string) bool { return path.Clean(value) == r.defaultPath() },
+		familyRightDelim + "X":   quietDelim,
+		familyVolumePath + "X":   func(r *translation, _ match, value string) bool { return path.Clean(value) == r.directory },
 		familyPreserveCase + "X": quietPreserveCase,
 		nameToken:                isFalse,
 
-		nameAuthType: oneOf("kubernetes"),
-		nameAuthPath: func(_ *reading, _ match, value string) bool { return strings.Trim(value, "/") == "auth/kubernetes" },
-		familyAuthConfig + "Y": func(r *reading, m match, value string) bool {
-			return authConfigKey(m.family+m.suffix) == "token_path" && slices.Contains([]string{"", "kubernetes"}, r.values[nameAuthType]) && value == tokenDirectory+"/token"
+		nameAuthType: anyOf("kubernetes"),
+		nameAuthPath: func(_ *translation, _ match, value string) bool { return strings.Trim(value, "/") == "auth/kubernetes" },
+		familyAuthConfig + "Y": func(r *translation, m match, value string) bool {
+			return authConfigKey(m.family+m.suffix) == "token_path" && slices.Contains([]string{"", "kubernetes"}, r.values[nameAuthType]) && value == tokenPath
 		},
-		"auth-min-backoff":            oneOf("1s"),
-		"auth-max-backoff":            oneOf("5m"),
+		"auth-min-backoff":            anyOf("1s"),
+		"auth-max-backoff":            anyOf("5m"),
 		"agent-auto-auth-exit-on-err": isFalse,
 		nameTokenVolume:               empty,
 
-		"namespace": func(_ *reading, _ match, value string) bool { return strings.Trim(value, "/") == "" },
-		"service": func(r *reading, _ match, value string) bool {
+		"namespace": func(_ *translation, _ match, value string) bool { return strings.Trim(value, "/") == "" },
+		"service": func(r *translation, _ match, value string) bool {
 			return r.settings.Address != "" && strings.Trim(value, "/") == r.settings.Address
 		},
 		"proxy-address":                     empty,
@@ -60,29 +61,29 @@ func quietReasons() map[string]quietReason {
 		"client-cert":                       empty,
 		"client-key":                        empty,
 		"tls-server-name":                   empty,
-		"client-max-retries":                oneOf("2", ""),
+		"client-max-retries":                anyOf("2", ""),
 		"client-timeout":                    empty,
-		"template-max-connections-per-host": oneOf("10", ""),
+		"template-max-connections-per-host": anyOf("10", ""),
 		"agent-disable-idle-connections":    empty,
 		"agent-disable-keep-alives":         empty,
 
 		"template-static-secret-render-interval": empty,
-		"template-lease-renewal-threshold":       oneOf("0.9", "0.90"),
+		"template-lease-renewal-threshold":       anyOf("0.9", "0.90"),
 		"template-config-exit-on-retry-failure":  isBool,
 		"agent-init-first":                       isBool,
 		namePrePopulate:                          isTrue,
 		namePrePopulateOnly:                      isFalse,
-		"agent-revoke-grace":                     oneOf("5"),
+		"agent-revoke-grace":                     anyOf("5"),
 		"agent-cache-enable":                     isFalse,
-		"agent-cache-use-auto-auth-token":        oneOf("true"),
-		"agent-cache-listener-port":              oneOf("8200"),
+		"agent-cache-use-auto-auth-token":        anyOf("true"),
+		"agent-cache-listener-port":              anyOf("8200"),
 		"agent-cache-exit-on-err":                isFalse,
 		"agent-enable-quit":                      isFalse,
 
 		nameRunAsUser:     isNumber(100),
 		nameRunAsGroup:    isNumber(1000),
 		nameRunAsSameUser: isFalse,
-		nameSetSecurityContext: func(r *reading, m match, value string) bool {
+		nameSetSecurityContext: func(r *translation, m match, value string) bool {
 			return isTrue(r, m, value) != r.settings.NoSecurityContext || saysNothingOfUsers(r.pod)
 		},
 
@@ -96,47 +97,47 @@ func quietReasons() map[string]quietReason {
 		"agent-requests-mem":       empty,
 		"agent-requests-ephemeral": empty,
 		"go-max-procs":             empty,
-		"log-level":                oneOf("info", ""),
-		"log-format":               oneOf("standard", ""),
+		"log-level":                anyOf("info", ""),
+		"log-format":               anyOf("standard", ""),
 		namePatch:                  quietPatch,
 		nameInitPatch:              quietPatch,
 	}
 }
 
-func anyValue(*reading, match, string) bool { return true }
+func anyValue(*translation, match, string) bool { return true }
 
-func oneOf(values ...string) quietReason {
-	return func(_ *reading, _ match, value string) bool { return slices.Contains(values, value) }
+func anyOf(values ...string) quietReason {
+	return func(_ *translation, _ match, value string) bool { return slices.Contains(values, value) }
 }
 
-func isBool(_ *reading, _ match, value string) bool {
+func isBool(_ *translation, _ match, value string) bool {
 	_, err := strconv.ParseBool(value)
 	return err == nil || value == ""
 }
 
-func isFalse(_ *reading, _ match, value string) bool {
+func isFalse(_ *translation, _ match, value string) bool {
 	on, err := strconv.ParseBool(value)
 	return value == "" || err == nil && !on
 }
 
-func isTrue(_ *reading, _ match, value string) bool {
+func isTrue(_ *translation, _ match, value string) bool {
 	on, err := strconv.ParseBool(value)
 	return err == nil && on
 }
 
 func isNumber(number int64) quietReason {
-	return func(_ *reading, _ match, value string) bool {
+	return func(_ *translation, _ match, value string) bool {
 		got, err := strconv.ParseInt(value, 10, 64)
 		return err == nil && got == number
 	}
 }
 
-func isPerms0644(_ *reading, _ match, value string) bool {
+func isPerms0644(_ *translation, _ match, value string) bool {
 	perms, err := strconv.ParseUint(value, 8, 32)
 	return err == nil && perms == 0o644
 }
 
-func quietContainers(r *reading, _ match, value string) bool {
+func quietContainers(r *translation, _ match, value string) bool {
 	for _, container := range r.pod.Spec.Containers {
 		listed := func(part string) bool { return strings.TrimSpace(part) == container.Name }
 		if !slices.ContainsFunc(strings.Split(value, ","), listed) {
@@ -148,7 +149,7 @@ func quietContainers(r *reading, _ match, value string) bool {
 
 // quietPreserveCase: the case of a name without capital letters, or of one that is
 // not used, is nothing to preserve.
-func quietPreserveCase(r *reading, m match, value string) bool {
+func quietPreserveCase(r *translation, m match, value string) bool {
 	if isFalse(r, m, value) && m.family == "" {
 		return true
 	}
@@ -163,17 +164,17 @@ func quietPreserveCase(r *reading, m match, value string) bool {
 	return true
 }
 
-func quietDelim(r *reading, m match, value string) bool {
+func quietDelim(r *translation, m match, value string) bool {
 	return slices.Contains([]string{"{{", "}}"}, value) && strings.TrimSpace(r.values[familyTemplate+m.suffix]) == ""
 }
 
 // quietPatch: nothing, or the ids that the files have anyway.
-func quietPatch(_ *reading, _ match, value string) bool {
-	operations, err := parsePatch(value)
-	return err == nil && !slices.ContainsFunc(operations, func(o operation) bool { return !o.setsIdentity() })
+func quietPatch(_ *translation, _ match, value string) bool {
+	operations, err := parseJSONPatch(value)
+	return err == nil && !slices.ContainsFunc(operations, func(o operation) bool { return o.ownerAttribute() == "" })
 }
 
-func saysNothingOfUsers(pod *corev1.Pod) bool {
+func saysNothingOfUsers(pod PodInfo) bool {
 	if c := pod.Spec.SecurityContext; c != nil && (c.RunAsUser != nil || c.RunAsGroup != nil) {
 		return false
 	}

@@ -9,7 +9,7 @@ func TestReadSecretFiles(t *testing.T) {
 	t.Parallel()
 	text := `{{ define "x" }}{{ if (file "/vault/tls/b") }}{{ end }}{{ end }}{{ "/vault/custom/../custom/a" | file }}` +
 		"{{ file `/vault/tls/c` }}" + `{{ file .x }}{{ trim "/vault/tls/d" "" }}{{ file "/etc/x" }}{{ file "/vault/tls/e`
-	f := &file{attributes: map[string]attribute{verbTemplate: {value: text}}}
+	f := &file{attributes: map[string]attribute{attrTemplate: {value: text}}}
 	readSecretFiles([]*file{f})
 	if want := []string{"/vault/tls/b", "/vault/custom/../custom/a", "/vault/tls/c", "/etc/x"}; !slices.Equal(f.secretFiles, want) {
 		t.Errorf("got %q, want %q", f.secretFiles, want)

@@ -1,85 +1,67 @@
 package manifest
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
+	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
-	corev1 "k8s.io/api/core/v1"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
-// edit brings a pod's node from one state to another: volumes, mounts, the
-// shared process namespace and annotations are all that a translation adds. To
-// write the whole pod anew would add Go's empty fields and lose comments.
-func edit(node *yaml.Node, before, after *corev1.Pod) error {
-	for _, key := range slices.Sorted(maps.Keys(after.Annotations)) {
-		if after.Annotations[key] != before.Annotations[key] {
-			annotations := child(child(node, "metadata"), "annotations")
-			if err := set(annotations, key, &yaml.Node{Kind: yaml.ScalarNode, Value: after.Annotations[key]}); err != nil {
-				return err
-			}
-		}
-	}
-	spec := child(node, "spec")
-	if after.Spec.ShareProcessNamespace != nil && before.Spec.ShareProcessNamespace == nil {
-		shared := &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(*after.Spec.ShareProcessNamespace)}
-		if err := set(spec, "shareProcessNamespace", shared); err != nil {
-			return err
-		}
-	}
-	if err := editList(spec, "volumes", before.Spec.Volumes, after.Spec.Volumes); err != nil {
-		return err
-	}
-	if err := editContainers(child(spec, "initContainers"), before.Spec.InitContainers, after.Spec.InitContainers); err != nil {
-		return err
-	}
-	return editContainers(child(spec, "containers"), before.Spec.Containers, after.Spec.Containers)
-}
-
-func editContainers(list *yaml.Node, before, after []corev1.Container) error {
-	if len(before) > 0 && (list == nil || len(list.Content) != len(before)) {
-		return errors.New("the containers are not where they are read; write their key out, without a tag")
-	}
-	for i := range before {
-		if err := editList(list.Content[i], "volumeMounts", before[i].VolumeMounts, after[i].VolumeMounts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// editList replaces the items of a list that differ and appends the new ones.
-func editList[T any](mapping *yaml.Node, key string, before, after []T) error {
-	list := child(mapping, key)
-	for i, item := range after {
-		if i < len(before) && reflect.DeepEqual(before[i], item) {
-			continue
-		}
-		node, err := toNode(item)
+// apply applies a JSON patch to the node of a pod. To write the whole pod again would add
+// Go's empty fields and lose comments.
+func apply(pod *yaml.Node, patch []injector.Operation) error {
+	for _, operation := range patch {
+		value, err := toNode(operation.Value)
 		if err != nil {
-			return fmt.Errorf("write %s: %w", key, err)
+			return fmt.Errorf("write %s: %w", operation.Path, err)
 		}
-		if list == nil || list.Kind != yaml.SequenceNode {
-			list = &yaml.Node{Kind: yaml.SequenceNode}
-			if err := set(mapping, key, list); err != nil {
-				return err
-			}
+		keys := strings.Split(operation.Path, "/")[1:]
+		parent, last := pod, keys[len(keys)-1]
+		for _, key := range keys[:len(keys)-1] {
+			parent = child(parent, key)
 		}
-		if i < len(before) {
-			list.Content[i] = node
-			continue
+		if !set(parent, last, value) {
+			return fmt.Errorf("cannot set %s: its parent is missing; write it out", operation.Path)
 		}
-		list.Content = append(list.Content, node)
 	}
 	return nil
 }
 
-func toNode(typed any) (*yaml.Node, error) {
-	text, err := sigsyaml.Marshal(typed)
+// set replaces the value of a key or an index, or adds it at the end.
+func set(parent *yaml.Node, key string, value *yaml.Node) bool {
+	switch {
+	case parent == nil:
+		return false
+	case parent.Kind == yaml.MappingNode:
+		key = strings.NewReplacer("~1", "/", "~0", "~").Replace(key)
+		for i := 0; i+1 < len(parent.Content); i += 2 {
+			if parent.Content[i].Value == key {
+				parent.Content[i+1] = value
+				return true
+			}
+		}
+		parent.Content = append(parent.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
+		return true
+	case parent.Kind == yaml.SequenceNode && key == "-":
+		parent.Content = append(parent.Content, value)
+		return true
+	case parent.Kind == yaml.SequenceNode:
+		index, err := strconv.Atoi(key)
+		if err != nil || index >= len(parent.Content) {
+			return false
+		}
+		parent.Content[index] = value
+		return true
+	}
+	return false
+}
+
+func toNode(value any) (*yaml.Node, error) {
+	text, err := sigsyaml.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
@@ -90,17 +72,33 @@ func toNode(typed any) (*yaml.Node, error) {
 	return document.Content[0], nil
 }
 
-// set puts a value where a key of a mapping is, or at its end.
-func set(mapping *yaml.Node, key string, value *yaml.Node) error {
-	if mapping == nil || mapping.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s cannot be set: what should hold it is missing; write it out", key)
-	}
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == key {
-			mapping.Content[i+1] = value
-			return nil
+// child returns the value of a key or an index, or nil.
+func child(node *yaml.Node, key string) *yaml.Node {
+	switch {
+	case node == nil:
+		return nil
+	case node.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				return node.Content[i+1]
+			}
+		}
+	case node.Kind == yaml.SequenceNode:
+		if index, err := strconv.Atoi(key); err == nil && index < len(node.Content) {
+			return node.Content[index]
 		}
 	}
-	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
 	return nil
+}
+
+// scalar returns the text of a key's value, also behind an alias, or "".
+func scalar(node *yaml.Node, key string) string {
+	found := child(node, key)
+	if found != nil && found.Kind == yaml.AliasNode {
+		found = found.Alias
+	}
+	if found == nil {
+		return ""
+	}
+	return found.Value
 }

@@ -2,9 +2,9 @@ package volume
 
 import "testing"
 
-// FuzzConnectionRoundTrip is FuzzRoundTrip for the attributes that say which
+// FuzzConnection is FuzzAttributes for the attributes that say which
 // Vault and how to enter it.
-func FuzzConnectionRoundTrip(f *testing.F) {
+func FuzzConnection(f *testing.F) {
 	f.Add("jwt", "", "", "1s", "1m", "https://vault:8200", "http://proxy:3128", "team", "vault", "false", "ca.crt", "tls.crt", "tls.key", "60", "3")
 	f.Add("approle", "role", "secret", "", "", "", "", "", "", "true", "", "", "", "1m", "0")
 	f.Fuzz(func(t *testing.T, authType, roleID, secretID, minBackoff, maxBackoff, address, proxy, namespace, serverName, skipVerify, ca, cert, key, timeout, retries string) {
@@ -21,6 +21,6 @@ func FuzzConnectionRoundTrip(f *testing.F) {
 		if authType == string(Kubernetes) || authType == "" {
 			attributes[keyRole] = "app"
 		}
-		requireRoundTrip(t, attributes)
+		requireLinearCost(t, attributes)
 	})
 }

@@ -10,10 +10,10 @@
 package webhook
 
 import (
+	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
@@ -97,7 +97,7 @@ func skip(kind string, object klog.ObjectRef, reason string) Outcome {
 
 func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	outcome := Outcome{Kind: request.Kind.Kind, Object: klog.KRef(request.Namespace, request.Name)}
-	pod, err := injector.DecodePod(request.Object.Raw)
+	pod, err := injector.DecodePod("Pod", request.Object.Raw)
 	if err != nil {
 		outcome.Result, outcome.Reason = Rejected, reasonUnreadable
 		outcome.Response = deny(limits.Truncate("read the pod: "+err.Error(), limits.ErrorBytes.Max()))
@@ -112,11 +112,12 @@ func (r Reviewer) reviewPod(request *admissionv1.AdmissionRequest) Outcome {
 	}
 	outcome.Response.Warnings = podWarnings(translation)
 	if translation.Decision == injector.Translate {
-		changed := r.Translator.Apply(pod, translation)
+		patch := translation.Patch
 		if len(outcome.Response.Warnings) > 0 {
-			changed.Annotations[WarningsAnnotation] = strings.Join(outcome.Response.Warnings, "\n")
+			repeated := injector.AnnotateOperation(WarningsAnnotation, strings.Join(outcome.Response.Warnings, "\n"))
+			patch = slices.Insert(patch, 1, repeated) // behind the mark
 		}
-		outcome.patch(pod, changed)
+		outcome.patch(patch)
 	}
 	return outcome
 }
@@ -140,9 +141,9 @@ func (o *Outcome) judge(translation injector.Result) {
 }
 
 // nameOf: a pod of a controller has no name yet.
-func nameOf(pod *corev1.Pod) string {
-	if pod.Name == "" && pod.GenerateName != "" {
-		return pod.GenerateName + "*"
+func nameOf(pod injector.PodInfo) string {
+	if pod.Metadata.Name == "" && pod.Metadata.GenerateName != "" {
+		return pod.Metadata.GenerateName + "*"
 	}
-	return pod.Name
+	return pod.Metadata.Name
 }

@@ -10,6 +10,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
@@ -32,8 +33,8 @@ func FuzzReview(f *testing.F) {
 		}
 		// The API server sends what its own types encode, with every struct there.
 		var pod corev1.Pod
-		if err := decode(object, &pod); err != nil {
-			t.Fatal(err)
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(object, &pod); err != nil {
+			return // the API server sends no such pod
 		}
 		sent, err := json.Marshal(pod)
 		if err != nil {

@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
@@ -47,7 +49,7 @@ func TestPolicyAndWebhookAgree(t *testing.T) {
 	for _, pod := range pods {
 		got := byPolicy[pod.Name]
 		// The driver refuses a bad template of a pod that the webhook has translated.
-		translation := injector.Translator{CheckTemplates: true}.Translate(seen[pod.Name], pod.Namespace)
+		translation := translated(t, seen[pod.Name])
 		why := refusedWith(t, got, pod.Namespace)
 		switch words := stricter()[pod.Name]; {
 		case words != "":
@@ -61,7 +63,7 @@ func TestPolicyAndWebhookAgree(t *testing.T) {
 			t.Errorf("%s: the policy leads to a refusal: %s", pod.Name, why)
 		default:
 			same++
-			want := injector.Translator{}.Apply(seen[pod.Name], translation)
+			want := patched(t, seen[pod.Name], translation.Patch)
 			want.Status = got.pod.Status
 			requireSamePod(t, pod.Namespace, want, got.pod)
 		}
@@ -70,6 +72,52 @@ func TestPolicyAndWebhookAgree(t *testing.T) {
 	if same < 60 || refused < 60 {
 		t.Error("the corpus is too small to prove anything")
 	}
+}
+
+// translated is what the webhook and then the driver make of a pod.
+func translated(t *testing.T, pod *corev1.Pod) injector.Result {
+	t.Helper()
+	text, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := injector.DecodePod("Pod", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return injector.Translator{CheckTemplate: checkTemplate}.Translate(info, pod.Namespace)
+}
+
+func checkTemplate(file volume.File, text, mountPath string) error {
+	return render.Check(render.Template{
+		Name: file.Path, Text: text, LeftDelim: file.LeftDelim, RightDelim: file.RightDelim, Pod: render.Pod{MountPath: mountPath},
+	})
+}
+
+// patched applies a patch with the library of the API server.
+func patched(t *testing.T, pod *corev1.Pod, operations []injector.Operation) *corev1.Pod {
+	t.Helper()
+	before, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := patch.Apply(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := &corev1.Pod{}
+	if err := json.Unmarshal(after, changed); err != nil {
+		t.Fatal(err)
+	}
+	return changed
 }
 
 // refusedWith is what a user reads: of the API server, or of the driver when the pod
@@ -109,12 +157,9 @@ func published(v corev1.Volume, namespace string) (volume.Spec, error) {
 		return volume.Spec{}, err
 	}
 	for _, file := range translated.Spec.Files {
-		template := render.Template{
-			Name: file.Path, Text: translated.Spec.Text(file), LeftDelim: file.LeftDelim, RightDelim: file.RightDelim,
-			Pod: render.Pod{MountPath: translated.Spec.MountPath},
-		}
-		if err := render.Check(template); err != nil {
-			return volume.Spec{}, fmt.Errorf("%s%s: %w", translated.Origins["template/"+file.Path], translated.Origins["secret/"+file.Path], err)
+		text := translated.Spec.Text(file)
+		if err := checkTemplate(file, text, translated.Spec.MountPath); err != nil {
+			return volume.Spec{}, fmt.Errorf("%s%s: %w", translated.Sources["template/"+file.Path], translated.Sources["secret/"+file.Path], err)
 		}
 	}
 	return translated.Spec, nil

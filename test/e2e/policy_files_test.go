@@ -130,7 +130,7 @@ spec:
 				t.Errorf("clean up: %v", err)
 			}
 		})
-		want := fmt.Sprintf("volume attribute %q: the driver runs no commands", "vault.hashicorp.com/agent-inject-command-db")
+		want := fmt.Sprintf("volume attribute %q: vaultmount has no agent to run commands", "vault.hashicorp.com/agent-inject-command-db")
 		eventually(t, "the pod's events name the annotation", func() bool {
 			return strings.Contains(kubectl(t, "describe", "pod", "commanding"), want)
 		})

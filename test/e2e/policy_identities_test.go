@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
-	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
 // Where files belong to the pod's user by default, the driver is told who that is,
@@ -76,8 +75,7 @@ func ownersOfFiles(t *testing.T, pod *corev1.Pod) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		attributes := volume.Encode(translated.Spec)
-		owners[v.Name] = attributes["uid"] + ":" + attributes["gid"]
+		owners[v.Name] = translated.Attributes["uid"] + ":" + translated.Attributes["gid"]
 	}
 	return owners
 }

@@ -68,7 +68,7 @@ spec:
 		`vault.hashicorp.com/secret-volume-path-db: /vault/../data`:        `vault.hashicorp.com/secret-volume-path-db: the policy does not follow ".." in a path; write the path without it`,
 		`vault.hashicorp.com/secret-volume-path-db: /data`:                 `vault.hashicorp.com/secret-volume-path-db: the container app mounts data at /data, where the secrets go; choose another directory for one of them`,
 		`vault.hashicorp.com/agent-share-process-namespace: "true"`:        `vault.hashicorp.com/agent-share-process-namespace: shareProcessNamespace explicitly disabled on the pod, refusing to enable it; remove one of the two`,
-		`vault.hashicorp.com/agent-configmap: config`:                      `vault.hashicorp.com/agent-configmap: cannot be honoured; move its templates to agent-inject-template-FILE`,
+		`vault.hashicorp.com/agent-configmap: config`:                      `vault.hashicorp.com/agent-configmap: is not supported; move its templates to agent-inject-template-FILE`,
 		`vaultmount.dev/not-translated: "a reason of the pod\nits own"`:    "",
 		`vault.hashicorp.com/agent-inject-secret-2: "{{ not a template }"`: "",
 	} {

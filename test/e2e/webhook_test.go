@@ -107,10 +107,10 @@ func testWebhookRefuses(t *testing.T) {
 		}
 	}
 	requireDenied(t, "default", annotate(`vault.hashicorp.com/agent-inject-command-database-config.txt: "kill -HUP 1"`),
-		denied+"vault.hashicorp.com/agent-inject-command-database-config.txt: the driver runs no commands; remove it, and let the application watch the file")
+		denied+"vault.hashicorp.com/agent-inject-command-database-config.txt: vaultmount has no agent to run commands; remove it, and let the application watch the file")
 	requireDenied(t, "default", func(manifest string) string {
 		return strings.Replace(manifest, "agent-inject: 'true'", "agent-inject: 'yes'", 1)
-	}, denied+`vault.hashicorp.com/agent-inject: cannot parse '' as bool: strconv.ParseBool: parsing "yes": invalid syntax`)
+	}, denied+`vault.hashicorp.com/agent-inject: "yes" is not a boolean; write "true" or "false"`)
 	requireDenied(t, "kube-system", func(manifest string) string {
 		return strings.Replace(manifest, "serviceAccountName: internal-app", "serviceAccountName: default", 1)
 	}, denied+"vault.hashicorp.com/agent-inject: cannot inject into system namespaces: kube-system")
@@ -119,7 +119,7 @@ func testWebhookRefuses(t *testing.T) {
 }
 
 func testWebhookWarnsOfWorkloads(t *testing.T) {
-	const command = "vault.hashicorp.com/agent-inject-command-url: the driver runs no commands; remove it, and let the application watch the file"
+	const command = "vault.hashicorp.com/agent-inject-command-url: vaultmount has no agent to run commands; remove it, and let the application watch the file"
 	const image = "vault.hashicorp.com/agent-image: has no effect: there is no agent container in the pod; remove it"
 	t.Cleanup(func() {
 		if _, err := bed.Kubectl(context.Background(), "delete", "-f", "test/e2e/testdata/annotated/refused.yaml", "-f", "test/e2e/testdata/annotated/warned.yaml", "--cascade=foreground", "--timeout=60s"); err != nil {

@@ -9,11 +9,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// part is a document of a stream, with all its bytes: one without a pod must come out
-// exactly as it went in. The readers of YAML do not tell where a document begins.
+// part is a document of a stream with all its bytes: a document without a pod must come
+// out exactly as it went in, and YAML parsers do not report where a document begins.
 type part struct {
-	// start is what comes before the document: directives, and the line "---" as far as
-	// it holds no content. The document may begin on that line.
+	// start is what comes before the document: directives, and the line "---" up to its
+	// content. The document may begin on that line.
 	start, document []byte
 	// end is the line "...", if there is one.
 	end []byte
@@ -23,13 +23,13 @@ func (p part) text() []byte {
 	return bytes.Join([][]byte{p.start, p.document, p.end}, nil)
 }
 
-// isInline says whether the document begins on the line of its "---".
+// isInline is true if the document begins on the line of its "---".
 func (p part) isInline() bool {
 	return len(p.start) > 0 && len(p.document) > 0 && !bytes.HasSuffix(p.start, []byte("\n"))
 }
 
-// header is what a reader needs of the start. The rest of it are comments, which it
-// would take for comments of the document.
+// header is the part of the start that a parser needs. The rest are comments, which it
+// would read as comments of the document.
 func (p part) header() []byte {
 	var header []byte
 	for line := range bytes.Lines(p.start) {
@@ -48,8 +48,8 @@ func (p part) header() []byte {
 
 const byteOrderMark = "\uFEFF"
 
-// split takes a stream apart. A line that begins with one of the two markers and a
-// blank is never part of a document, not even in a block of text (YAML 1.2, section 9.1).
+// split separates the documents of a stream. A line that begins with a marker and white
+// space is never inside a document, not even in a block scalar (YAML 1.2, section 9.1).
 func split(text []byte) []part {
 	var parts []part
 	var current part
@@ -91,7 +91,7 @@ func isMarker(line []byte, marker string) bool {
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
-// hasOnlyDirectives tells the lines before "---" that belong to its document.
+// hasOnlyDirectives is true for lines before "---" that belong to its document.
 func hasOnlyDirectives(text []byte) bool {
 	found := false
 	for line := range bytes.Lines(text) {
@@ -104,26 +104,26 @@ func hasOnlyDirectives(text []byte) bool {
 	return found
 }
 
-// decode returns the one document of a part, or none. Where a reader of YAML finds
-// another one, behind a line break that is none of Unix for example, nothing must be
-// lost of it.
+// decode returns the root of the document of a part, or nil without one. It rejects a
+// part in which a parser finds another document, for example behind a line break that is
+// not "\n": the edit would lose it.
 func decode(p part) (*yaml.Node, error) {
-	if len(bytes.TrimSpace(p.document)) == 0 {
-		return &yaml.Node{}, nil
-	}
 	decoder := yaml.NewDecoder(io.MultiReader(bytes.NewReader(p.header()), bytes.NewReader(p.document)))
 	var document, another yaml.Node
-	if err := decoder.Decode(&document); err != nil {
-		if errors.Is(err, io.EOF) {
-			return &yaml.Node{}, nil
-		}
-		return nil, fmt.Errorf("read YAML: %w", err)
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) || len(bytes.TrimSpace(p.document)) == 0 {
+		return nil, nil
 	}
-	switch err := decoder.Decode(&another); {
-	case errors.Is(err, io.EOF):
-		return &document, nil
-	case err != nil:
-		return nil, fmt.Errorf("read YAML: %w", err)
+	if err == nil {
+		err = decoder.Decode(&another)
 	}
-	return nil, fmt.Errorf("another document begins in line %d of it; write a line --- before it", another.Line)
+	switch {
+	case err == nil:
+		return nil, fmt.Errorf("another document begins in line %d of it; write a line --- before it", another.Line)
+	case !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("read YAML: %w", err)
+	case len(document.Content) == 0:
+		return nil, nil
+	}
+	return &document, nil
 }

@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider/cost"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
@@ -27,7 +29,7 @@ func TestTranslate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := Translate(injector.Translator{CheckTemplates: true}, text)
+			result, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,12 +50,19 @@ func TestTranslate(t *testing.T) {
 			if got != string(want) {
 				t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
 			}
-			again, err := Translate(injector.Translator{CheckTemplates: true}, result.Text)
+			again, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, result.Text)
 			if err != nil || again.Translated != 0 || !bytes.Equal(again.Text, result.Text) {
 				t.Errorf("a second translation changes the first: %v\n%s", err, again.Text)
 			}
 		})
 	}
+}
+
+// checkTemplate is that of the command.
+func checkTemplate(file volume.File, text, mountPath string) error {
+	return template.Check(template.Template{
+		Name: file.Path, Text: text, LeftDelim: file.LeftDelim, RightDelim: file.RightDelim, Pod: template.Pod{MountPath: mountPath},
+	})
 }
 
 func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
@@ -73,7 +82,7 @@ func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
 		"a pod of aliases": "kind: Pod\nmetadata: {labels: &l {a:   b}}\nspec: {nodeSelector: *l, <<: {containers: [ ]}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := Translate(injector.Translator{CheckTemplates: true}, []byte(text))
+			result, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, []byte(text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +100,7 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 		"no spec":         "kind: Pod\nmetadata: {annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app, vault.hashicorp.com/agent-inject-secret-a: kv/a}}\n",
 		"odd annotations": "kind: Pod\nmetadata: {annotations: [a]}\n",
 	} {
-		if _, err := Translate(injector.Translator{CheckTemplates: true}, []byte(text)); err == nil {
+		if _, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, []byte(text)); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
@@ -104,23 +113,23 @@ func TestTranslateRefusesAKeyThatStandsTwice(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"the annotations": {
 			"kind: Pod\nmetadata:\n  annotations: {}\n  annotations:\n    vault.hashicorp.com/agent-inject: \"true\"\n",
-			`translate document 1: the key "annotations" stands twice, in lines 3 and 4; remove one of them`,
+			`translate document 1: the key "annotations" is there twice, in lines 3 and 4; remove one of them`,
 		},
 		"an annotation": {
-			"kind: Pod\nmetadata:\n  annotations:\n    a: b\n    c: d\n    a: e\n", `translate document 1: the key "a" stands twice, in lines 4 and 6; remove one of them`,
+			"kind: Pod\nmetadata:\n  annotations:\n    a: b\n    c: d\n    a: e\n", `translate document 1: the key "a" is there twice, in lines 4 and 6; remove one of them`,
 		},
 		"the template": {
 			"kind: Deployment\nspec:\n  template: {}\n  template: {metadata: " + ours + ", spec: " + spec + "}\n",
-			`translate document 1: the key "template" stands twice, in lines 3 and 4; remove one of them`,
+			`translate document 1: the key "template" is there twice, in lines 3 and 4; remove one of them`,
 		},
-		"one quoted":      {"kind: Pod\nspec: {}\n\"spec\": {}\n", `translate document 1: the key "spec" stands twice, in lines 2 and 3; remove one of them`},
+		"one quoted":      {"kind: Pod\nspec: {}\n\"spec\": {}\n", `translate document 1: the key "spec" is there twice, in lines 2 and 3; remove one of them`},
 		"in another kind": {"kind: ConfigMap\ndata: {}\ndata: {}\n", ""}, // is not read
 		"in two mappings": {"kind: Pod\nmetadata: {name: a}\nspec: {name: a}\n", ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Translate(injector.Translator{CheckTemplates: true}, []byte(test.text))
+			_, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, []byte(test.text))
 			if got := fmt.Sprint(err); test.want == "" && err != nil || test.want != "" && got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -143,19 +152,16 @@ func FuzzTranslate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var result Result
 		var err error
-		translate := func() { result, err = Translate(injector.Translator{CheckTemplates: true}, text) }
-		if bytes.ContainsRune(text, '*') {
-			translate() // aliases have a limit of their own
-		} else {
-			cost.Assert(t, encodings*len(text), translate)
-		}
+		cost.Assert(t, encodings*len(text), func() {
+			result, err = Translate(injector.Translator{CheckTemplate: checkTemplate}, text)
+		})
 		if err != nil {
 			return
 		}
 		if result.Translated == 0 && !bytes.Equal(result.Text, text) {
 			t.Fatalf("nothing was translated, and %q became %q", text, result.Text)
 		}
-		again, err := Translate(injector.Translator{CheckTemplates: true}, result.Text)
+		again, err := Translate(injector.Translator{CheckTemplate: checkTemplate}, result.Text)
 		if err != nil {
 			t.Fatalf("read what was written: %v\n%s", err, result.Text)
 		}

@@ -2,30 +2,28 @@ package injector
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
-// The injector's 74 constants make 75 rows: the delimiters share one, and two
-// names stand both for all files and, with a suffix, for one.
+// The injector's 74 constants make 76 rows: two names stand both for all files and, with
+// a suffix, for one.
 func TestRowsAreComplete(t *testing.T) {
 	t.Parallel()
-	classes := map[class]int{}
+	levels := map[Level]int{}
 	var names []string
-	for _, row := range rows() {
-		classes[row.class]++
-		names = append(names, row.names...)
+	for _, row := range annotationTable() {
+		levels[row.level]++
+		names = append(names, row.name)
 	}
-	want := map[class]int{honoured: 24, inDriverTerms: 24, warnedAbout: 23, refusedOutright: 4}
-	for class, count := range want {
-		if classes[class] != count {
-			t.Errorf("%d rows of class %s, want %d", classes[class], class, count)
-		}
-	}
-	if got := len(rows()); got != 75 {
-		t.Errorf("%d rows, want 75", got)
+	want := map[Level]int{Supported: 25, Mapped: 24, Ignored: 23, Rejected: 4}
+	if !maps.Equal(levels, want) {
+		t.Errorf("rows by level are %v, want %v", levels, want)
 	}
 	slices.Sort(names)
 	if len(slices.Compact(names)) != 76 {
@@ -40,21 +38,19 @@ func TestEveryRowIsExercised(t *testing.T) {
 	exercised := map[string]bool{}
 	for _, directory := range goldenDirectories(t) {
 		c := readCase(t, directory)
-		r := c.translator.read(c.pod, c.namespace)
-		if !r.asks() {
+		r := c.translator.start(c.pod, c.namespace)
+		if !r.wantsInjection() {
 			continue
 		}
 		r.index()
-		for _, name := range r.sorted {
-			exercised[r.matches[name].family] = true
+		for _, name := range r.names {
+			exercised[r.rows[name].family] = true
 			exercised[name] = true
 		}
 	}
-	for _, row := range rows() {
-		for _, name := range row.names {
-			if family, _ := familyOf(name); !exercised[family] {
-				t.Errorf("no case of testdata has %s", name)
-			}
+	for _, row := range annotationTable() {
+		if !exercised[row.name] && !exercised[row.family()] {
+			t.Errorf("no case of testdata has %s", row.name)
 		}
 	}
 }
@@ -67,10 +63,10 @@ func TestBoundsAreTheDrivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		fmt.Sprintf("from `%s` to `%.0fs`", shortestBackoff, longestBackoff.Seconds()),
-		fmt.Sprintf("from `%s` to `%.0fs`", shortestTimeout, longestTimeout.Seconds()),
-		fmt.Sprintf("at most `%d`", mostRetries),
-		fmt.Sprintf("at least `%s`", shortestInterval),
+		fmt.Sprintf("from `%s` to `%.0fs`", volume.Backoffs().Min, volume.Backoffs().Max.Seconds()),
+		fmt.Sprintf("from `%s` to `%.0fs`", volume.ClientTimeouts().Min, volume.ClientTimeouts().Max.Seconds()),
+		fmt.Sprintf("at most `%d`", volume.MaxRetries),
+		fmt.Sprintf("at least `%s`", volume.StaticIntervals().Min),
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the README of the attributes does not say %q", want)
@@ -89,13 +85,13 @@ func TestFindPrefersTheLongerFamily(t *testing.T) {
 		"agent-inject-token":           {"", ""},
 	}
 	for name, want := range tests {
-		m, ok := find(rows(), name)
+		m, ok := newTable().find(name)
 		if !ok || m.family != want.family || m.suffix != want.suffix {
 			t.Errorf("%s: got %q %q %v, want %q %q", name, m.family, m.suffix, ok, want.family, want.suffix)
 		}
 	}
 	for _, name := range []string{"", "agent-inject-secret", "agent-inject-secret-", "Role"} {
-		if _, ok := find(rows(), name); ok {
+		if _, ok := newTable().find(name); ok {
 			t.Errorf("%q is known", name)
 		}
 	}

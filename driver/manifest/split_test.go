@@ -88,10 +88,6 @@ func TestManifestLimit(t *testing.T) {
 const encodings = 8
 
 func TestHostileManifestsCostInProportionToTheirSize(t *testing.T) {
-	chain := "kind: Pod\na0: &a0 []\n"
-	for i := range 700 {
-		chain += fmt.Sprintf("a%d: &a%d [*a%d]\n", i+1, i+1, i)
-	}
 	for name, text := range map[string]string{
 		"markers":       strings.Repeat("---\n", 20_000),
 		"directives":    strings.Repeat("%YAML 1.1\n", 20_000) + "---\n",
@@ -103,14 +99,9 @@ func TestHostileManifestsCostInProportionToTheirSize(t *testing.T) {
 		"nested blocks": strings.Replace(podNamed("a"), "secret-a: kv/a", `template-a: "`+strings.Repeat("{{if 1}}", 5000)+`"`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cost.Assert(t, encodings*len(text), func() { _, _ = Translate(injector.Translator{CheckTemplates: true}, []byte(text)) })
+			cost.Assert(t, encodings*len(text), func() { _, _ = Translate(injector.Translator{CheckTemplate: checkTemplate}, []byte(text)) })
 		})
 	}
-	t.Run("chains of aliases", func(t *testing.T) {
-		text := []byte(strings.Repeat(chain+"---\n", 50))
-		// What aliases may add counts for the whole manifest.
-		cost.Assert(t, len(text)+mostAliased/encodings, func() { _, _ = Translate(injector.Translator{}, text) })
-	})
 }
 
 func numberedKeys(n int) string {
@@ -144,7 +135,7 @@ func FuzzSplit(f *testing.F) {
 				if err != nil {
 					return // told, and so not lost
 				}
-				if holdsText(document) {
+				if document != nil && holdsText(document) {
 					parts++
 				}
 			}

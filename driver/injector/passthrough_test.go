@@ -10,13 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
 // Whoever sees the pod and whoever sees the volume alone come to the same spec.
-func TestVerbatimVolumesAreThoseOfThePod(t *testing.T) {
+func TestPassthroughVolumesAreThoseOfThePod(t *testing.T) {
 	t.Parallel()
 	compared := 0
 	for _, directory := range goldenDirectories(t) {
@@ -25,8 +23,8 @@ func TestVerbatimVolumesAreThoseOfThePod(t *testing.T) {
 		for _, want := range c.translator.Translate(c.pod, c.namespace).Volumes {
 			compared++
 			name := filepath.Base(directory) + " " + want.MountPath
-			got, _, err := c.translator.TranslateVolume(verbatim(c.translator, c.pod, want.MountPath), c.namespace)
-			if err != nil || !reflect.DeepEqual(withoutOrigins(got), withoutOrigins(want)) {
+			got, _, err := c.translator.TranslateVolume(passthrough(c.translator, c.pod, want.MountPath), c.namespace)
+			if err != nil || !reflect.DeepEqual(withoutSources(got), withoutSources(want)) {
 				t.Errorf("%s: %v\ngot  %+v\nwant %+v", name, err, got, want)
 			}
 		}
@@ -36,11 +34,11 @@ func TestVerbatimVolumesAreThoseOfThePod(t *testing.T) {
 	}
 }
 
-// verbatim is the attributes that a pod's annotations become: all but those that
+// passthrough is the attributes that a pod's annotations become: all but those that
 // change the pod itself, and what else the translation has to know.
-func verbatim(t Translator, pod *corev1.Pod, mountPath string) map[string]string {
+func passthrough(t Translator, pod PodInfo, mountPath string) map[string]string {
 	attributes := map[string]string{keyMountPath: mountPath}
-	for key, value := range pod.Annotations {
+	for key, value := range pod.Metadata.Annotations {
 		name, ours := strings.CutPrefix(key, t.withDefaults().Prefix)
 		if ours && !slices.Contains([]string{nameContainers, nameShareProcesses, nameStatus}, name) {
 			attributes[key] = value
@@ -63,25 +61,26 @@ func verbatim(t Translator, pod *corev1.Pod, mountPath string) map[string]string
 	return attributes
 }
 
-func tokenAudiences(pod *corev1.Pod) map[string]string {
+func tokenAudiences(pod PodInfo) map[string]string {
 	attributes := map[string]string{}
-	r := Translator{}.read(pod, "")
+	r := Translator{}.start(pod, "")
 	r.index()
 	for _, v := range pod.Spec.Volumes {
 		token, err := r.tokenIn(v.Name)
 		if err != nil {
 			continue
 		}
-		key := verbTokenAudience + "/" + v.Name
-		if !r.isMounted(v.Name) {
-			attributes[key] = token.Audience
-		}
+		key, mounted := keyTokenAudience+v.Name, false
 		for _, c := range pod.Spec.Containers {
 			for _, m := range c.VolumeMounts {
 				if m.Name == v.Name {
 					attributes[key+path.Join(m.MountPath, token.Path)] = token.Audience
+					mounted = true
 				}
 			}
+		}
+		if !mounted {
+			attributes[key] = token.Audience
 		}
 	}
 	return attributes
@@ -104,26 +103,26 @@ func TestTranslateVolume(t *testing.T) {
 		"no mount path":           {base: twoMounts, wantError: `volume attribute "mount-path": is missing: the annotations make a volume for each of ["/b" "/vault/secrets"]; name the one that this is`},
 		"another mount path":      {with: map[string]string{"mount-path": "/else"}, wantError: `volume attribute "mount-path": the annotations make no volume at "/else", but at ["/vault/secrets"]`},
 		"relative mount path":     {with: map[string]string{"mount-path": "else"}, wantError: `volume attribute "mount-path": "else" is not a directory to mount at`},
-		"not asking":              {with: map[string]string{p + "agent-inject": "false"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": asks for nothing, and stands in a volume`},
-		"asking wrongly":          {with: map[string]string{p + "agent-inject": "yes"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": cannot parse '' as bool: strconv.ParseBool: parsing "yes"`},
+		"not asking":              {with: map[string]string{p + "agent-inject": "false"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": is off, but it is in a volume`},
+		"asking wrongly":          {with: map[string]string{p + "agent-inject": "yes"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": "yes" is not a boolean; write "true" or "false"`},
 		"containers":              {with: map[string]string{p + "agent-inject-containers": "app"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject-containers": is about the pod, not the volume`},
 		"shared processes":        {with: map[string]string{p + "agent-share-process-namespace": "true"}, wantError: `volume attribute "vault.hashicorp.com/agent-share-process-namespace": is about the pod, not the volume`},
 		"processes apart":         {with: map[string]string{p + "agent-share-process-namespace": "false"}, wantPath: "/vault/secrets"},
 		"no file":                 {base: map[string]string{p + "role": "app"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": no annotation asks for a file`},
 		"both vocabularies":       {with: map[string]string{"uid": "7", "role": "app", "secret/x": "kv/x"}, wantError: `volume attribute "role": does not go with the annotations beside it; remove it, or write the whole volume without annotations`},
-		"one refusal of two":      {with: map[string]string{p + "agent-inject-command-a": "kill 1", p + "agent-configmap": "x"}, wantError: `volume attribute "vault.hashicorp.com/agent-configmap": cannot be honoured; move its templates to agent-inject-template-FILE; refused as well: vault.hashicorp.com/agent-inject-command-a`},
+		"one refusal of two":      {with: map[string]string{p + "agent-inject-command-a": "kill 1", p + "agent-configmap": "x"}, wantError: `volume attribute "vault.hashicorp.com/agent-configmap": is not supported; move its templates to agent-inject-template-FILE; rejected as well: vault.hashicorp.com/agent-inject-command-a`},
 		"same user":               {with: map[string]string{p + "agent-run-as-same-user": "true", "container-run-as-user": "7"}, wantPath: "/vault/secrets"},
 		"same user, not known":    {with: map[string]string{p + "agent-run-as-same-user": "true"}, wantError: "RunAsUser is nil for Container 0's SecurityContext"},
 		"same user, root":         {with: map[string]string{p + "agent-run-as-same-user": "true", "container-run-as-user": "0"}, wantError: "container not allowed to run as root"},
-		"user by name":            {with: map[string]string{"pod-run-as-user": "app"}, wantError: `volume attribute "pod-run-as-user": "app" is not a numeric id`},
-		"negative group":          {with: map[string]string{"pod-run-as-group": "-1"}, wantError: `volume attribute "pod-run-as-group": "-1" is not a numeric id`},
+		"user by name":            {with: map[string]string{"pod-run-as-user": "app"}, wantError: `volume attribute "pod-run-as-user": "app" is not a numeric ID`},
+		"negative group":          {with: map[string]string{"pod-run-as-group": "-1"}, wantError: `volume attribute "pod-run-as-group": "-1" is not a numeric ID`},
 		"token volume":            {with: map[string]string{p + "agent-service-account-token-volume-name": "token", "token-audience/token": "mars"}, wantPath: "/vault/secrets"},
 		"token volume, not known": {with: map[string]string{p + "agent-service-account-token-volume-name": "token"}, wantError: `failed to find service account volume "token"`},
 		"token path":              {with: map[string]string{p + "auth-config-token-path": "/var/token", "token-audience/token/var/token": "mars"}, wantPath: "/vault/secrets"},
 		"token path, not known":   {with: map[string]string{p + "auth-config-token-path": "/var/token"}, wantError: "is not a projected service-account token that a container mounts"},
 		"audience of nothing":     {with: map[string]string{"token-audience/": "mars"}, wantError: "is not of the form token-audience/VOLUME or token-audience/VOLUME/PATH"},
 		"audience of no path":     {with: map[string]string{"token-audience/token/": "mars"}, wantError: "is not of the form"},
-		"two audiences":           {with: map[string]string{"token-audience/token/a/token": "mars", "token-audience/token/b/token": "venus"}, wantError: `volume attribute "token-audience/token/b/token": says something else of the volume "token"`},
+		"two audiences":           {with: map[string]string{"token-audience/token/a/token": "mars", "token-audience/token/b/token": "venus"}, wantError: `volume attribute "token-audience/token/b/token": differs from another token-audience/ of the volume "token"`},
 		"long refusal":            {with: map[string]string{p + "agent-inject-template-a": `{{ plugin "x" }}`}, wantPath: "/vault/secrets"},
 	}
 	for name, test := range tests {
@@ -152,7 +151,7 @@ func TestTranslateVolume(t *testing.T) {
 	}
 }
 
-func TestVerbatimIsKnownByThePrefix(t *testing.T) {
+func TestPassthroughIsKnownByThePrefix(t *testing.T) {
 	t.Parallel()
 	openBao := Translator{Prefix: "openbao.openbao.org/"}
 	attributes := map[string]string{DefaultPrefix + "role": "app"}
@@ -172,7 +171,7 @@ func TestVerbatimIsKnownByThePrefix(t *testing.T) {
 }
 
 // Each attribute of the spec leads back to what the user wrote.
-func TestOriginsNameAnnotations(t *testing.T) {
+func TestSourcesNameAnnotations(t *testing.T) {
 	t.Parallel()
 	const p = DefaultPrefix
 	got, _, err := Translator{}.TranslateVolume(map[string]string{
@@ -182,8 +181,8 @@ func TestOriginsNameAnnotations(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]string{"role": "auth-config-role", "address": "service", "template/db": "agent-inject-template-DB", "perms/db": "agent-inject-perms-DB"} {
-		if got.Origins[key] != p+want {
-			t.Errorf("%s comes from %q", key, got.Origins[key])
+		if got.Sources[key] != p+want {
+			t.Errorf("%s comes from %q", key, got.Sources[key])
 		}
 	}
 }
@@ -199,7 +198,7 @@ func FuzzTranslateVolume(f *testing.F) {
 	f.Add([]byte{}, "agent-set-security-context=false", "x", "mount-path", "/vault/secrets")
 	f.Add([]byte{}, "auth-config-token-path=/a/b", "x", "token-audience/v/a/b", "mars")
 	f.Fuzz(func(t *testing.T, picks []byte, text, template, key, value string) {
-		attributes := fuzzPod(pick(parts, picks)+between+text, template).Annotations
+		attributes := fuzzPod(pick(parts, picks)+between+text, template).Metadata.Annotations
 		if _, taken := attributes[key]; !taken {
 			attributes[key] = value
 		}
@@ -213,7 +212,7 @@ func FuzzTranslateVolume(f *testing.F) {
 		if err != nil {
 			return
 		}
-		facts, err := Translator{}.withDefaults().factsOf(attributes)
+		pod, err := Translator{}.withDefaults().podInfo(attributes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +222,7 @@ func FuzzTranslateVolume(f *testing.F) {
 			if !ours || name == nameInject || name == nameStatus || slices.ContainsFunc(warnings, isAbout) {
 				continue
 			}
-			if isDropped(facts.pod, Translator{}.Translate(facts.pod, "default"), name) {
+			if isDropped(pod, Translator{}.Translate(pod, "default"), name) {
 				t.Errorf("%s=%q has no effect, and nothing says so", name, attributes[key])
 			}
 		}

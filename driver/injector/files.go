@@ -1,0 +1,387 @@
+package injector
+
+import (
+	"iter"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/provider/limits"
+)
+
+// The attributes that hold the content of a file, without the name of the file.
+const (
+	attrSecret      = "secret"
+	attrTemplate    = "template"
+	attrTemplateKey = "template-key"
+)
+
+// tokenName is the injector's name for the file with the Vault token.
+const tokenName = "token"
+
+// file is one file that annotations with the same suffix ask for.
+type file struct {
+	suffix string // as written
+	// source is the annotation that asks for the file.
+	source string
+	// mount and destination are clean absolute paths in the container.
+	mount, destination string
+	// attributes are those of the file, without its name.
+	attributes map[string]attribute
+	// token is true for the file with the Vault token.
+	token    bool
+	rejected bool
+	// secretFiles are the paths of the agent that its template reads.
+	secretFiles []string
+}
+
+// files returns what the pod asks for, without rejected files: with FallbackWarn no
+// container gets a file that differs from its annotations.
+func (t *translation) files() []*file {
+	var files []*file
+	for _, suffix := range t.suffixes() {
+		f := &file{suffix: suffix, attributes: map[string]attribute{}}
+		if t.readContent(f) {
+			t.place(f)
+			t.readOptions(f)
+			files = append(files, f)
+		}
+	}
+	t.reportOrphans(files)
+	if token := t.tokenFile(); token != nil {
+		files = append([]*file{token}, files...)
+	}
+	t.rejectClashes(files)
+	return slices.DeleteFunc(files, func(f *file) bool { return f.rejected })
+}
+
+func (t *translation) rejectFile(f *file, name, format string, arguments ...any) {
+	f.rejected = true
+	t.reject(name, format, arguments...)
+}
+
+// suffixes are all that may make a file, in their own spelling: the injector joins
+// annotations by the suffix before it changes the case.
+func (t *translation) suffixes() []string {
+	found := map[string]bool{}
+	for _, m := range t.rows {
+		if m.family == familySecret || m.family == familyTemplate || m.family == familyTemplateFile {
+			found[m.suffix] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// readContent chooses among the annotations for the content of a file, as the injector
+// does: the inline template, the template file, the path. It returns false if none of
+// them has a value.
+func (t *translation) readContent(f *file) bool {
+	secret, template := t.values[familySecret+f.suffix], t.values[familyTemplate+f.suffix]
+	hasSecret := strings.TrimSpace(secret) != ""
+	switch {
+	case t.isAmbiguous(f.suffix):
+		f.source = familySecret + f.suffix
+		t.rejectFile(f, f.source, "the injector uses %s%s for its template and for the template file of another file; rename this one", t.settings.Prefix, familyTemplate+f.suffix)
+	// White space is a template beside a path, and nothing without one.
+	case template != "" && (hasSecret || strings.TrimSpace(template) != ""):
+		f.source = familyTemplate + f.suffix
+		f.attributes[attrTemplate] = attribute{template, f.source}
+		t.warnUnread(familyTemplateFile+f.suffix, "is not read beside "+f.source+"; remove it")
+	case t.isAmbiguous("file-"+f.suffix) && !hasSecret:
+		return false // reported with the other file
+	case t.values[familyTemplateFile+f.suffix] != "":
+		t.warnUnread(familyTemplate+f.suffix, "is empty and not used; remove it")
+		t.readTemplateFile(f)
+	case hasSecret:
+		t.warnUnread(familyTemplate+f.suffix, "is empty, so the built-in template writes the file; remove it")
+		t.warnUnread(familyTemplateFile+f.suffix, "is empty, so the built-in template writes the file; remove it")
+		f.source = familySecret + f.suffix
+		t.setBuiltinTemplate(f, secret)
+	default:
+		t.warnUnread(familySecret+f.suffix, "is empty, so no file is written; write the path of the secret or remove it")
+		t.warnUnread(familyTemplate+f.suffix, "is empty, so no file is written; write a template or remove it")
+		t.warnUnread(familyTemplateFile+f.suffix, "is empty, so no file is written; remove it")
+		return false
+	}
+	return true
+}
+
+// isAmbiguous is true for a name that belongs to two files: template-file-x is the
+// template of file-x and the template file of x.
+func (t *translation) isAmbiguous(suffix string) bool {
+	_, secret := t.values[familySecret+suffix]
+	_, template := t.values[familyTemplate+suffix]
+	return secret && template && strings.HasPrefix(familyTemplate+suffix, familyTemplateFile)
+}
+
+// setBuiltinTemplate inserts the path into the built-in template without escaping it, as
+// the injector does. So a path may end its quotes and continue with arguments:
+// pki/issue/r" "common_name=x
+func (t *translation) setBuiltinTemplate(f *file, secret string) {
+	special := func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }
+	if strings.ContainsFunc(secret, special) {
+		f.attributes[attrTemplate] = attribute{t.format.Text(secret), f.source}
+		return
+	}
+	f.attributes[attrSecret] = attribute{secret, f.source}
+}
+
+// readTemplateFile accepts a key of agent-extra-secret, which becomes the Secret of the
+// volume. Other files of the agent's container are not in the pod.
+func (t *translation) readTemplateFile(f *file) {
+	f.source = familyTemplateFile + f.suffix
+	value := t.values[f.source]
+	err := limits.FilePathBytes.Check(len(value))
+	switch {
+	case err != nil:
+		t.rejectFile(f, f.source, "the path: %v; shorten it", err)
+	case extraSecret().holds(value):
+		key, ok := t.secretKey(f.source, extraSecret())
+		f.attributes[attrTemplateKey] = attribute{key, f.source}
+		f.rejected = !ok
+	case t.isCopied(path.Clean(value)):
+		t.rejectFile(f, f.source, "the driver does not read volumes of the pod; write the template into %s%s or a key of %s", familyTemplate, f.suffix, nameExtraSecret)
+	default:
+		t.rejectFile(f, f.source, "vaultmount has no agent that could read the file %s; write the template into %s%s", quote(value), familyTemplate, f.suffix)
+	}
+}
+
+// copiedPaths are the mount paths where the agent would see a ConfigMap, a Secret or a
+// projected volume of the pod, because of agent-copy-volume-mounts.
+func (t *translation) copiedPaths() map[string]bool {
+	paths := map[string]bool{}
+	for _, container := range t.pod.Spec.Containers {
+		if container.Name != t.values[nameCopyMounts] {
+			continue
+		}
+		for _, mount := range container.VolumeMounts {
+			source := t.podVolumes[mount.Name]
+			if source != nil && (source.ConfigMap != nil || source.Secret != nil || source.Projected != nil) {
+				paths[path.Clean(mount.MountPath)] = true
+			}
+		}
+	}
+	return paths
+}
+
+// isCopied expects a clean path.
+func (t *translation) isCopied(file string) bool {
+	for directory := range directories(file) {
+		if t.copied[directory] {
+			return true
+		}
+	}
+	return false
+}
+
+// defaultFormat is the built-in template of the pod's files.
+func (t *translation) defaultFormat() volume.Format {
+	value, present := t.values[nameDefaultTemplate]
+	if !present {
+		return t.settings.DefaultTemplate
+	}
+	format := volume.Format(strings.ToLower(value))
+	if format != volume.Map && format != volume.JSON {
+		t.reject(nameDefaultTemplate, "invalid default template type: %s; write %q or %q", limits.Truncate(value, maxQuoted), volume.Map, volume.JSON)
+		return t.settings.DefaultTemplate
+	}
+	return format
+}
+
+// place sets the destination of a file: below the mount path of its suffix, under its
+// own name or that of agent-inject-file-X.
+func (t *translation) place(f *file) {
+	f.mount = t.mountPath(f)
+	name := f.suffix
+	if !t.preservesCase(f.suffix) {
+		name = strings.ToLower(name)
+	}
+	f.destination = f.mount + "/" + name
+	option := familyFile + f.suffix
+	value, present := t.values[option]
+	if !present {
+		return
+	}
+	if value == "" {
+		t.warn(option, "is empty; the file is %s", f.destination)
+		return
+	}
+	if err := limits.FilePathBytes.Check(len(value)); err != nil {
+		t.rejectFile(f, option, "the path of the file: %v; rename it", err)
+		return
+	}
+	f.destination = path.Join(f.mount, value)
+	if !isBelow(f.destination, f.mount) {
+		t.rejectFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
+		return
+	}
+	if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
+		t.rejectFile(f, option, "%v; rename it", err)
+	}
+}
+
+func (t *translation) preservesCase(suffix string) bool {
+	return t.isOn(familyPreserveCase+suffix, t.isOn(namePreserveCase, false))
+}
+
+// tokenFile is what agent-inject-token asks for, in the default volume, or nil. No other
+// option of a file applies to it.
+func (t *translation) tokenFile() *file {
+	if !t.isOn(nameToken, false) || t.settings.ForbidToken {
+		return nil
+	}
+	return &file{
+		source: nameToken, mount: t.directory, destination: t.directory + "/" + tokenName,
+		attributes: map[string]attribute{"perms": {"0640", nameToken}}, token: true,
+	}
+}
+
+func (t *translation) readOptions(f *file) {
+	t.readPerms(f)
+	t.readMissingKey(f)
+	t.readDelim(f, familyLeftDelim, "left-delim", "{{")
+	t.readDelim(f, familyRightDelim, "right-delim", "}}")
+	t.rejectCommand(f)
+}
+
+// readPerms leaves the check to the driver's own parser, which reads octal digits as the
+// injector does.
+func (t *translation) readPerms(f *file) {
+	name := familyPerms + f.suffix
+	value, present := t.values[name]
+	if !present {
+		return
+	}
+	f.attributes["perms"] = attribute{value, name}
+	perms, err := strconv.ParseUint(value, 8, 32)
+	if err == nil && perms&0o7000 != 0 {
+		t.warn(name, "asks for a set-id or sticky bit, which no file gets, as under the injector; leave it out")
+	}
+	if err == nil && perms&0o002 != 0 {
+		t.warn(name, "lets every user write; the mount is read-only, write for example \"0640\"")
+	}
+}
+
+func (t *translation) readMissingKey(f *file) {
+	name := familyMissingKey + f.suffix
+	isError, err := parseBoolean(t.values[name])
+	switch {
+	case err != nil:
+		t.rejectFile(f, name, "%v", err)
+	case isError == "true":
+		f.attributes["error-on-missing-key"] = attribute{"true", name}
+	}
+}
+
+// readDelim rejects delimiters without a template: the injector writes the built-in one
+// with braces all the same, and its text would be in the file.
+func (t *translation) readDelim(f *file, family, attr, standard string) {
+	name := family + f.suffix
+	value, present := t.values[name]
+	_, inKey := f.attributes[attrTemplateKey]
+	hasTemplate := inKey || f.attributes[attrTemplate].source == familyTemplate+f.suffix
+	switch {
+	case !present:
+	case value == "":
+		t.warn(name, "is empty, so the delimiter is %s; remove it", standard)
+	case hasTemplate:
+		f.attributes[attr] = attribute{value, name}
+	case value != standard && !f.rejected:
+		t.rejectFile(f, name, "the built-in template has its own delimiters; remove it or write %s%s", familyTemplate, f.suffix)
+	}
+}
+
+// rejectCommand: a command of the pod must not run in a driver on the node.
+func (t *translation) rejectCommand(f *file) {
+	name := familyCommand + f.suffix
+	value, present := t.values[name]
+	switch {
+	case !present:
+	case strings.TrimSpace(value) == "":
+		t.warn(name, "is empty and runs nothing; remove it")
+	case strings.Contains(value, "chmod"):
+		t.rejectFile(f, name, "vaultmount has no agent to run commands; write the mode into %s%s", familyPerms, f.suffix)
+	default:
+		t.rejectFile(f, name, "vaultmount has no agent to run commands; remove it, and let the application watch the file")
+	}
+}
+
+// reportOrphans is for options whose suffix has no file. The injector ignores them,
+// which for permissions leaves a secret world-readable.
+func (t *translation) reportOrphans(files []*file) {
+	options := []string{familyPerms, familyFile, familyCommand, familyMissingKey, familyLeftDelim, familyRightDelim, familyVolumePath, familyPreserveCase}
+	var suffixes []string
+	known := map[string]bool{}
+	for _, f := range files {
+		suffixes = append(suffixes, f.suffix)
+		known[f.suffix] = true
+	}
+	for _, name := range t.names {
+		m := t.rows[name]
+		if !slices.Contains(options, m.family) || known[m.suffix] {
+			continue
+		}
+		hint := lazy(func() string {
+			if nearest, ok := volume.Nearest(m.suffix, suffixes); ok {
+				return "did you mean " + m.family + nearest + "?"
+			}
+			return "remove it"
+		})
+		if m.family == familyPerms && !t.settings.AllowUnknownPerms {
+			t.reject(name, "no annotation asks for a file %s, so another file may be readable by all; %s", quote(m.suffix), hint)
+			continue
+		}
+		t.warn(name, "no annotation asks for a file %s; %s", quote(m.suffix), hint)
+	}
+}
+
+// rejectClashes finds two files at one place, and a file where another one needs a
+// directory. Under the injector the order of a map decides.
+func (t *translation) rejectClashes(files []*file) {
+	byPlace := map[string]*file{}
+	for _, f := range files {
+		if other := byPlace[f.destination]; other != nil {
+			other.rejected = true
+			t.rejectFile(f, f.source, "writes %s, and so does %s%s; rename one of them, or set %s", f.destination, t.settings.Prefix, other.source, renameHint(f, other))
+			continue
+		}
+		byPlace[f.destination] = f
+	}
+	for _, f := range files {
+		for directory := range directories(f.destination) {
+			if other := byPlace[directory]; other != nil {
+				other.rejected = true
+				t.rejectFile(f, f.source, "needs %s to be a directory, but %s%s makes it a file; rename one of them", directory, t.settings.Prefix, other.source)
+			}
+		}
+	}
+}
+
+// renameHint is the annotation that gives two files different names.
+func renameHint(f, other *file) string {
+	if f.suffix != other.suffix && strings.EqualFold(f.suffix, other.suffix) {
+		return namePreserveCase
+	}
+	return familyFile + f.suffix
+}
+
+// directories yields the directories above a clean absolute path, innermost first and
+// without "/". It copies nothing: a path may have hundreds.
+func directories(file string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := strings.LastIndexByte(file, '/'); i > 0; i = strings.LastIndexByte(file[:i], '/') {
+			if !yield(file[:i]) {
+				return
+			}
+		}
+	}
+}
+
+// isBelow compares clean paths.
+func isBelow(path, directory string) bool {
+	return strings.HasPrefix(path, strings.TrimSuffix(directory, "/")+"/")
+}

@@ -1,0 +1,197 @@
+package injector
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+)
+
+// The parsers of the table accept and reject the same values as the injector.
+
+func parseBoolean(value string) (string, error) {
+	if value == "" {
+		return "false", nil
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return "", fmt.Errorf(`%s is not a boolean; write "true" or "false"`, quote(value))
+	}
+	return strconv.FormatBool(b), nil
+}
+
+func parseInteger(value string) (string, error) {
+	number, err := strconv.ParseInt(value, 0, 64)
+	if err != nil {
+		return "", fmt.Errorf(`%s is not a whole number; write for example "2"`, quote(value))
+	}
+	return strconv.FormatInt(number, 10), nil
+}
+
+func parseSeconds(value string) (string, error) {
+	if _, err := strconv.ParseUint(value, 10, 64); err != nil {
+		return "", fmt.Errorf(`%s is not a number of seconds; write for example "5"`, quote(value))
+	}
+	return value, nil
+}
+
+func parseID(value string) (string, error) {
+	if value == "" {
+		return "", errors.New("is empty, for which the injector's agent runs as root; write the number")
+	}
+	id, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return "", fmt.Errorf(`%s is not a numeric ID; write for example "1000"`, quote(value))
+	}
+	return strconv.FormatInt(id, 10), nil
+}
+
+func parseDuration(value string) (string, error) {
+	if _, err := time.ParseDuration(value); err != nil {
+		return "", fmt.Errorf(`%s is not a duration; write for example "60s"`, quote(value))
+	}
+	return value, nil
+}
+
+// parseDurationOrSeconds reads a bare number as seconds, as the Vault Agent does.
+func parseDurationOrSeconds(value string) (string, error) {
+	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
+		value += "s"
+	}
+	return parseDuration(value)
+}
+
+// parseThreshold accepts a fraction of a lease; the injector accepts any number.
+func parseThreshold(value string) (string, error) {
+	threshold, err := strconv.ParseFloat(value, 64)
+	// The comparison is written so that it rejects NaN as well.
+	if err != nil || !(threshold > 0 && threshold <= 1) {
+		return "", fmt.Errorf(`%s is not a fraction of a lease; write for example "0.90"`, quote(value))
+	}
+	return value, nil
+}
+
+func parseQuantity(value string) (string, error) {
+	if _, err := volume.ParseQuantity(value); err != nil {
+		return "", fmt.Errorf(`%s is not a quantity; write for example "128Mi"`, quote(value))
+	}
+	return value, nil
+}
+
+// oneOf accepts a list of some of the words, separated by commas.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(value string) (string, error) {
+		for part := range strings.SplitSeq(value, ",") {
+			if part = strings.TrimSpace(part); part != "" && !slices.Contains(words, part) {
+				return "", fmt.Errorf("%s is not one of %s", quote(part), strings.Join(words, ", "))
+			}
+		}
+		return value, nil
+	}
+}
+
+func requestNamespace(t *translation, name, value string) {
+	if value != t.namespace {
+		t.warn(name, "has no effect: the pod acts in its own namespace; remove it")
+	}
+}
+
+// token: whoever holds the Vault token can do all that the role may, not only read the
+// secrets of the pod.
+func token(t *translation, name, _ string) {
+	if t.settings.ForbidToken {
+		t.reject(name, "is forbidden in this cluster; remove it, and let agent-inject-secret-FILE write the secrets themselves")
+	}
+}
+
+// setDuration sets an attribute that the driver clamps to a range.
+func (t *translation) setDuration(key, value, source string, allowed volume.Range) {
+	t.setAttribute(key, value, source)
+	duration, err := time.ParseDuration(value)
+	if err == nil && duration > 0 && allowed.Clamp(duration) != duration {
+		t.warn(source, "the driver uses %s in place of %s; write a value %s", allowed.Clamp(duration), value, allowed)
+	}
+}
+
+func backoff(t *translation, name, value string) {
+	t.setDuration(name, value, name, volume.Backoffs())
+}
+
+func clientTimeout(t *translation, name, value string) {
+	t.setDuration(name, value, name, volume.ClientTimeouts())
+}
+
+func staticInterval(t *translation, name, value string) {
+	t.setDuration("static-secret-render-interval", value, name, volume.StaticIntervals())
+}
+
+func maxRetries(t *translation, name, value string) {
+	retries, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || retries < 0 {
+		t.reject(name, "%s would be without a limit; write a number from 0 to %d", value, volume.MaxRetries)
+		return
+	}
+	t.setAttribute(name, value, name)
+	if retries > volume.MaxRetries {
+		t.warn(name, "the driver retries at most %d times; write a number from 0 to %d", volume.MaxRetries, volume.MaxRetries)
+	}
+}
+
+// vaultNamespace ignores the root, which is also the namespace of a volume without the
+// attribute.
+func vaultNamespace(t *translation, name, value string) {
+	if strings.Trim(value, "/") != "" {
+		t.setAttribute("namespace", value, name)
+	}
+}
+
+// service leaves the choice to the driver's allow-list: the pod's token is sent to the
+// address, and a volume can be written by hand too.
+func service(t *translation, name, value string) {
+	if value == "" {
+		t.reject(name, "no Vault address found; remove it for the driver's Vault")
+		return
+	}
+	address := strings.TrimRight(t.settings.Address, "/")
+	if address == "" || strings.TrimRight(value, "/") != address {
+		t.setAttribute("address", value, name)
+	}
+}
+
+// prePopulate: the driver always writes the files before the pod starts.
+func prePopulate(t *translation, name, _ string) {
+	if t.isOn(namePrePopulateOnly, false) {
+		t.reject(name, "with %s the injector would render nothing at all; remove one of them", namePrePopulateOnly)
+		return
+	}
+	t.warn(name, "secrets are always present before start, so while Vault is down the pod waits; remove it")
+}
+
+// prePopulateOnly: the injector's init agent writes the files once and ends.
+func prePopulateOnly(t *translation, name, _ string) {
+	t.setAttribute("refresh", "false", name)
+}
+
+// cacheEnable rejects what the application would miss: the agent's listener. An init
+// agent never opens it.
+func cacheEnable(t *translation, name, _ string) {
+	if t.isOn(namePrePopulateOnly, false) {
+		t.warn(name, "has no effect with %s; remove it", namePrePopulateOnly)
+		return
+	}
+	t.reject(name, "nothing listens at localhost in the pod; remove it, and let the application talk to Vault or read files")
+}
+
+// enableQuit: a Job that ends with a call to the agent would fail and run again.
+func enableQuit(t *translation, name, _ string) {
+	const text = "there is no agent to quit and the pod ends by itself; remove it together with the call to /agent/v1/quit, which would fail"
+	if t.settings.AllowQuit {
+		t.warn(name, text)
+		return
+	}
+	t.reject(name, text)
+}

@@ -1,0 +1,352 @@
+package injector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vaultmount/vaultmount/driver/volume"
+)
+
+// Level says how close a translated pod comes to an injected one.
+type Level string
+
+// The support levels.
+const (
+	Supported Level = "supported" // the same effect
+	Mapped    Level = "mapped"    // the same purpose, by means of the driver
+	Ignored   Level = "ignored"   // no meaning without an agent
+	Rejected  Level = "rejected"
+)
+
+// row is one annotation of the table.
+type row struct {
+	// name ends in -X for a file and in -Y for a setting: such a row stands for a
+	// family, one annotation for each of them.
+	name  string
+	level Level
+	// parse returns the value in its usual form, or an error for a value that the
+	// injector rejects too. Nil accepts any value.
+	parse func(value string) (string, error)
+	// noop are values that state a default: they change nothing and need no diagnostic.
+	noop []string
+	// attribute is set to the value, or note is reported, or handle does what the value
+	// needs. Without any of the three, other code reads the annotation together with
+	// related ones.
+	attribute string
+	note      string
+	handle    func(t *translation, name, value string)
+}
+
+// Annotations that other code reads by name.
+const (
+	nameInject             = "agent-inject"
+	nameStatus             = "agent-inject-status"
+	nameContainers         = "agent-inject-containers"
+	nameVolumePath         = "secret-volume-path"
+	nameDefaultTemplate    = "agent-inject-default-template"
+	namePreserveCase       = "preserve-secret-case"
+	nameShareProcesses     = "agent-share-process-namespace"
+	nameConfigMap          = "agent-configmap"
+	nameToken              = "agent-inject-token"
+	nameRole               = "role"
+	nameAuthType           = "auth-type"
+	nameAuthPath           = "auth-path"
+	nameTokenVolume        = "agent-service-account-token-volume-name"
+	nameSkipVerify         = "tls-skip-verify"
+	nameTLSSecret          = "tls-secret"
+	nameCACert             = "ca-cert"
+	nameClientCert         = "client-cert"
+	nameClientKey          = "client-key"
+	namePrePopulate        = "agent-pre-populate"
+	namePrePopulateOnly    = "agent-pre-populate-only"
+	nameRunAsUser          = "agent-run-as-user"
+	nameRunAsGroup         = "agent-run-as-group"
+	nameRunAsSameUser      = "agent-run-as-same-user"
+	nameSetSecurityContext = "agent-set-security-context"
+	nameExtraSecret        = "agent-extra-secret"
+	nameCopyMounts         = "agent-copy-volume-mounts"
+	namePatch              = "agent-json-patch"
+	nameInitPatch          = "agent-init-json-patch"
+
+	familySecret       = "agent-inject-secret-"
+	familyTemplate     = "agent-inject-template-"
+	familyTemplateFile = "agent-inject-template-file-"
+	familyFile         = "agent-inject-file-"
+	familyPerms        = "agent-inject-perms-"
+	familyCommand      = "agent-inject-command-"
+	familyMissingKey   = "error-on-missing-key-"
+	familyLeftDelim    = "agent-template-left-delim-"
+	familyRightDelim   = "agent-template-right-delim-"
+	familyVolumePath   = "secret-volume-path-"
+	familyPreserveCase = "preserve-secret-case-"
+	familyAuthConfig   = "auth-config-"
+	familyTelemetry    = "agent-telemetry-"
+)
+
+// annotationTable are all annotations that the injector reads, in the order of its
+// documentation. README.md has a line for each, which a test compares with this table.
+func annotationTable() []row {
+	const (
+		noAgent     = "has no effect: there is no agent container in the pod; remove it"
+		noCache     = "has no effect: there is no agent in the pod and so no cache; remove it"
+		noResources = "has no effect: the pod has no agent container, which also lowers what ResourceQuota and LimitRange count; remove it"
+		noLog       = "has no effect: the driver's log has one setting for the cluster; remove it"
+		ownMetrics  = "has no effect: the driver has its own metrics; remove it"
+	)
+	empty, off := []string{""}, []string{"false"}
+	connections := oneOf("auto-auth", "caching", "templating")
+	return []row{
+		// The pod.
+		{name: nameInject, level: Supported},
+		{name: nameStatus, level: Supported},
+		{name: nameContainers, level: Supported},
+		{name: nameVolumePath, level: Supported},
+		{name: nameDefaultTemplate, level: Supported},
+		{name: namePreserveCase, level: Supported, parse: parseBoolean},
+		{name: nameShareProcesses, level: Supported, parse: parseBoolean},
+		{name: "agent-request-namespace", level: Ignored, handle: requestNamespace},
+		{name: nameConfigMap, level: Rejected, noop: empty, note: "is not supported; move its templates to agent-inject-template-FILE"},
+
+		// Its files.
+		{name: familySecret + "X", level: Supported},
+		{name: familyTemplate + "X", level: Supported},
+		{name: familyTemplateFile + "X", level: Mapped},
+		{name: familyFile + "X", level: Supported},
+		{name: familyPerms + "X", level: Supported},
+		{name: familyCommand + "X", level: Rejected},
+		{name: familyMissingKey + "X", level: Supported},
+		{name: familyLeftDelim + "X", level: Supported},
+		{name: familyRightDelim + "X", level: Supported},
+		{name: familyVolumePath + "X", level: Supported},
+		{name: familyPreserveCase + "X", level: Supported, parse: parseBoolean},
+		{name: nameToken, level: Mapped, parse: parseBoolean, noop: off, handle: token},
+
+		// The login.
+		{name: nameRole, level: Supported},
+		{name: nameAuthType, level: Supported, noop: []string{string(volume.Kubernetes)}, handle: authType},
+		{name: nameAuthPath, level: Supported},
+		{name: familyAuthConfig + "Y", level: Mapped, handle: authConfig},
+		{name: "auth-min-backoff", level: Mapped, parse: parseDuration, noop: []string{"1s"}, handle: backoff},
+		{name: "auth-max-backoff", level: Mapped, parse: parseDuration, noop: []string{"5m"}, handle: backoff},
+		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: "a failed login keeps the pod from starting, and the kubelet tries again; remove it"},
+		{name: nameTokenVolume, level: Mapped, noop: empty},
+
+		// The connection to Vault.
+		{name: "namespace", level: Supported, noop: []string{"", "/"}, handle: vaultNamespace},
+		{name: "service", level: Mapped, handle: service},
+		{name: "proxy-address", level: Mapped, noop: empty, attribute: "proxy-address"},
+		{name: nameSkipVerify, level: Supported, parse: parseBoolean, noop: off, handle: skipVerify},
+		{name: nameTLSSecret, level: Mapped, noop: empty, handle: secretName},
+		{name: nameCACert, level: Mapped, noop: empty, handle: caCert},
+		{name: "ca-key", level: Mapped, noop: empty, handle: caDirectory},
+		{name: nameClientCert, level: Mapped, noop: empty, handle: clientCert},
+		{name: nameClientKey, level: Mapped, noop: empty, handle: clientCert},
+		{name: "tls-server-name", level: Supported, noop: empty, attribute: "tls-server-name"},
+		{name: "client-max-retries", level: Mapped, parse: parseInteger, noop: []string{"2", ""}, handle: maxRetries},
+		{name: "client-timeout", level: Mapped, parse: parseDurationOrSeconds, noop: empty, handle: clientTimeout},
+		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: "has no effect: the driver's connections serve all pods of the node; remove it"},
+		{name: "agent-disable-idle-connections", level: Ignored, parse: connections, noop: empty, note: noAgent},
+		{name: "agent-disable-keep-alives", level: Ignored, parse: connections, noop: empty, note: noAgent},
+
+		// Rendering and leases.
+		{name: "template-static-secret-render-interval", level: Supported, parse: parseDurationOrSeconds, noop: empty, handle: staticInterval},
+		{name: "template-lease-renewal-threshold", level: Supported, parse: parseThreshold, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
+		// The kubelet repeats a failed first rendering, as a restarted agent would. Later
+		// there is no process in the pod that could exit.
+		{name: "template-config-exit-on-retry-failure", level: Mapped, parse: parseBoolean, noop: []string{"true", "false"}},
+		// A CSI volume is mounted before any init container starts.
+		{name: "agent-init-first", level: Supported, parse: parseBoolean, noop: []string{"true", "false"}},
+		{name: namePrePopulate, level: Mapped, parse: parseBoolean, noop: []string{"true"}, handle: prePopulate},
+		{name: namePrePopulateOnly, level: Mapped, parse: parseBoolean, noop: off, handle: prePopulateOnly},
+		{name: "agent-revoke-on-shutdown", level: Mapped, parse: parseBoolean, attribute: "revoke-on-unpublish"},
+		{name: "agent-revoke-grace", level: Ignored, parse: parseSeconds, noop: []string{"5"}, note: "has no effect: the Vault token is revoked after the containers have ended; remove it"},
+		{name: "agent-cache-enable", level: Rejected, parse: parseBoolean, noop: off, handle: cacheEnable},
+		{name: "agent-cache-use-auto-auth-token", level: Ignored, parse: oneOf("true", "false", "force"), noop: []string{"true"}, note: noCache},
+		{name: "agent-cache-listener-port", level: Ignored, noop: []string{"8200"}, note: noCache},
+		{name: "agent-cache-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: noCache},
+		{name: "agent-enable-quit", level: Rejected, parse: parseBoolean, noop: off, handle: enableQuit},
+
+		// The owner of the files.
+		{name: nameRunAsUser, level: Mapped, parse: parseID, noop: []string{agentUser}},
+		{name: nameRunAsGroup, level: Mapped, parse: parseID, noop: []string{agentGroup}},
+		{name: nameRunAsSameUser, level: Mapped, parse: parseBoolean},
+		{name: nameSetSecurityContext, level: Mapped, parse: parseBoolean},
+
+		// The agent's container.
+		{name: nameExtraSecret, level: Mapped, noop: empty, handle: secretName},
+		{name: nameCopyMounts, level: Ignored, noop: empty, note: "has no effect: there is no agent container to copy mounts into; remove it"},
+		{name: "agent-image", level: Ignored, noop: empty, note: noAgent},
+		{name: "agent-limits-cpu", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "agent-limits-mem", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "agent-limits-ephemeral", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "agent-requests-cpu", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "agent-requests-mem", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "agent-requests-ephemeral", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
+		{name: "go-max-procs", level: Ignored, noop: empty, note: noAgent},
+		{name: "log-level", level: Ignored, noop: []string{"info", ""}, note: noLog},
+		{name: "log-format", level: Ignored, noop: []string{"standard", ""}, note: noLog},
+		{name: familyTelemetry + "Y", level: Ignored, note: ownMetrics},
+		{name: namePatch, level: Ignored, noop: empty, handle: jsonPatch},
+		{name: nameInitPatch, level: Ignored, noop: empty, handle: jsonPatch},
+	}
+}
+
+// family returns the part of a name before the X or the Y, or none.
+func (r row) family() string {
+	if strings.HasSuffix(r.name, "-X") || strings.HasSuffix(r.name, "-Y") {
+		return r.name[:len(r.name)-1]
+	}
+	return ""
+}
+
+// table is annotationTable by name.
+type table struct {
+	rows     []row
+	byName   map[string]*row
+	families []*row
+}
+
+func newTable() table {
+	t := table{rows: annotationTable(), byName: map[string]*row{}}
+	for i := range t.rows {
+		r := &t.rows[i]
+		if r.family() != "" {
+			t.families = append(t.families, r)
+			continue
+		}
+		t.byName[r.name] = r
+	}
+	return t
+}
+
+// match is the row of an annotation. Of a family, the suffix is what replaces the X or
+// the Y.
+type match struct {
+	row            *row
+	family, suffix string
+}
+
+// find returns the row of a name without the prefix.
+func (t table) find(name string) (found match, ok bool) {
+	if r := t.byName[name]; r != nil {
+		return match{row: r}, true
+	}
+	if name == familyTemplateFile {
+		return match{}, false // not the template of a file "file-"
+	}
+	for _, r := range t.families {
+		// agent-inject-template-file-X is of the longer of two families.
+		suffix, matches := strings.CutPrefix(name, r.family())
+		if matches && suffix != "" && len(r.family()) > len(found.family) {
+			found, ok = match{r, r.family(), suffix}, true
+		}
+	}
+	return found, ok
+}
+
+// Family returns the name of an annotation's row in the table, with X for a file and Y
+// for a setting, or "unknown". There are few of them, so it suits the label of a metric.
+func (s Translator) Family(key string) string {
+	found, ok := newTable().find(strings.TrimPrefix(key, s.withDefaults().Prefix))
+	if !ok {
+		return "unknown"
+	}
+	return found.row.name
+}
+
+// handleAnnotations evaluates the table for each annotation of the pod.
+func (t *translation) handleAnnotations() {
+	for _, name := range t.names {
+		m, ok := t.rows[name]
+		if !ok {
+			t.reportUnknown(name)
+			continue
+		}
+		t.handleAnnotation(m.row, name, t.values[name])
+	}
+}
+
+func (t *translation) handleAnnotation(r *row, name, value string) {
+	if slices.Contains(r.noop, value) {
+		return
+	}
+	if r.parse != nil {
+		// A value that the injector rejects is rejected even where it has no meaning for
+		// the driver: a manifest is good for both or for none.
+		parsed, err := r.parse(value)
+		if err != nil {
+			t.reject(name, "%v", err)
+			return
+		}
+		if value = parsed; slices.Contains(r.noop, value) {
+			return
+		}
+	}
+	switch {
+	case r.handle != nil:
+		r.handle(t, name, value)
+	case r.attribute != "":
+		t.setAttribute(r.attribute, value, name)
+	case r.note != "" && r.level == Rejected:
+		t.reject(name, "%s", r.note)
+	case r.note != "":
+		t.warn(name, "%s", r.note)
+	}
+}
+
+// setAttribute leaves the check of the value to the driver's own parser.
+func (t *translation) setAttribute(key, value, source string) {
+	t.attributes[key] = attribute{value, source}
+}
+
+// isOn reads a switch whose value the table checks.
+func (t *translation) isOn(name string, otherwise bool) bool {
+	value, present := t.values[name]
+	if !present {
+		return otherwise
+	}
+	on, err := parseBoolean(value)
+	if err != nil {
+		return otherwise
+	}
+	return on == "true"
+}
+
+// reportUnknown warns of an annotation that the injector ignores too. It rejects one
+// that ends where the name of its file belongs: Kubernetes accepts no such annotation of
+// a pod, so that somebody wrote it into a volume or a manifest by hand.
+func (t *translation) reportUnknown(name string) {
+	if slices.ContainsFunc(t.table.families, func(r *row) bool { return r.family() == name && strings.HasSuffix(r.name, "X") }) {
+		t.reject(name, "names no file; add the name, for example %sdb", name)
+		return
+	}
+	t.warn(name, "is unknown and ignored; %s", lazy(func() string {
+		if nearest, ok := volume.Nearest(name, t.table.candidates(name)); ok {
+			return "did you mean \"" + nearest + "\"?"
+		}
+		return "remove it"
+	}))
+}
+
+// candidates are the names that a misspelt one may mean. A family continues after as
+// many dashes as it has itself. The first candidates lack only their first word, which
+// is the commonest mistake.
+func (t table) candidates(name string) []string {
+	var likely, all []string
+	for _, r := range t.rows {
+		candidate := r.name
+		if strings.HasSuffix(candidate, "-"+name) {
+			likely = append(likely, candidate)
+		}
+		if family := r.family(); family != "" {
+			if parts := strings.SplitN(name, "-", strings.Count(family, "-")+1); len(parts) > strings.Count(family, "-") && parts[len(parts)-1] != "" {
+				candidate = family + parts[len(parts)-1]
+			}
+		}
+		all = append(all, candidate)
+	}
+	if len(likely) > 0 {
+		return likely
+	}
+	return all
+}
