@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,14 +53,15 @@ echo +memory > cgroup.subtree_control
 mkdir bounded
 echo 8M > bounded/memory.max
 (echo 0 > bounded/cgroup.procs; head -c 64000000 /dev/zero | tail -c 64000000 | wc -c) || true
-cat bounded/memory.events
+echo "killed: $(sed -n 's/^oom_kill //p' bounded/memory.events)"
 echo "the word is $WORD"
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"oom_kill 1", "the word is it's here"} {
-		if !strings.Contains(output, want) {
+	// The kernel kills tail, and sometimes wc beside it, which is small.
+	for _, want := range []string{`killed: [1-9]`, `the word is it's here`} {
+		if !regexp.MustCompile(want).MatchString(output) {
 			t.Errorf("%q is not in:\n%s", want, output)
 		}
 	}
