@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/checkpoint"
+	"github.com/vaultmount/vaultmount/driver/httpserver"
 	"github.com/vaultmount/vaultmount/driver/kube"
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/metrics"
@@ -91,7 +93,7 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 		}
 		logger.Info("Serving health and metrics", "address", listener.Addr().String())
 		routes := metrics.Handler(metrics.Checks{Alive: i.plugin.Alive, Ready: i.plugin.Ready}, i.metrics)
-		group.Go(func() error { return metrics.Serve(ctx, listener, routes) })
+		group.Go(func() error { return httpserver.Serve(ctx, listener, &http.Server{Handler: routes}) })
 	}
 	if o.startupTaint != "" {
 		group.Go(func() error { i.removeTaint(ctx, o.startupTaint); return nil })
@@ -148,8 +150,10 @@ func (i *instance) serve(ctx context.Context, events bool) error {
 // wait for that.
 func (i *instance) serveActive(ctx context.Context, events bool) error {
 	err := i.plugin.Serve(i.server.Serve, kubeletplugin.Service{
-		Path:  kubeletplugin.StatusSocket(i.config.KubeletRoot, i.config.Name),
-		Serve: func(listener net.Listener) error { return metrics.Serve(ctx, listener, status.Handler(i)) },
+		Path: kubeletplugin.StatusSocket(i.config.KubeletRoot, i.config.Name),
+		Serve: func(listener net.Listener) error {
+			return httpserver.Serve(ctx, listener, &http.Server{Handler: status.Handler(i)})
+		},
 	})
 	if err != nil {
 		return err

@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
-	admission "github.com/vaultmount/vaultmount/driver/webhook"
-	certificate "github.com/vaultmount/vaultmount/driver/webhook/certs"
+	"github.com/vaultmount/vaultmount/driver/webhook"
+	"github.com/vaultmount/vaultmount/driver/webhook/certs"
 )
 
 type webhookOptions struct {
@@ -30,14 +30,14 @@ func newWebhookCommand() *cobra.Command {
 	var options webhookOptions
 	command := &cobra.Command{
 		Use:   "webhook",
-		Short: "Translate the Vault Agent Injector's annotations of pods as they are made (what the Deployment runs)",
-		Long: `Translate the Vault Agent Injector's annotations of pods as they are made. The
-API server asks at POST /mutate, over TLS; /healthz, /readyz and /metrics are
-served apart, without TLS.
+		Short: "Translate the Vault Agent Injector's annotations of new pods (what the Deployment runs)",
+		Long: `Translate the Vault Agent Injector's annotations of new pods. The API server sends
+reviews to POST /mutate over TLS. /healthz, /readyz and /metrics have an address
+of their own, without TLS.
 
-The certificate is the webhook's own: it is kept in a Secret, renewed, and put
-into the MutatingWebhookConfiguration. Or it comes in files, from cert-manager
-for example, and who makes them sees to the configuration.`,
+By default the webhook creates its certificate, keeps it in a Secret, renews it,
+and sets the caBundle of the MutatingWebhookConfiguration. With --tls-cert-file
+whoever issues the files, for example cert-manager, must also set the caBundle.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return options.run(command.Context(), command.ErrOrStderr())
@@ -53,7 +53,7 @@ func (o *webhookOptions) addFlags(flags *pflag.FlagSet) {
 	o.certificate.addFlags(flags)
 	flags.StringVar(&o.address, "webhook-bind-address", ":8443", "address to serve reviews at")
 	flags.StringVar(&o.healthAddress, "metrics-bind-address", ":8080", "address to serve /healthz, /readyz and /metrics at")
-	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each pod that asks, 4 each request")
+	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each annotated pod, 4 each request")
 }
 
 func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
@@ -76,24 +76,22 @@ func (o *webhookOptions) run(ctx context.Context, logs io.Writer) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("--metrics-bind-address: %w", err), reviews.Close())
 	}
-	metrics := admission.NewMetrics(source)
-	server := &admission.Server{
-		Handler:     admission.NewHandler(admission.Reviewer{Translator: translator}, metrics),
+	metrics := webhook.NewMetrics(source)
+	server := &webhook.Server{
+		Handler:     webhook.NewHandler(webhook.Reviewer{Translator: translator}, metrics),
 		Certificate: source,
 		Now:         time.Now,
 	}
-	keeping, stop := context.WithCancel(ctx)
-	var kept sync.WaitGroup
-	kept.Go(func() {
-		certificate.Keep(keeping, source, func(err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, reviews, health) })
+	group.Go(func() error {
+		certs.Keep(ctx, source, func(err error) {
 			metrics.SyncedCertificate(err)
-			if err != nil && keeping.Err() == nil {
+			if err != nil && ctx.Err() == nil {
 				logger.Error(err, "Certificate not up to date")
 			}
 		})
+		return nil
 	})
-	err = server.Serve(ctx, reviews, health)
-	stop()
-	kept.Wait()
-	return err
+	return group.Wait()
 }

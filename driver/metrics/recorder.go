@@ -143,7 +143,9 @@ func (m *Recorder) ObserveRequest(operation vault.Operation, result vault.Result
 func (m *Recorder) ObserveLoginFallback() { m.fallbacks.Inc() }
 
 // Refreshed counts a refresh of a mounted volume; it is half of provider.Observer.
-func (m *Recorder) Refreshed(_ string, _, now error) { m.refreshes.WithLabelValues(resultOf(now)).Inc() }
+func (m *Recorder) Refreshed(_ string, _, now error) {
+	m.refreshes.WithLabelValues(resultOf(now)).Inc()
+}
 
 // Revoked counts a token that is revoked or given up; it is the other half.
 func (m *Recorder) Revoked(err error) { m.revocations.WithLabelValues(resultOf(err)).Inc() }

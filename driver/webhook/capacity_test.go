@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider/cost"
+	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -43,20 +43,21 @@ func askingPod(annotations, spec string) string {
 		`"vault.hashicorp.com/agent-inject-secret-a":"kv/a"` + annotations + `}},"spec":{"containers":[{"name":"app"}]` + spec + `}}`
 }
 
+func mustReserve(t *testing.T, limiter *fairqueue.Limiter, tenant string, amount int64) *reservation {
+	t.Helper()
+	r, err := reserve(t.Context(), limiter, waitTimeout, tenant, amount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // Of the limits of a review, the largest one that is read can be answered.
 func TestLargestReviewHasMemory(t *testing.T) {
 	t.Parallel()
-	c := newCapacity()
-	reading, err := c.forBody(t.Context(), "host", int64(limits.ReviewBytes.Max()))
-	if err != nil {
-		t.Error(err)
-	}
-	reviewing, err := c.forReview(t.Context(), "namespace", limits.ReviewBytes.Max(), limits.ReviewValues.Max())
-	if err != nil {
-		t.Error(err)
-	}
-	reading.free()
-	reviewing.free()
+	h := newHandler()
+	mustReserve(t, h.bodies, "host", int64(bodyFactor*limits.ReviewBytes.Max())).shrink(0)
+	mustReserve(t, h.reviews, "namespace", int64(reviewFactor*limits.ReviewBytes.Max()+bytesPerValue*limits.ReviewValues.Max())).shrink(0)
 }
 
 func TestReviewLimits(t *testing.T) {
@@ -126,10 +127,7 @@ func largePod(t testing.TB, namespace string) []byte {
 func TestReviewsWaitForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := newHandler()
-		half, err := handler.capacity.forReview(t.Context(), "greedy", reviewMemory/2/reviewFactor, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		half := mustReserve(t, handler.reviews, "greedy", reviewMemory/2)
 		recorder, logs := post(t, handler, "application/json", bytes.NewReader(largePod(t, "greedy")))
 		if recorder.Code != http.StatusTooManyRequests || recorder.Header().Get("Retry-After") != "1" {
 			t.Errorf("a namespace that holds its share: %d %v", recorder.Code, recorder.Header())
@@ -141,7 +139,7 @@ func TestReviewsWaitForMemory(t *testing.T) {
 		if recorder, _ := post(t, handler, "application/json", bytes.NewReader(largePod(t, "victim"))); recorder.Code != http.StatusOK {
 			t.Errorf("another namespace: %d %s", recorder.Code, recorder.Body)
 		}
-		half.free()
+		half.shrink(0)
 		if recorder, _ := post(t, handler, "application/json", bytes.NewReader(largePod(t, "greedy"))); recorder.Code != http.StatusOK {
 			t.Errorf("the namespace that gave back its share: %d %s", recorder.Code, recorder.Body)
 		}
@@ -154,11 +152,7 @@ func TestReviewsTakeTurnsByNamespace(t *testing.T) {
 		handler := newHandler()
 		var greedy []*reservation
 		for range maxRunning / 2 {
-			turn, err := handler.capacity.forTurn(t.Context(), "greedy")
-			if err != nil {
-				t.Fatal(err)
-			}
-			greedy = append(greedy, turn)
+			greedy = append(greedy, mustReserve(t, handler.running, "greedy", 1))
 		}
 		for namespace, want := range map[string]int{"greedy": http.StatusTooManyRequests, "victim": http.StatusOK} {
 			if recorder, _ := post(t, handler, "application/json", bytes.NewReader(bodyOf(t, namespace, "Pod", askingPod("", "")))); recorder.Code != want {
@@ -166,7 +160,7 @@ func TestReviewsTakeTurnsByNamespace(t *testing.T) {
 			}
 		}
 		for _, turn := range greedy {
-			turn.free()
+			turn.shrink(0)
 		}
 		if recorder, _ := post(t, handler, "application/json", bytes.NewReader(bodyOf(t, "greedy", "Pod", askingPod("", "")))); recorder.Code != http.StatusOK {
 			t.Errorf("after its turns: %d", recorder.Code)
@@ -185,28 +179,11 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		} {
 			_, _ = post(t, handler, "application/json", bytes.NewReader(body))
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
-		defer cancel()
 		for _, tenant := range []string{"a", "b"} {
-			bodies, err := reserve(ctx, handler.capacity.bodies, tenant, bodyMemory/2)
-			if err != nil {
-				t.Fatalf("the memory of a body is not given back: %v", err)
-			}
-			defer bodies.free()
-			reviews, err := reserve(ctx, handler.capacity.reviews, tenant, reviewMemory/2)
-			if err != nil {
-				t.Fatalf("the memory of a review is not given back: %v", err)
-			}
-			defer reviews.free()
+			defer mustReserve(t, handler.bodies, tenant, bodyMemory/2).shrink(0)
+			defer mustReserve(t, handler.reviews, tenant, reviewMemory/2).shrink(0)
 		}
-		for range maxRunning / 2 {
-			if _, err := handler.capacity.forTurn(t.Context(), "a"); err != nil {
-				t.Fatalf("a turn is not given back: %v", err)
-			}
-		}
-		if handler.capacity.bodies.Waiting()+handler.capacity.reviews.Waiting() != 0 {
-			t.Error("a request waits")
-		}
+		defer mustReserve(t, handler.running, "a", maxRunning/2).shrink(0)
 	})
 }
 

@@ -31,7 +31,7 @@ func TestHostWithMostConnectionsLosesItsOldest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := newConnections(inner, 4)
+	listener := limitConnections(inner, 4)
 	t.Cleanup(func() { listener.Close() })
 	accepted := map[net.Conn]net.Conn{}
 	open := func(host string) net.Conn {

@@ -125,22 +125,22 @@ func TestHandlerCountsAndLogs(t *testing.T) {
 		log     string
 	}{
 		"tutorial-payroll": {
-			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="translated"} 1`, `vaultmount_webhook_request_duration_seconds_count{kind="Pod"} 1`},
+			[]string{`vaultmount_webhook_requests_total{kind="Pod",result="translated"} 1`, `vaultmount_webhook_request_duration_seconds_count{kind="Pod"} 1`},
 			`kind="Pod" object="default/payroll" result="translated"`,
 		},
 		"pod-with-warnings": {
-			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="warned"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-perms-X",kind="Pod",severity="warning"} 2`},
+			[]string{`vaultmount_webhook_requests_total{kind="Pod",result="warned"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-perms-X",kind="Pod",severity="warning"} 2`},
 			`result="warned"`,
 		},
 		"pod-refused": {
-			[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="rejected"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-command-X",kind="Pod",severity="error"} 1`},
-			`rejected=["vault.hashicorp.com/agent-inject-command-db"]`,
+			[]string{`vaultmount_webhook_requests_total{kind="Pod",result="rejected"} 1`, `vaultmount_webhook_diagnostics_total{annotation="agent-inject-command-X",kind="Pod",severity="error"} 1`},
+			`errors=["vault.hashicorp.com/agent-inject-command-db"]`,
 		},
-		"pod-unreadable":       {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="unreadable",result="rejected"} 1`}, `reason="unreadable"`},
-		"pod-inject-false":     {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="nothing-to-do",result="skipped"} 1`}, `result="skipped"`},
-		"pod-left-to-injector": {[]string{`vaultmount_webhook_requests_total{kind="Pod",reason="annotations",result="left"} 1`}, `result="left"`},
-		"configmap":            {[]string{`vaultmount_webhook_requests_total{kind="other",reason="kind",result="skipped"} 1`}, `kind="ConfigMap"`},
-		"cronjob-refused":      {[]string{`vaultmount_webhook_requests_total{kind="CronJob",reason="annotations",result="rejected"} 1`}, `result="rejected"`},
+		"pod-unreadable":       {[]string{`vaultmount_webhook_requests_total{kind="Pod",result="unreadable"} 1`}, `result="unreadable"`},
+		"pod-inject-false":     {[]string{`vaultmount_webhook_requests_total{kind="Pod",result="skipped"} 1`}, `result="skipped"`},
+		"pod-left-to-injector": {[]string{`vaultmount_webhook_requests_total{kind="Pod",result="left"} 1`}, `result="left"`},
+		"configmap":            {[]string{`vaultmount_webhook_requests_total{kind="other",result="ignored"} 1`}, `kind="ConfigMap"`},
+		"cronjob-refused":      {[]string{`vaultmount_webhook_requests_total{kind="CronJob",result="rejected"} 1`}, `result="rejected"`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -46,8 +46,9 @@ func TestFit(t *testing.T) {
 func TestRefusalOfWorkloadFits(t *testing.T) {
 	t.Parallel()
 	refusal := injector.Diagnostic{Annotation: "a", Text: strings.Repeat("x", 1000)}
-	got := workloadWarnings(injector.Result{Decision: injector.Reject, Errors: []injector.Diagnostic{refusal}})
-	if len(got) != 1 || len(got[0]) > maxWarning || !strings.HasPrefix(got[0], "its pods will be refused: a: x") {
+	errors := []injector.Diagnostic{refusal}
+	got := warnings(injector.Result{Decision: injector.Reject, Errors: errors}, errors, "")
+	if len(got) != 1 || len(got[0]) > maxWarning || !strings.HasPrefix(got[0], "its pods will be rejected: a: x") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -115,7 +115,7 @@ func testWebhookRefuses(t *testing.T) {
 		return strings.Replace(manifest, "serviceAccountName: internal-app", "serviceAccountName: default", 1)
 	}, denied+"vault.hashicorp.com/agent-inject: cannot inject into system namespaces: kube-system")
 	requireDenied(t, "default", annotate(`vault.hashicorp.com/agent-cache-enable: "true"`+"\n    "+`vault.hashicorp.com/agent-enable-quit: "true"`),
-		denied+"2 annotations cannot be honoured:\n- vault.hashicorp.com/agent-cache-enable: ")
+		denied+"2 annotations are not supported:\n- vault.hashicorp.com/agent-cache-enable: ")
 }
 
 func testWebhookWarnsOfWorkloads(t *testing.T) {
@@ -127,7 +127,7 @@ func testWebhookWarnsOfWorkloads(t *testing.T) {
 		}
 	})
 	said := kubectlWarnings(t, "apply", "-f", "test/e2e/testdata/annotated/refused.yaml")
-	if want := "Warning: its pods will be refused: " + command + "\nWarning: " + image + "\n"; said != want {
+	if want := "Warning: its pods will be rejected: " + command + "\nWarning: " + image + "\n"; said != want {
 		t.Errorf("kubectl says %q, want %q", said, want)
 	}
 	eventually(t, "the ReplicaSet's events name the annotation", func() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
+	"github.com/vaultmount/vaultmount/driver/httpserver"
 	"github.com/vaultmount/vaultmount/driver/metrics"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
@@ -81,7 +83,7 @@ func (d *InProcess) Start(t testing.TB) {
 	must(t, plugin.Serve(server.Serve, kubeletplugin.Service{
 		Path: kubeletplugin.StatusSocket(d.Config.KubeletRoot, d.Config.Name),
 		Serve: func(listener net.Listener) error {
-			return metrics.Serve(ctx, listener, status.Handler(source{mounts, d.Provider}))
+			return httpserver.Serve(ctx, listener, &http.Server{Handler: status.Handler(source{mounts, d.Provider})})
 		},
 	}))
 	must(t, plugin.Register())

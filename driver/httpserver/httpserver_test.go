@@ -1,4 +1,4 @@
-package metrics
+package httpserver
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func TestServeLogsPanics(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Serve(ctx, listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("out of order") }))
+		ended <- Serve(ctx, listener, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("out of order") })})
 	}()
 	if response, err := http.Get("http://" + listener.Addr().String()); err == nil {
 		response.Body.Close()
