@@ -142,6 +142,6 @@ func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.Refr
 		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "static-secret-render-interval", "asked", wanted.StaticInterval.String(), "used", provider.MinInterval.String())
 		wanted.StaticInterval = provider.MinInterval
 	}
-	wanted.SkipRevoke = life.Revocation == volume.Keep || life.Revocation == volume.DriversRevocation && c.KeepTokens
+	wanted.SkipRevoke = life.Revoke == volume.Keep || life.Revoke == volume.RevokeDefault && c.KeepTokens
 	return wanted
 }

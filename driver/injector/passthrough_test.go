@@ -102,7 +102,7 @@ func TestTranslateVolume(t *testing.T) {
 		"second mount path":       {base: twoMounts, with: map[string]string{"mount-path": "/b"}, wantPath: "/b"},
 		"no mount path":           {base: twoMounts, wantError: `volume attribute "mount-path": is missing: the annotations make a volume for each of ["/b" "/vault/secrets"]; name the one that this is`},
 		"another mount path":      {with: map[string]string{"mount-path": "/else"}, wantError: `volume attribute "mount-path": the annotations make no volume at "/else", but at ["/vault/secrets"]`},
-		"relative mount path":     {with: map[string]string{"mount-path": "else"}, wantError: `volume attribute "mount-path": "else" is not a directory to mount at`},
+		"relative mount path":     {with: map[string]string{"mount-path": "else"}, wantError: `volume attribute "mount-path": "else" is not a directory in containers`},
 		"not asking":              {with: map[string]string{p + "agent-inject": "false"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": is off, but it is in a volume`},
 		"asking wrongly":          {with: map[string]string{p + "agent-inject": "yes"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject": "yes" is not a boolean; write "true" or "false"`},
 		"containers":              {with: map[string]string{p + "agent-inject-containers": "app"}, wantError: `volume attribute "vault.hashicorp.com/agent-inject-containers": is about the pod, not the volume`},

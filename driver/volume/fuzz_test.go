@@ -32,41 +32,22 @@ func FuzzAttributes(f *testing.F) {
 		set("error-on-missing-key/"+secretFile, missing)
 		set("left-delim/"+templateFile, delim)
 		set("token-file", tokenFile)
-		requireLinearCost(t, attributes)
+		cost.Assert(t, sizeOf(attributes), func() { _, _ = Parse(attributes) })
 	})
-}
-
-// FuzzLifecycle is FuzzAttributes for the attributes of the life cycle, and
-// for a file whose template is in the volume's Secret.
-func FuzzLifecycle(f *testing.F) {
-	f.Add("false", "5m", "0.9", "true", "db", "db.tmpl")
-	f.Add("T", "86400", "1e-300", "0", "a/b", "x")
-	f.Add("", "1ns", "0x1p-2", "", "a", "b")
-	f.Fuzz(func(t *testing.T, refresh, interval, threshold, revoke, file, templateKey string) {
-		attributes := map[string]string{"role": "app", "template-key/" + file: templateKey}
-		for key, value := range map[string]string{keyRefresh: refresh, keyStaticInterval: interval, keyRenewal: threshold, keyRevoke: revoke} {
-			if value != "" {
-				attributes[key] = value
-			}
-		}
-		requireLinearCost(t, attributes)
-	})
-}
-
-func requireLinearCost(t *testing.T, attributes map[string]string) {
-	t.Helper()
-	cost.Assert(t, sizeOf(attributes), func() { _, _ = Parse(attributes) })
 }
 
 // FuzzParse looks for a key or value that Parse cannot take without a panic,
 // and for one that it drops: a known spec plus one more attribute is either
-// refused or different. No key and no value costs more than its length.
+// rejected or different. No key and no value costs more than its length.
 func FuzzParse(f *testing.F) {
 	f.Add("perms/db", "0600")
 	f.Add("templat/x", "")
 	f.Add("template/db/x", "y")
 	f.Add("perms/"+strings.Repeat("-x", 2<<10), "0600")
 	f.Add("size", "1e999999999")
+	f.Add("lease-renewal-threshold", "1e-300")
+	f.Add("static-secret-render-interval", "1ns")
+	f.Add("client-timeout", "60")
 	f.Fuzz(func(t *testing.T, key, value string) {
 		base := map[string]string{"role": "app", "template/db": "{{ 1 }}"}
 		if _, taken := base[key]; taken {

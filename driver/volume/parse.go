@@ -1,168 +1,343 @@
 package volume
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Parse checks a volume's attributes and returns what they ask for. The error,
-// if any, is an *AttributeError about the first wrong attribute in the order of
-// their names. The caller takes the kubelet's own csi.storage.k8s.io/ keys out
-// first.
-func Parse(attributes map[string]string) (Spec, error) {
-	p := parser{
-		attributes:  attributes,
-		spec:        newSpec(),
-		files:       map[string]*File{},
-		directories: map[string]bool{},
+// AttributeError is about one attribute. It shows no template, and of another value at most
+// the start.
+type AttributeError struct {
+	// Key is the attribute as the user wrote it.
+	Key string
+	// Problem is what is wrong and what to write instead.
+	Problem string
+	// Err is the cause, or nil. Its text is part of Problem.
+	Err error
+}
+
+// An error has at most 400 bytes, and the problem comes after the key.
+const (
+	maxKeyBytes   = 96
+	maxValueBytes = 48
+)
+
+// Error implements error.
+func (e *AttributeError) Error() string {
+	return fmt.Sprintf("volume attribute %q: %s", limits.Truncate(e.Key, maxKeyBytes), e.Problem)
+}
+
+// Unwrap returns the cause.
+func (e *AttributeError) Unwrap() error { return e.Err }
+
+func invalid(key, format string, arguments ...any) error {
+	return &AttributeError{Key: key, Problem: fmt.Sprintf(format, arguments...)}
+}
+
+// withKey makes an AttributeError of an error, unless it is one.
+func withKey(key string, err error) error {
+	var already *AttributeError
+	if err == nil || errors.As(err, &already) {
+		return err
 	}
-	for _, parse := range []func() error{p.checkSize, p.parseFiles, p.parseRest, p.checkComplete} {
-		if err := parse(); err != nil {
+	return &AttributeError{Key: key, Problem: err.Error(), Err: err}
+}
+
+func quote(value string) string { return fmt.Sprintf("%q", truncate(value)) }
+
+func truncate(value string) string { return limits.Truncate(value, maxValueBytes) }
+
+// Nearest returns the candidate with the fewest edits, at most two, from word, the first of
+// several. The edit distance takes quadratic time, so word and candidates have at most
+// limits.SuggestionBytes, and only the first limits.SuggestionCandidates count.
+func Nearest(word string, candidates []string) (nearest string, ok bool) {
+	if word == "" || limits.SuggestionBytes.Check(len(word)) != nil {
+		return "", false
+	}
+	fewest := 3
+	for _, candidate := range candidates[:min(len(candidates), limits.SuggestionCandidates.Max())] {
+		if limits.SuggestionBytes.Check(len(candidate)) != nil {
+			continue
+		}
+		if edits := levenshtein.ComputeDistance(word, candidate); edits < fewest {
+			nearest, fewest, ok = candidate, edits, true
+		}
+	}
+	return nearest, ok
+}
+
+// didYouMean is the end of an error about a word that is not known.
+func didYouMean(word string, candidates []string, suffix string) string {
+	nearest, ok := Nearest(word, candidates)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", quote(nearest+suffix))
+}
+
+// CheckSize checks the number of attributes, and the length of each key and value, for any
+// vocabulary. Call it before anything else reads attributes. The error is an *AttributeError
+// that wraps a *limits.ExceededError.
+func CheckSize(attributes map[string]string) error {
+	return checkSize(attributes, func(string) limits.Limit { return limits.TemplateBytes })
+}
+
+func checkSize(attributes map[string]string, limitOf func(key string) limits.Limit) error {
+	if err := limits.Attributes.Check(len(attributes)); err != nil {
+		return withKey("volumeAttributes", err)
+	}
+	first, failure := "", error(nil)
+	for key, value := range attributes {
+		err := limits.AttributeKeyBytes.Check(len(key))
+		if err == nil {
+			err = limitOf(key).Check(len(value))
+		}
+		// Of several errors, each call returns the same one.
+		if err != nil && (failure == nil || key < first) {
+			first, failure = key, withKey(key, err)
+		}
+	}
+	return failure
+}
+
+// Parse checks the attributes of a volume and returns them as a Spec. The error is an
+// *AttributeError about the first wrong attribute in the order of keys. The caller removes the
+// kubelet's keys, which start with csi.storage.k8s.io/, first.
+func Parse(values map[string]string) (Spec, error) {
+	p := parser{values: values, files: map[string]*File{}, directories: map[string]bool{}, spec: Spec{
+		Auth: Auth{Type: Kubernetes}, Server: Server{MaxRetries: -1}, DefaultTemplate: Map,
+		Owner: Owner{UID: -1, GID: -1}, Lifecycle: Lifecycle{Refresh: true},
+	}}
+	p.volumeRows, p.fileRows = byKey(p.spec.attributes()), byKey(new(File).attributes())
+	if err := checkSize(values, p.limitOf); err != nil {
+		return Spec{}, err
+	}
+	p.keys = slices.Sorted(maps.Keys(values))
+	for _, step := range []func() error{p.checkTemplates, p.parseFiles, p.parseRest, p.checkAuth, p.checkServer, p.finishFiles} {
+		if err := step(); err != nil {
 			return Spec{}, err
 		}
 	}
 	return p.spec, nil
 }
 
-func newSpec() Spec {
-	return Spec{
-		Auth:            Auth{Type: Kubernetes},
-		Server:          Server{MaxRetries: driversChoice},
-		DefaultTemplate: Map,
-		Owner:           Owner{UID: -1, GID: -1},
-		Lifecycle:       Lifecycle{Refresh: true},
+func byKey(rows []attribute) map[string]attribute {
+	table := map[string]attribute{}
+	for _, row := range rows {
+		table[row.key] = row
 	}
+	return table
 }
 
 type parser struct {
-	attributes  map[string]string
+	values      map[string]string
+	keys        []string // sorted
+	volumeRows  map[string]attribute
+	fileRows    map[string]attribute // set changes no file of the volume
 	spec        Spec
 	files       map[string]*File
 	directories map[string]bool
 }
 
-func (p *parser) keys() []string {
-	return slices.Sorted(maps.Keys(p.attributes))
+func (p *parser) limitOf(key string) limits.Limit {
+	if row, ok := p.volumeRows[key]; ok {
+		return row.limit
+	}
+	fileKey, _, _ := strings.Cut(key, "/")
+	if row, ok := p.fileRows[fileKey]; ok {
+		return row.limit
+	}
+	return limits.NameBytes
 }
 
-// parseFiles finds the files first, so that parseRest can tell an option of a
-// file from an option that belongs to none.
-func (p *parser) parseFiles() error {
-	for _, key := range p.keys() {
-		path, ok := p.madeBy(key)
-		if !ok {
-			continue
-		}
-		if err := blame(key, CheckFilePath(path)); err != nil {
-			return err
-		}
-		if err := p.countDirectories(path); err != nil {
-			return blame(key, err)
-		}
-		file := p.files[path]
-		if file == nil {
-			file = &File{Path: path, Perms: DefaultPerms}
-			p.files[path] = file
-			if err := limits.Files.Check(len(p.files)); err != nil {
-				return blame(key, err)
-			}
-		}
-		if err := blame(key, parseContent(file, key, p.attributes[key])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// madeBy returns the file whose content an attribute is.
-func (p *parser) madeBy(key string) (path string, ok bool) {
-	if key == keyTokenFile {
-		return p.attributes[key], true
-	}
-	verb, path, isFile := strings.Cut(key, "/")
-	return path, isFile && slices.Contains([]string{verbSecret, verbTemplate, verbTemplateKey}, verb)
-}
-
-func (p *parser) parseRest() error {
-	for _, key := range p.keys() {
-		if err := blame(key, p.parseKey(key, p.attributes[key])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *parser) parseKey(key, value string) error {
-	verb, path, isFile := strings.Cut(key, "/")
-	if !isFile {
-		return p.parseVolumeKey(key, value)
-	}
-	if !slices.Contains(fileVerbs(), verb) {
-		return unknown(key)
-	}
-	file, exists := p.files[path]
-	if !exists {
-		return p.orphan(key, path)
-	}
-	return parseFileOption(file, verb, value)
-}
-
-func (p *parser) parseVolumeKey(key, value string) (err error) {
-	switch key {
-	case keyDefaultTemplate:
-		p.spec.DefaultTemplate, err = parseFormat(value)
-	case keyUID:
-		p.spec.Owner.UID, err = parseID(value)
-	case keyGID:
-		p.spec.Owner.GID, err = parseID(value)
-	case keySize:
-		p.spec.Size, err = parseSize(value)
-	case keyTokenFile:
-		// Parsed with the files.
-	case keyMountPath:
-		p.spec.MountPath, err = parseMountPath(value)
-	default:
-		parse := p.connectionKeys()[key]
-		if parse == nil {
-			parse = p.lifecycleKeys()[key]
-		}
-		if parse == nil {
-			return unknown(key)
-		}
-		err = parse(value)
+// set parses the value of a key and stores it.
+func (p *parser) set(row attribute, key string) error {
+	err := row.set(p.values[key])
+	var number *strconv.NumError
+	if errors.Is(err, errMismatch) || errors.As(err, &number) {
+		return fmt.Errorf("%s is not %s", quote(p.values[key]), row.text)
 	}
 	return err
 }
 
-// checkComplete looks at what no single attribute shows.
-func (p *parser) checkComplete() error {
-	if err := p.checkAuth(); err != nil {
-		return err
-	}
-	if err := p.checkServer(); err != nil {
-		return err
-	}
-	if len(p.files) == 0 {
-		return wrong(verbSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file")
-	}
-	for _, path := range slices.Sorted(maps.Keys(p.files)) {
-		if above := p.fileAbove(path); above != nil {
-			return wrong(p.files[path].contentKey(), "needs %s to be a directory, but %s makes it a file; rename one of them", quote(above.Path), quote(above.contentKey()))
+func (p *parser) checkTemplates() error {
+	total := 0
+	for _, key := range p.keys {
+		if !strings.HasPrefix(key, fileTemplate+"/") {
+			continue
 		}
-		p.spec.Files = append(p.spec.Files, *p.files[path])
+		total += len(p.values[key])
+		if err := limits.VolumeTemplateBytes.Check(total); err != nil {
+			return withKey(key, fmt.Errorf("with the templates before it, %w", err))
+		}
 	}
 	return nil
 }
 
-// fileAbove returns the file that stands where path needs a directory.
-func (p *parser) fileAbove(path string) *File {
-	for i := range path {
-		if path[i] == '/' && p.files[path[:i]] != nil {
-			return p.files[path[:i]]
+// parseFiles makes the files before parseRest, which rejects the option of a file that does
+// not exist.
+func (p *parser) parseFiles() error {
+	for _, key := range p.keys {
+		fileKey, path, _ := strings.Cut(key, "/")
+		switch {
+		case key == keyTokenFile:
+			path = p.values[key]
+		case key == fileKey || fileKey != fileSecret && fileKey != fileTemplate && fileKey != fileTemplateKey:
+			continue
 		}
+		if err := p.makeFile(key, path); err != nil {
+			return withKey(key, err)
+		}
+	}
+	return nil
+}
+
+func (p *parser) makeFile(key, path string) error {
+	if err := CheckFilePath(path); err != nil {
+		return err
+	}
+	if p.values[key] == "" {
+		return errors.New("is empty; leave the attribute out if the file is not wanted")
+	}
+	if other := p.files[path]; other != nil {
+		return fmt.Errorf("the file has %s as well; keep one of the two", truncate(other.contentKey()))
+	}
+	for i := range path {
+		if path[i] == '/' {
+			p.directories[path[:i]] = true
+		}
+	}
+	file := &File{Path: path, Perms: DefaultPerms, Token: key == keyTokenFile}
+	p.files[path] = file
+	if err := errors.Join(limits.Directories.Check(len(p.directories)), limits.Files.Check(len(p.files))); err != nil {
+		return err
+	}
+	if file.Token {
+		return nil
+	}
+	fileKey, _, _ := strings.Cut(key, "/")
+	return p.set(byKey(file.attributes())[fileKey], key)
+}
+
+// contentKey is the attribute that has the content of the file.
+func (f File) contentKey() string {
+	switch {
+	case f.Secret != "":
+		return fileSecret + "/" + f.Path
+	case f.Template != "":
+		return fileTemplate + "/" + f.Path
+	case f.TemplateKey != "":
+		return fileTemplateKey + "/" + f.Path
+	}
+	return keyTokenFile
+}
+
+func (p *parser) parseRest() error {
+	for _, key := range p.keys {
+		if err := withKey(key, p.parseKey(key)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) parseKey(key string) error {
+	if row, ok := p.volumeRows[key]; ok {
+		return p.set(row, key)
+	}
+	fileKey, path, isFile := strings.Cut(key, "/")
+	if _, ok := p.fileRows[fileKey]; !ok || !isFile {
+		return p.unknown(key)
+	}
+	file := p.files[path]
+	isDelimiter := fileKey == fileLeftDelim || fileKey == fileRightDelim
+	switch {
+	case file == nil:
+		return fmt.Errorf("no secret/%s or template/%s makes this file%s", truncate(path), truncate(path), didYouMean(path, slices.Sorted(maps.Keys(p.files)), ""))
+	case key == file.contentKey():
+		return nil // makeFile has parsed it
+	case file.Token && fileKey != filePerms:
+		return errors.New("belongs to a template, and token-file makes this file; leave it out")
+	case isDelimiter && file.Secret != "":
+		return errors.New("the file has a secret/ attribute, whose built-in template has its own delimiters; leave this out or write template/")
+	}
+	return p.set(byKey(file.attributes())[fileKey], key)
+}
+
+// unknown rejects a key that is not in the vocabulary: with a misspelt "perms/x", a secret
+// would be world-readable.
+func (p *parser) unknown(key string) error {
+	first, path, isFile := strings.Cut(key, "/")
+	fileKeys := slices.Sorted(maps.Keys(p.fileRows))
+	switch _, isVolumeKey := p.volumeRows[first]; {
+	case !isFile && slices.Contains(fileKeys, key):
+		return fmt.Errorf("lacks its file; write %s/<file>", key)
+	case !isFile:
+		return fmt.Errorf("is unknown%s", didYouMean(key, append(slices.Sorted(maps.Keys(p.volumeRows)), fileKeys...), ""))
+	case isVolumeKey:
+		return fmt.Errorf("is unknown; %q belongs to the whole volume and has no file", first)
+	}
+	return fmt.Errorf("is unknown%s", didYouMean(first, fileKeys, "/"+path))
+}
+
+func (p *parser) checkAuth() error {
+	auth := &p.spec.Auth
+	if auth.Path == "" {
+		auth.Path = auth.Type.DefaultPath()
+	}
+	switch {
+	case auth.Type != AppRole && auth.RoleID != "":
+		return invalid(keyRoleID, "belongs to auth-type \"approle\", and the auth-type is %q", auth.Type)
+	case auth.Type != AppRole && auth.SecretID != "":
+		return invalid(keySecretID, "belongs to auth-type \"approle\", and the auth-type is %q", auth.Type)
+	case auth.Type == Kubernetes && auth.Role == "":
+		return invalid(keyRole, "is missing; name the Vault role to log in with")
+	case auth.Type == AppRole && auth.Role != "":
+		return invalid(keyRole, "does not belong to auth-type \"approle\", whose role is in the role id; leave it out")
+	case auth.Type == AppRole && auth.Audience.Chosen:
+		return invalid(keyAudience, "does not belong to auth-type \"approle\", which shows Vault no service-account token; leave it out")
+	case auth.Type == AppRole && auth.RoleID == "":
+		return invalid(keyRoleID, "is missing; name the key of the volume's Secret that holds the role id")
+	case auth.MaxBackoff > 0 && auth.MinBackoff > auth.MaxBackoff:
+		return invalid(keyMinBackoff, "%s is more than auth-max-backoff, %s", auth.MinBackoff, auth.MaxBackoff)
+	}
+	return nil
+}
+
+func (p *parser) checkServer() error {
+	server := p.spec.Server
+	switch {
+	case server.ClientCert != "" && server.ClientKey == "":
+		return invalid(keyClientKey, "is missing; a client-cert needs its key")
+	case server.ClientKey != "" && server.ClientCert == "":
+		return invalid(keyClientCert, "is missing; a client-key needs its certificate")
+	case server.SkipVerify && server.CACert != "":
+		return invalid(keySkipVerify, "contradicts ca-cert, which has no effect without verification; leave one of the two out")
+	}
+	return nil
+}
+
+// finishFiles rejects a file at a path that must be a directory.
+func (p *parser) finishFiles() error {
+	if len(p.files) == 0 {
+		return invalid(fileSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file")
+	}
+	for _, path := range slices.Sorted(maps.Keys(p.files)) {
+		file := p.files[path]
+		for i := range path {
+			if parent := p.files[path[:i]]; path[i] == '/' && parent != nil {
+				return invalid(file.contentKey(), "needs %s to be a directory, but %s makes it a file; rename one of them", quote(parent.Path), quote(parent.contentKey()))
+			}
+		}
+		p.spec.Files = append(p.spec.Files, *file)
 	}
 	return nil
 }

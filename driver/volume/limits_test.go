@@ -149,12 +149,14 @@ func TestNearestAtTheLimitAndOneAbove(t *testing.T) {
 		want       string
 		ok         bool
 	}{
-		{"a word at the limit", strings.Repeat("x", word), []string{"role"}, "role", true},
-		{"a word above the limit", strings.Repeat("x", word+1), []string{"role"}, "", false},
-		{"a candidate at the limit", "x", []string{strings.Repeat("x", word)}, strings.Repeat("x", word), true},
-		{"a candidate above the limit", "x", []string{strings.Repeat("x", word+1)}, "", false},
+		{"a word at the limit", strings.Repeat("x", word), []string{strings.Repeat("x", word-2)}, strings.Repeat("x", word-2), true},
+		{"a word above the limit", strings.Repeat("x", word+1), []string{strings.Repeat("x", word)}, "", false},
+		{"three edits", "typo", []string{"role"}, "", false},
+		{"an empty word", "", []string{"id"}, "", false},
+		{"a candidate at the limit", strings.Repeat("x", word-1), []string{strings.Repeat("x", word)}, strings.Repeat("x", word), true},
+		{"a candidate above the limit", strings.Repeat("x", word), []string{strings.Repeat("x", word+1)}, "", false},
 		{"the last candidate", "role", append(far[:candidates-1:candidates-1], "role"), "role", true},
-		{"one candidate too many", "role", append(far[:candidates:candidates], "role"), "", true},
+		{"one candidate too many", "role", append(far[:candidates:candidates], "role"), "", false},
 		{"the nearest", "rol", []string{"uid", "role", "gid"}, "role", true},
 		{"the first of two", "xid", []string{"uid", "gid"}, "uid", true},
 		{"no candidate", "x", nil, "", false},
