@@ -78,7 +78,8 @@ func (m *monitored) metric(t *testing.T, name string) float64 {
 }
 
 func TestMetricsTellWhatHappens(t *testing.T) {
-	m := newMonitored(t)
+	const closed = "http://127.0.0.1:1" // a port where nobody listens
+	m := newMonitored(t, "--allow-address="+closed)
 	m.requireMetrics(t,
 		`vaultmount_volumes 0`, `vaultmount_registered 0`, `vaultmount_capacity_bytes 1.34217728e+08`,
 		`vaultmount_vault_requests_total{operation="login",result="sealed"} 0`, `vaultmount_sandbox_worker_kills_total{reason="cpu"} 0`)
@@ -87,7 +88,10 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 	m.publish(t, request)
 	refused := m.kubelet.Request(t, m.vault, "refused", map[string]string{"template/db": connectionTemplate, "role": "nobody"})
 	endless := m.kubelet.Request(t, m.vault, "endless", map[string]string{"template/x": `{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`})
-	for _, bad := range []*csi.NodePublishVolumeRequest{refused, endless} {
+	other := m.kubelet.Request(t, m.vault, "other", map[string]string{
+		"template/db": connectionTemplate, "address": closed, "client-max-retries": "0",
+	})
+	for _, bad := range []*csi.NodePublishVolumeRequest{refused, endless, other} {
 		if err := m.call(func(node csi.NodeClient) error { _, err := node.NodePublishVolume(t.Context(), bad); return err }); err == nil {
 			t.Errorf("%s is published", bad.GetVolumeId())
 		}
@@ -106,6 +110,7 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 		`vaultmount_volumes 1`, `vaultmount_volumes_stale 0`, `vaultmount_vault_tokens 1`, `vaultmount_vault_leases 0`,
 		`vaultmount_volumes_used_bytes 4096`,
 		`vaultmount_vault_circuit_breaker_open{address="`+m.vault.Server.Address+`"} 0`,
+		`vaultmount_vault_circuit_breaker_open{address="other"} 0`, // no address that a tenant chose
 	)
 	// A size of 1 MiB, some 20 inodes, and what Vault said.
 	if taken := m.metric(t, "vaultmount_capacity_used_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
