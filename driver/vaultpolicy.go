@@ -161,30 +161,21 @@ func (s secretKeys) get(attribute, key string, limit limits.Limit) (string, erro
 	return "", refuse(attribute, "names the key %s, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %s", quote(key), quoteList(slices.Sorted(maps.Keys(s))))
 }
 
-// The limits keep one volume from holding a call of the kubelet longer than it
-// waits (two minutes), or from hammering Vault.
-const (
-	shortestTimeout, longestTimeout = 5 * time.Second, 100 * time.Second
-	shortestBackoff, longestBackoff = 100 * time.Millisecond, 60 * time.Second
-	mostRetries                     = 10
-)
-
-// sessionOptions fits what a volume asks for into the limits, and logs where it
-// had to.
+// sessionOptions clamps what a volume asks for, and logs where it did.
 func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions {
-	fit := func(key string, value, shortest, longest time.Duration) time.Duration {
+	clamp := func(key string, value time.Duration, allowed volume.Range) time.Duration {
 		if value == 0 {
 			return 0
 		}
-		fitted := min(max(value, shortest), longest)
-		if fitted != value {
-			logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", key, "asked", value.String(), "used", fitted.String())
+		clamped := allowed.Clamp(value)
+		if clamped != value {
+			logger.Info("Attribute is out of range; the nearest value is used", "attribute", key, "asked", value.String(), "used", clamped.String())
 		}
-		return fitted
+		return clamped
 	}
-	retries := min(spec.Server.MaxRetries, mostRetries)
+	retries := min(spec.Server.MaxRetries, volume.MaxRetries)
 	if retries != spec.Server.MaxRetries {
-		logger.Info("Attribute is out of bounds; the nearest bound is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
+		logger.Info("Attribute is out of range; the nearest value is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
 	}
 	switch {
 	case retries == 0:
@@ -194,10 +185,10 @@ func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions
 	}
 	return provider.ClientOptions{
 		Namespace:  spec.Server.Namespace,
-		Timeout:    fit("client-timeout", spec.Server.Timeout, shortestTimeout, longestTimeout),
+		Timeout:    clamp("client-timeout", spec.Server.Timeout, volume.ClientTimeouts()),
 		MaxRetries: retries,
-		MinBackoff: fit("auth-min-backoff", spec.Auth.MinBackoff, shortestBackoff, longestBackoff),
-		MaxBackoff: fit("auth-max-backoff", spec.Auth.MaxBackoff, shortestBackoff, longestBackoff),
+		MinBackoff: clamp("auth-min-backoff", spec.Auth.MinBackoff, volume.Backoffs()),
+		MaxBackoff: clamp("auth-max-backoff", spec.Auth.MaxBackoff, volume.Backoffs()),
 	}
 }
 

@@ -78,7 +78,7 @@ func (t *translation) add(diagnostics []Diagnostic, name, format string, argumen
 
 // warnUnread is for an annotation that another one makes meaningless.
 func (t *translation) warnUnread(name, text string) {
-	if _, present := t.values[name]; present {
+	if t.has(name) {
 		t.warn(name, "%s", text)
 	}
 }

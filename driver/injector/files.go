@@ -20,23 +20,15 @@ const (
 	attrTemplateKey = "template-key"
 )
 
-// tokenName is the injector's name for the file with the Vault token.
-const tokenName = "token"
-
 // file is one file that annotations with the same suffix ask for.
 type file struct {
 	suffix string // as written
-	// source is the annotation that asks for the file.
-	source string
+	source string // the annotation that asks for the file
 	// mount and destination are clean absolute paths in the container.
 	mount, destination string
-	// attributes are those of the file, without its name.
-	attributes map[string]attribute
-	// token is true for the file with the Vault token.
-	token    bool
-	rejected bool
-	// secretFiles are the paths of the agent that its template reads.
-	secretFiles []string
+	attributes         map[string]attribute // without the name of the file
+	isToken, rejected  bool
+	secretFiles        []string // the paths of the agent that its template reads
 }
 
 // files returns what the pod asks for, without rejected files: with FallbackWarn no
@@ -69,7 +61,7 @@ func (t *translation) rejectFile(f *file, name, format string, arguments ...any)
 func (t *translation) suffixes() []string {
 	found := map[string]bool{}
 	for _, m := range t.rows {
-		if m.family == familySecret || m.family == familyTemplate || m.family == familyTemplateFile {
+		if slices.Contains([]string{familySecret, familyTemplate, familyTemplateFile}, m.family) {
 			found[m.suffix] = true
 		}
 	}
@@ -80,34 +72,39 @@ func (t *translation) suffixes() []string {
 // does: the inline template, the template file, the path. It returns false if none of
 // them has a value.
 func (t *translation) readContent(f *file) bool {
-	secret, template := t.values[familySecret+f.suffix], t.values[familyTemplate+f.suffix]
-	hasSecret := strings.TrimSpace(secret) != ""
+	secret, template, templateFile := familySecret+f.suffix, familyTemplate+f.suffix, familyTemplateFile+f.suffix
+	isEmpty := func(name string) bool { return strings.TrimSpace(t.values[name]) == "" }
 	switch {
 	case t.isAmbiguous(f.suffix):
-		f.source = familySecret + f.suffix
-		t.rejectFile(f, f.source, "the injector uses %s%s for its template and for the template file of another file; rename this one", t.settings.Prefix, familyTemplate+f.suffix)
+		f.source = secret
+		t.rejectFile(f, secret, "the injector uses %s%s for its template and for the template file of another file; rename this one", t.settings.Prefix, template)
+		return true
 	// White space is a template beside a path, and nothing without one.
-	case template != "" && (hasSecret || strings.TrimSpace(template) != ""):
-		f.source = familyTemplate + f.suffix
-		f.attributes[attrTemplate] = attribute{template, f.source}
-		t.warnUnread(familyTemplateFile+f.suffix, "is not read beside "+f.source+"; remove it")
-	case t.isAmbiguous("file-"+f.suffix) && !hasSecret:
+	case t.values[template] != "" && !(isEmpty(secret) && isEmpty(template)):
+		f.source = template
+		f.attributes[attrTemplate] = attribute{t.values[template], template}
+	case t.isAmbiguous("file-"+f.suffix) && isEmpty(secret):
 		return false // reported with the other file
-	case t.values[familyTemplateFile+f.suffix] != "":
-		t.warnUnread(familyTemplate+f.suffix, "is empty and not used; remove it")
+	case t.values[templateFile] != "":
+		f.source = templateFile
 		t.readTemplateFile(f)
-	case hasSecret:
-		t.warnUnread(familyTemplate+f.suffix, "is empty, so the built-in template writes the file; remove it")
-		t.warnUnread(familyTemplateFile+f.suffix, "is empty, so the built-in template writes the file; remove it")
-		f.source = familySecret + f.suffix
-		t.setBuiltinTemplate(f, secret)
+	case !isEmpty(secret):
+		f.source = secret
+		t.setBuiltinTemplate(f, t.values[secret])
 	default:
-		t.warnUnread(familySecret+f.suffix, "is empty, so no file is written; write the path of the secret or remove it")
-		t.warnUnread(familyTemplate+f.suffix, "is empty, so no file is written; write a template or remove it")
-		t.warnUnread(familyTemplateFile+f.suffix, "is empty, so no file is written; remove it")
-		return false
+		t.warnUnread(secret, "is empty, so no file is written; write the path of the secret or remove it")
 	}
-	return true
+	// Beside another annotation a path has no effect either, but is usual.
+	for _, name := range []string{template, templateFile} {
+		switch {
+		case name == f.source:
+		case f.source == "":
+			t.warnUnread(name, "is empty, so no file is written; write a template or remove it")
+		default:
+			t.warnUnread(name, "has no effect beside "+f.source+"; remove it")
+		}
+	}
+	return f.source != ""
 }
 
 // isAmbiguous is true for a name that belongs to two files: template-file-x is the
@@ -133,49 +130,15 @@ func (t *translation) setBuiltinTemplate(f *file, secret string) {
 // readTemplateFile accepts a key of agent-extra-secret, which becomes the Secret of the
 // volume. Other files of the agent's container are not in the pod.
 func (t *translation) readTemplateFile(f *file) {
-	f.source = familyTemplateFile + f.suffix
 	value := t.values[f.source]
-	err := limits.FilePathBytes.Check(len(value))
-	switch {
-	case err != nil:
+	if err := limits.FilePathBytes.Check(len(value)); err != nil {
 		t.rejectFile(f, f.source, "the path: %v; shorten it", err)
-	case extraSecret().holds(value):
+	} else if extraSecret().holds(value) {
 		key, ok := t.secretKey(f.source, extraSecret())
-		f.attributes[attrTemplateKey] = attribute{key, f.source}
-		f.rejected = !ok
-	case t.isCopied(path.Clean(value)):
-		t.rejectFile(f, f.source, "the driver does not read volumes of the pod; write the template into %s%s or a key of %s", familyTemplate, f.suffix, nameExtraSecret)
-	default:
-		t.rejectFile(f, f.source, "vaultmount has no agent that could read the file %s; write the template into %s%s", quote(value), familyTemplate, f.suffix)
+		f.attributes[attrTemplateKey], f.rejected = attribute{key, f.source}, !ok
+	} else {
+		t.rejectFile(f, f.source, "vaultmount has no agent that could read the file %s; write the template into %s%s or a key of %s", quote(value), familyTemplate, f.suffix, nameExtraSecret)
 	}
-}
-
-// copiedPaths are the mount paths where the agent would see a ConfigMap, a Secret or a
-// projected volume of the pod, because of agent-copy-volume-mounts.
-func (t *translation) copiedPaths() map[string]bool {
-	paths := map[string]bool{}
-	for _, container := range t.pod.Spec.Containers {
-		if container.Name != t.values[nameCopyMounts] {
-			continue
-		}
-		for _, mount := range container.VolumeMounts {
-			source := t.podVolumes[mount.Name]
-			if source != nil && (source.ConfigMap != nil || source.Secret != nil || source.Projected != nil) {
-				paths[path.Clean(mount.MountPath)] = true
-			}
-		}
-	}
-	return paths
-}
-
-// isCopied expects a clean path.
-func (t *translation) isCopied(file string) bool {
-	for directory := range directories(file) {
-		if t.copied[directory] {
-			return true
-		}
-	}
-	return false
 }
 
 // defaultFormat is the built-in template of the pod's files.
@@ -195,37 +158,34 @@ func (t *translation) defaultFormat() volume.Format {
 // place sets the destination of a file: below the mount path of its suffix, under its
 // own name or that of agent-inject-file-X.
 func (t *translation) place(f *file) {
-	f.mount = t.mountPath(f)
+	var err error
+	if f.mount, err = t.mountPath(familyVolumePath+f.suffix, t.directory); err != nil {
+		t.rejectFile(f, familyVolumePath+f.suffix, "%v", err)
+	}
 	name := f.suffix
-	if !t.preservesCase(f.suffix) {
+	if !t.isOn(familyPreserveCase+f.suffix, t.isOn(namePreserveCase, false)) {
 		name = strings.ToLower(name)
 	}
 	f.destination = f.mount + "/" + name
 	option := familyFile + f.suffix
 	value, present := t.values[option]
-	if !present {
+	err = limits.FilePathBytes.Check(len(value))
+	switch {
+	case !present:
 		return
-	}
-	if value == "" {
+	case value == "":
 		t.warn(option, "is empty; the file is %s", f.destination)
 		return
-	}
-	if err := limits.FilePathBytes.Check(len(value)); err != nil {
+	case err != nil:
 		t.rejectFile(f, option, "the path of the file: %v; rename it", err)
 		return
 	}
 	f.destination = path.Join(f.mount, value)
 	if !isBelow(f.destination, f.mount) {
 		t.rejectFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
-		return
-	}
-	if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
+	} else if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
 		t.rejectFile(f, option, "%v; rename it", err)
 	}
-}
-
-func (t *translation) preservesCase(suffix string) bool {
-	return t.isOn(familyPreserveCase+suffix, t.isOn(namePreserveCase, false))
 }
 
 // tokenFile is what agent-inject-token asks for, in the default volume, or nil. No other
@@ -234,46 +194,36 @@ func (t *translation) tokenFile() *file {
 	if !t.isOn(nameToken, false) || t.settings.ForbidToken {
 		return nil
 	}
-	return &file{
-		source: nameToken, mount: t.directory, destination: t.directory + "/" + tokenName,
-		attributes: map[string]attribute{"perms": {"0640", nameToken}}, token: true,
-	}
+	perms := map[string]attribute{"perms": {"0640", nameToken}}
+	return &file{source: nameToken, mount: t.directory, destination: t.directory + "/token", attributes: perms, isToken: true}
 }
 
+// readOptions leaves the check of most values to the driver's own parser.
 func (t *translation) readOptions(f *file) {
-	t.readPerms(f)
-	t.readMissingKey(f)
+	perms := familyPerms + f.suffix
+	if value, present := t.values[perms]; present {
+		f.attributes["perms"] = attribute{value, perms}
+		if bits, err := strconv.ParseUint(value, 8, 32); err == nil {
+			t.warnOfPerms(perms, bits)
+		}
+	}
+	missingKey := familyMissingKey + f.suffix
+	if isError, err := parseBoolean(t.values[missingKey]); err != nil {
+		t.rejectFile(f, missingKey, "%v", err)
+	} else if isError == "true" {
+		f.attributes["error-on-missing-key"] = attribute{"true", missingKey}
+	}
 	t.readDelim(f, familyLeftDelim, "left-delim", "{{")
 	t.readDelim(f, familyRightDelim, "right-delim", "}}")
 	t.rejectCommand(f)
 }
 
-// readPerms leaves the check to the driver's own parser, which reads octal digits as the
-// injector does.
-func (t *translation) readPerms(f *file) {
-	name := familyPerms + f.suffix
-	value, present := t.values[name]
-	if !present {
-		return
-	}
-	f.attributes["perms"] = attribute{value, name}
-	perms, err := strconv.ParseUint(value, 8, 32)
-	if err == nil && perms&0o7000 != 0 {
+func (t *translation) warnOfPerms(name string, bits uint64) {
+	if bits&0o7000 != 0 {
 		t.warn(name, "asks for a set-id or sticky bit, which no file gets, as under the injector; leave it out")
 	}
-	if err == nil && perms&0o002 != 0 {
+	if bits&0o002 != 0 {
 		t.warn(name, "lets every user write; the mount is read-only, write for example \"0640\"")
-	}
-}
-
-func (t *translation) readMissingKey(f *file) {
-	name := familyMissingKey + f.suffix
-	isError, err := parseBoolean(t.values[name])
-	switch {
-	case err != nil:
-		t.rejectFile(f, name, "%v", err)
-	case isError == "true":
-		f.attributes["error-on-missing-key"] = attribute{"true", name}
 	}
 }
 
@@ -314,12 +264,11 @@ func (t *translation) rejectCommand(f *file) {
 // which for permissions leaves a secret world-readable.
 func (t *translation) reportOrphans(files []*file) {
 	options := []string{familyPerms, familyFile, familyCommand, familyMissingKey, familyLeftDelim, familyRightDelim, familyVolumePath, familyPreserveCase}
-	var suffixes []string
 	known := map[string]bool{}
 	for _, f := range files {
-		suffixes = append(suffixes, f.suffix)
 		known[f.suffix] = true
 	}
+	suffixes := slices.Sorted(maps.Keys(known))
 	for _, name := range t.names {
 		m := t.rows[name]
 		if !slices.Contains(options, m.family) || known[m.suffix] {
@@ -346,7 +295,11 @@ func (t *translation) rejectClashes(files []*file) {
 	for _, f := range files {
 		if other := byPlace[f.destination]; other != nil {
 			other.rejected = true
-			t.rejectFile(f, f.source, "writes %s, and so does %s%s; rename one of them, or set %s", f.destination, t.settings.Prefix, other.source, renameHint(f, other))
+			option := familyFile + f.suffix
+			if f.suffix != other.suffix && strings.EqualFold(f.suffix, other.suffix) {
+				option = namePreserveCase
+			}
+			t.rejectFile(f, f.source, "writes %s, and so does %s%s; rename one of them, or set %s", f.destination, t.settings.Prefix, other.source, option)
 			continue
 		}
 		byPlace[f.destination] = f
@@ -359,14 +312,6 @@ func (t *translation) rejectClashes(files []*file) {
 			}
 		}
 	}
-}
-
-// renameHint is the annotation that gives two files different names.
-func renameHint(f, other *file) string {
-	if f.suffix != other.suffix && strings.EqualFold(f.suffix, other.suffix) {
-		return namePreserveCase
-	}
-	return familyFile + f.suffix
 }
 
 // directories yields the directories above a clean absolute path, innermost first and

@@ -108,25 +108,15 @@ func token(t *translation, name, _ string) {
 	}
 }
 
-// setDuration sets an attribute that the driver clamps to a range.
-func (t *translation) setDuration(key, value, source string, allowed volume.Range) {
-	t.setAttribute(key, value, source)
-	duration, err := time.ParseDuration(value)
-	if err == nil && duration > 0 && allowed.Clamp(duration) != duration {
-		t.warn(source, "the driver uses %s in place of %s; write a value %s", allowed.Clamp(duration), value, allowed)
+// clamped sets an attribute that the driver clamps to a range.
+func clamped(attribute string, allowed volume.Range) func(*translation, string, string) {
+	return func(t *translation, name, value string) {
+		t.setAttribute(attribute, value, name)
+		duration, err := time.ParseDuration(value)
+		if err == nil && duration > 0 && allowed.Clamp(duration) != duration {
+			t.warn(name, "the driver uses %s in place of %s; write a value %s", allowed.Clamp(duration), value, allowed)
+		}
 	}
-}
-
-func backoff(t *translation, name, value string) {
-	t.setDuration(name, value, name, volume.Backoffs())
-}
-
-func clientTimeout(t *translation, name, value string) {
-	t.setDuration(name, value, name, volume.ClientTimeouts())
-}
-
-func staticInterval(t *translation, name, value string) {
-	t.setDuration("static-secret-render-interval", value, name, volume.StaticIntervals())
 }
 
 func maxRetries(t *translation, name, value string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,10 @@ func (t *translation) setOwner() {
 		t.warn(nameSetSecurityContext, "has no effect beside agent-run-as-*; remove it")
 	}
 	t.attributes["uid"], t.attributes["gid"] = uid, gid
-	t.applyJSONPatch()
+	for key, patched := range t.owner {
+		t.warnUnread(t.attributes[key].source, "has no effect beside "+patched.source+"; remove one of them")
+		t.attributes[key] = patched
+	}
 }
 
 func (t *translation) numericID(name, otherwise string) attribute {
@@ -40,10 +44,7 @@ func (t *translation) numericID(name, otherwise string) attribute {
 }
 
 func (t *translation) choosesUser() bool {
-	return slices.ContainsFunc([]string{nameRunAsUser, nameRunAsGroup, nameRunAsSameUser}, func(name string) bool {
-		_, present := t.values[name]
-		return present
-	})
+	return t.has(nameRunAsUser) || t.has(nameRunAsGroup) || t.has(nameRunAsSameUser)
 }
 
 // containerUser is for agent-run-as-same-user, which reads the first container only.
@@ -91,119 +92,77 @@ type operation struct {
 	Value json.RawMessage `json:"value"`
 }
 
-func parseJSONPatch(value string) ([]operation, error) {
-	if value == "" {
-		return nil, nil
-	}
-	var operations []operation
-	err := json.Unmarshal([]byte(value), &operations)
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return nil, errors.New("a patch is an array of objects with the strings op and path")
-	}
-	return operations, err
-}
-
-// ownerAttribute returns the attribute that the operation sets, or none.
-func (o operation) ownerAttribute() string {
-	switch o.Path {
-	case "/securityContext/runAsUser":
-		return "uid"
-	case "/securityContext/runAsGroup":
-		return "gid"
-	}
-	return ""
-}
-
-// check rejects what the agent or the owner of its files would need: its environment,
-// arguments and image, or a user that only the image knows.
-func (o operation) check() error {
-	if !slices.Contains([]string{"add", "replace", "remove"}, o.Op) {
-		return fmt.Errorf("the operation %s is not supported; write add, replace or remove", quote(o.Op))
-	}
-	if o.ownerAttribute() != "" {
-		if _, err := strconv.ParseInt(string(o.Value), 10, 64); err != nil || o.Op == "remove" {
-			return fmt.Errorf("%s needs a number; add or replace it with one", o.Path)
-		}
-		return nil
-	}
-	field, rest, _ := strings.Cut(strings.TrimPrefix(o.Path, "/"), "/")
-	harmless := []string{"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy"}
-	switch {
-	case field == "securityContext" && rest == "":
-		return fmt.Errorf("%s as a whole is not supported; write an operation for each of its fields", quote(o.Path))
-	case field != "securityContext" && !slices.Contains(harmless, field):
-		return fmt.Errorf("changes %s of the agent container, which the pod does not have; remove the operation", quote(o.Path))
-	}
-	return nil
-}
-
+// jsonPatch reads the owner of the files out of a patch. The container that writes the
+// files first owns them; a later writer does not change the owner.
 func jsonPatch(t *translation, name, value string) {
-	operations, err := parseJSONPatch(value)
-	if err != nil {
+	var operations []operation
+	if err := json.Unmarshal([]byte(value), &operations); err != nil {
+		var wrongType *json.UnmarshalTypeError
+		if errors.As(err, &wrongType) {
+			err = errors.New("a patch is an array of objects with the strings op and path")
+		}
 		t.reject(name, "error parsing JSON patch: %v; correct or remove it", err)
 		return
 	}
-	setsOwner, others := false, false
+	isWriter := (name == nameInitPatch) == t.isOn(namePrePopulate, true)
+	owner, others := map[string]attribute{}, false
 	for _, o := range operations {
 		if err := o.check(); err != nil {
 			t.reject(name, "%v", err)
 			return
 		}
-		effective := o.ownerAttribute() != "" && name == t.writersPatch()
-		setsOwner, others = setsOwner || effective, others || !effective
+		key := ownerAttributes()[o.Path]
+		if key != "" && isWriter {
+			owner[key] = attribute{string(o.Value), name}
+		}
+		others = others || key == "" || !isWriter
 	}
+	maps.Copy(t.owner, owner)
 	switch {
-	case others && setsOwner:
+	case others && len(owner) > 0:
 		t.warn(name, "sets the owner of the files and has no other effect: there is no agent container in the pod; remove the other operations")
 	case others:
 		t.warn(name, "has no effect: there is no agent container in the pod; remove it")
 	}
 }
 
-// writersPatch is the patch of the container that writes the files first and so owns
-// them; a later writer does not change the owner.
-func (t *translation) writersPatch() string {
-	if t.isOn(namePrePopulate, true) {
-		return nameInitPatch
-	}
-	return namePatch
+// ownerAttributes are the attributes by the paths that set them.
+func ownerAttributes() map[string]string {
+	return map[string]string{"/securityContext/runAsUser": "uid", "/securityContext/runAsGroup": "gid"}
 }
 
-// applyJSONPatch ignores a patch that jsonPatch has rejected.
-func (t *translation) applyJSONPatch() {
-	name := t.writersPatch()
-	operations, err := parseJSONPatch(t.values[name])
-	if err != nil {
-		return
+// check rejects what the agent or the owner of its files would need: its environment,
+// arguments and image, or a user that only the image knows.
+func (o operation) check() error {
+	field, rest, _ := strings.Cut(strings.TrimPrefix(o.Path, "/"), "/")
+	harmless := []string{"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy", "securityContext"}
+	_, err := strconv.ParseInt(string(o.Value), 10, 64)
+	switch {
+	case !slices.Contains([]string{"add", "replace", "remove"}, o.Op):
+		return fmt.Errorf("the operation %s is not supported; write add, replace or remove", quote(o.Op))
+	case ownerAttributes()[o.Path] != "" && (err != nil || o.Op == "remove"):
+		return fmt.Errorf("%s needs a number; add or replace it with one", o.Path)
+	case field == "securityContext" && rest == "":
+		return fmt.Errorf("%s as a whole is not supported; write an operation for each of its fields", quote(o.Path))
+	case !slices.Contains(harmless, field):
+		return fmt.Errorf("changes %s of the agent container, which the pod does not have; remove the operation", quote(o.Path))
 	}
-	for _, o := range operations {
-		key := o.ownerAttribute()
-		if key == "" || o.check() != nil {
-			continue
-		}
-		if source := t.attributes[key].source; source != name {
-			t.warnUnread(source, "has no effect beside "+name+"; remove one of them")
-		}
-		t.setAttribute(key, string(o.Value), name)
-	}
+	return nil
 }
 
 // sharesProcesses is true if agent-share-process-namespace changes the pod. Containers of
 // the application may depend on seeing each other.
 func (t *translation) sharesProcesses() bool {
+	shared := t.pod.Spec.ShareProcessNamespace
 	if !t.isOn(nameShareProcesses, false) {
 		return false
 	}
-	if shared := t.pod.Spec.ShareProcessNamespace; shared != nil && !*shared {
+	if shared != nil && !*shared {
 		t.reject(nameShareProcesses, "shareProcessNamespace explicitly disabled on the pod, refusing to enable it; remove one of the two")
 		return false
 	}
-	for _, m := range t.rows {
-		if m.family == familyCommand {
-			t.warn(nameShareProcesses, "there is no agent in the pod to run commands in it; remove it if it was for %sX only", familyCommand)
-			break
-		}
+	if slices.ContainsFunc(t.names, func(name string) bool { return strings.HasPrefix(name, familyCommand) }) {
+		t.warn(nameShareProcesses, "there is no agent in the pod to run commands in it; remove it if it was for %sX only", familyCommand)
 	}
-	return true
+	return shared == nil
 }

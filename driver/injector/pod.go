@@ -27,7 +27,11 @@ const keyMountPath = "mount-path"
 // volumes makes one volume for each mount path. A pod without a file gets none: there is
 // no agent that could fill an empty one later.
 func (t *translation) volumes(files []*file) []Volume {
-	t.checkDefaultDirectory(files)
+	if _, err := t.mountPath(nameVolumePath, ""); err != nil {
+		t.reject(nameVolumePath, "%v", err)
+	} else if t.has(nameVolumePath) && !slices.ContainsFunc(files, func(f *file) bool { return f.mount == t.directory }) {
+		t.warn(nameVolumePath, "no file is below %s, so nothing is mounted there; remove it", quote(t.directory))
+	}
 	secret := t.volumeSecret(files)
 	files = slices.DeleteFunc(slices.Clone(files), func(f *file) bool { return f.rejected })
 	hasLogin := t.setLogin()
@@ -35,37 +39,35 @@ func (t *translation) volumes(files []*file) []Volume {
 	if t.format != volume.Map {
 		t.setAttribute("default-template", string(t.format), nameDefaultTemplate)
 	}
-	if !hasLogin {
-		return nil
-	}
 	byRoot := byRoot(files)
-	if err := t.checkVolumeCount(len(byRoot)); err != nil {
+	if err := t.checkVolumeCount(len(byRoot)); err != nil && hasLogin {
 		t.reject(nameInject, "%v; use fewer secret-volume-path-X", err)
 		return nil
 	}
 	var volumes []Volume
+	custom := 0
 	for _, mount := range slices.Sorted(maps.Keys(byRoot)) {
-		below := byRoot[mount]
-		delete(t.attributes, keyMountPath)
-		if mount != volume.DefaultMountPath && slices.ContainsFunc(below, (*file).writesMore) {
-			t.setAttribute(keyMountPath, mount, nameVolumePath)
+		v, ok := t.volume(mount, byRoot[mount])
+		if !ok || !hasLogin {
+			continue
 		}
-		if v, ok := t.volume(mount, below); ok {
-			v.SecretName, v.pathSource = secret, t.pathSource(below[0])
+		v.Name, v.SecretName = volumeName, secret
+		if mount != t.directory {
+			v.Name = fmt.Sprint(customVolumeName, custom)
+			custom++
+		}
+		if t.isUsable(v) {
 			volumes = append(volumes, v)
 		}
 	}
-	t.nameVolumes(volumes)
-	return slices.DeleteFunc(volumes, func(v Volume) bool { return !t.isUsable(v) })
+	return volumes
 }
 
 // volume asks the driver's own parser, so that what the driver would reject when the pod
-// starts is rejected here, under the name of the annotation. It drops files that the
-// parser rejects; without a common attribute that it rejects there is no volume. It
-// parses each attribute twice, however many are wrong: each file alone, and then all
-// that is left together.
+// starts is rejected here, under the name of the annotation. It parses each attribute
+// twice, however many are wrong: each file alone, and then all that is left together.
 func (t *translation) volume(mount string, files []*file) (Volume, bool) {
-	all, complete := t.checkCommon()
+	all, complete := t.checkCommon(mount, files)
 	if all == nil {
 		return Volume{}, false
 	}
@@ -86,23 +88,31 @@ func (t *translation) volume(mount string, files []*file) (Volume, bool) {
 	if good == 0 || !complete {
 		return Volume{}, false
 	}
-	attributes, sources := valuesOf(all), map[string]string{"auth-path": t.settings.Prefix + nameAuthPath}
+	v := Volume{MountPath: mount, Attributes: valuesOf(all), pathSource: nameVolumePath}
+	v.Sources = map[string]string{"auth-path": t.settings.Prefix + nameAuthPath}
 	for key, a := range all {
-		sources[key] = t.settings.Prefix + a.source
+		v.Sources[key] = t.settings.Prefix + a.source
 	}
-	spec, err := volume.Parse(attributes)
-	if err != nil {
-		problem := attributeError(err)
-		t.reject(cmp.Or(all[problem.Key].source, nameInject), "%s", problem.Problem)
+	if name := familyVolumePath + files[0].suffix; t.has(name) {
+		v.pathSource = name
+	}
+	var err error
+	if v.Spec, err = volume.Parse(v.Attributes); err != nil {
+		t.rejectAttribute(all, err)
 		return Volume{}, false
 	}
-	return Volume{MountPath: mount, Attributes: attributes, Spec: spec, Sources: sources}, true
+	return v, true
 }
 
 // checkCommon parses the attributes of the whole volume, beside a file that is correct,
 // and returns those that are correct; none if one is missing.
-func (t *translation) checkCommon() (correct map[string]attribute, complete bool) {
+func (t *translation) checkCommon(mount string, files []*file) (correct map[string]attribute, complete bool) {
 	correct, complete = maps.Clone(t.attributes), true
+	// Templates that write further files do so below the mount path.
+	writesMore := func(f *file) bool { return strings.Contains(f.attributes[attrTemplate].value, "writeToFile") }
+	if mount != volume.DefaultMountPath && slices.ContainsFunc(files, writesMore) {
+		correct[keyMountPath] = attribute{mount, nameVolumePath}
+	}
 	for {
 		values := valuesOf(correct)
 		values[attrSecret+"/any"] = "any"
@@ -110,17 +120,15 @@ func (t *translation) checkCommon() (correct map[string]attribute, complete bool
 		if err == nil {
 			return correct, complete
 		}
-		problem := attributeError(err)
-		wrong, present := correct[problem.Key]
-		if !present {
-			// A missing attribute may have been rejected before.
-			if complete {
-				t.reject(nameInject, "the volume lacks %s, which %s", problem.Key, problem.Problem)
-			}
-			return nil, false
+		key := attributeError(err).Key
+		_, present := correct[key]
+		if present || len(t.errors) == 0 {
+			t.rejectAttribute(correct, err)
 		}
-		t.reject(wrong.source, "%s", problem.Problem)
-		delete(correct, problem.Key)
+		if !present {
+			return nil, false // what is missing was rejected before
+		}
+		delete(correct, key)
 		complete = false
 	}
 }
@@ -131,22 +139,27 @@ func (t *translation) checkFile(f *file, context map[string]string, attributes m
 	maps.Copy(values, context)
 	spec, err := volume.Parse(values)
 	if err != nil {
-		problem := attributeError(err)
-		t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
+		t.rejectAttribute(attributes, err)
 		return false
 	}
 	text := spec.Text(spec.Files[0])
 	if text == "" || t.settings.CheckTemplate == nil {
 		return true
 	}
-	if err := t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath); err != nil {
-		if f.attributes[attrTemplate].source == familySecret+f.suffix {
-			err = fmt.Errorf("the path makes an %w; write %s%s", err, familyTemplate, f.suffix)
-		}
-		t.reject(f.source, "%v", err)
-		return false
+	if err = t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath); err == nil {
+		return true
 	}
-	return true
+	if f.attributes[attrTemplate].source == familySecret+f.suffix {
+		err = fmt.Errorf("the path makes an %w; write %s%s", err, familyTemplate, f.suffix)
+	}
+	t.reject(f.source, "%v", err)
+	return false
+}
+
+// rejectAttribute reports an error of the parser under the name of the annotation.
+func (t *translation) rejectAttribute(attributes map[string]attribute, err error) {
+	problem := attributeError(err)
+	t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
 }
 
 func attributeError(err error) *volume.AttributeError {
@@ -170,31 +183,22 @@ func (f *file) attributesIn(mount string) map[string]attribute {
 	for attr, a := range f.attributes {
 		attributes[attr+"/"+name] = a
 	}
-	if f.token {
+	if f.isToken {
 		attributes["token-file"] = attribute{name, f.source}
 	}
 	return attributes
 }
 
-// writesMore is true if the template may write further files, whose paths begin with the
-// mount path.
-func (f *file) writesMore() bool {
-	return strings.Contains(f.attributes[attrTemplate].value, "writeToFile")
-}
-
-// mountPath is the clean mount path of a file. The injector compares the text, and so
-// mounts twice at /vault/secrets and /vault/secrets/, one above the other.
-func (t *translation) mountPath(f *file) string {
-	name := familyVolumePath + f.suffix
-	value, present := t.values[name]
-	if !present {
-		return t.directory
+// mountPath is the clean directory that an annotation chooses, or the default. The
+// injector compares the text, and so mounts twice at /vault/secrets and /vault/secrets/.
+func (t *translation) mountPath(name, otherwise string) (string, error) {
+	if !t.has(name) {
+		return otherwise, nil
 	}
-	if err := checkMountPath(value); err != nil {
-		t.rejectFile(f, name, "%v", err)
-		return t.directory
+	if err := checkMountPath(t.values[name]); err != nil {
+		return otherwise, err
 	}
-	return path.Clean(value)
+	return path.Clean(t.values[name]), nil
 }
 
 // checkMountPath asks the driver's own parser.
@@ -204,36 +208,6 @@ func checkMountPath(value string) error {
 		return nil
 	}
 	return errors.New(attributeError(err).Problem)
-}
-
-func (t *translation) defaultDirectory() string {
-	value, present := t.values[nameVolumePath]
-	if !present || checkMountPath(value) != nil {
-		return volume.DefaultMountPath
-	}
-	return path.Clean(value)
-}
-
-func (t *translation) checkDefaultDirectory(files []*file) {
-	value, present := t.values[nameVolumePath]
-	if !present {
-		return
-	}
-	if err := checkMountPath(value); err != nil {
-		t.reject(nameVolumePath, "%v", err)
-		return
-	}
-	if !slices.ContainsFunc(files, func(f *file) bool { return f.mount == t.directory }) {
-		t.warn(nameVolumePath, "no file is below %s, so nothing is mounted there; remove it", quote(value))
-	}
-}
-
-// pathSource is the annotation that chooses the mount path of a file.
-func (t *translation) pathSource(f *file) string {
-	if _, present := t.values[familyVolumePath+f.suffix]; present {
-		return familyVolumePath + f.suffix
-	}
-	return nameVolumePath
 }
 
 // byRoot groups files by the mount paths that are inside no other one. The container
@@ -255,18 +229,6 @@ func byRoot(files []*file) map[string][]*file {
 		grouped[root] = append(grouped[root], f)
 	}
 	return grouped
-}
-
-func (t *translation) nameVolumes(volumes []Volume) {
-	custom := 0
-	for i := range volumes {
-		if volumes[i].MountPath == t.directory {
-			volumes[i].Name = volumeName
-			continue
-		}
-		volumes[i].Name = fmt.Sprint(customVolumeName, custom)
-		custom++
-	}
 }
 
 // isUsable lets a pod declare an emptyDir under the injector's name, as some do to
@@ -324,7 +286,7 @@ func (t *translation) patch(volumes []Volume) []Operation {
 	for i, c := range t.pod.Spec.InitContainers {
 		all = append(all, appendTo(fmt.Sprintf("/spec/initContainers/%d/volumeMounts", i), len(c.VolumeMounts), t.mounts(c, volumes))...)
 	}
-	if t.sharesProcesses() && t.pod.Spec.ShareProcessNamespace == nil {
+	if t.sharesProcesses() {
 		all = append(all, Operation{"add", "/spec/shareProcessNamespace", true})
 	}
 	var added []corev1.Volume
@@ -364,46 +326,34 @@ func (t *translation) csiVolume(v Volume) corev1.Volume {
 // containers are those that get the volumes. The injector does not trim names and
 // ignores unknown ones, so that the application starts without its secrets.
 func (t *translation) containers() map[string]bool {
-	names, inits := containerNames(t.pod.Spec.Containers), containerNames(t.pod.Spec.InitContainers)
-	value, present := t.values[nameContainers]
-	known, chosen, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, name := range names {
-		known[name] = true
+	var names []string
+	known, inits, chosen, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, c := range t.pod.Spec.InitContainers {
+		inits[c.Name] = true
 	}
-	if !present {
+	for _, c := range t.pod.Spec.Containers {
+		names, known[c.Name] = append(names, c.Name), true
+	}
+	if !t.has(nameContainers) {
 		return known
 	}
-	rejected := false
-	for part := range strings.SplitSeq(value, ",") {
+	for part := range strings.SplitSeq(t.values[nameContainers], ",") {
 		name := strings.TrimSpace(part)
-		if name == "" || seen[name] {
-			continue
-		}
-		seen[name] = true
 		switch {
+		case name == "" || seen[name]:
 		case known[name]:
 			chosen[name] = true
-		case len(t.errors) == limits.Diagnostics.Max() || len(t.warnings) == limits.Diagnostics.Max():
-			// A value may hold a hundred thousand names.
-		case slices.Contains(inits, name):
+		case inits[name]:
 			t.warn(nameContainers, "the init container %s has the secrets in any case; leave it out", quote(name))
 		default:
-			rejected = true
-			t.reject(nameContainers, "the pod has no container %s; write the names of its containers, which are %s", quote(name), quoteAll(names))
+			t.reject(nameContainers, "the pod has no container %s; write the names of its containers, which are %s", quote(name), lazy(func() string { return quoteAll(names) }))
 		}
+		seen[name] = true
 	}
-	if len(chosen) == 0 && !rejected {
+	if len(chosen) == 0 && len(t.errors) == 0 {
 		t.warn(nameContainers, "names no container, so only init containers have the secrets; remove it to have them in all")
 	}
 	return chosen
-}
-
-func containerNames(containers []PodContainer) []string {
-	var names []string
-	for _, c := range containers {
-		names = append(names, c.Name)
-	}
-	return names
 }
 
 // mounts are those of a container. It rejects a container with a mount at the same

@@ -22,32 +22,23 @@ import (
 // PodInfo is the part of a pod, or of the template of one, that a translation reads.
 // DecodePod makes it from the pod; TranslateVolume makes it from a volume's attributes.
 type PodInfo struct {
-	Metadata PodMetadata `json:"metadata"`
-	Spec     PodSpec     `json:"spec"`
-	Status   PodStatus   `json:"status"`
-}
-
-// PodMetadata is the part of a pod's metadata that a translation reads.
-type PodMetadata struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Namespace    string            `json:"namespace"`
-	Annotations  map[string]string `json:"annotations"`
-}
-
-// PodSpec is the part of a pod's spec that a translation reads.
-type PodSpec struct {
-	Volumes               []PodVolume    `json:"volumes"`
-	InitContainers        []PodContainer `json:"initContainers"`
-	Containers            []PodContainer `json:"containers"`
-	SecurityContext       *PodIdentity   `json:"securityContext"`
-	ShareProcessNamespace *bool          `json:"shareProcessNamespace"`
-	OS                    *corev1.PodOS  `json:"os"`
-}
-
-// PodStatus is the part of a pod's status that a translation reads.
-type PodStatus struct {
-	Phase corev1.PodPhase `json:"phase"`
+	Metadata struct {
+		Name         string            `json:"name"`
+		GenerateName string            `json:"generateName"`
+		Namespace    string            `json:"namespace"`
+		Annotations  map[string]string `json:"annotations"`
+	} `json:"metadata"`
+	Spec struct {
+		Volumes               []PodVolume    `json:"volumes"`
+		InitContainers        []PodContainer `json:"initContainers"`
+		Containers            []PodContainer `json:"containers"`
+		SecurityContext       *PodIdentity   `json:"securityContext"`
+		ShareProcessNamespace *bool          `json:"shareProcessNamespace"`
+		OS                    *corev1.PodOS  `json:"os"`
+	} `json:"spec"`
+	Status struct {
+		Phase corev1.PodPhase `json:"phase"`
+	} `json:"status"`
 }
 
 // PodIdentity is the user and group of a security context.
@@ -73,18 +64,13 @@ type PodMount struct {
 
 // PodVolume is a volume of the pod. At most one of its sources is set.
 type PodVolume struct {
-	Name      string        `json:"name"`
-	CSI       *PodCSI       `json:"csi"`
+	Name string `json:"name"`
+	CSI  *struct {
+		Driver   string `json:"driver"`
+		ReadOnly bool   `json:"readOnly"`
+	} `json:"csi"`
 	EmptyDir  *struct{}     `json:"emptyDir"`
-	ConfigMap *struct{}     `json:"configMap"`
-	Secret    *struct{}     `json:"secret"`
 	Projected *PodProjected `json:"projected"`
-}
-
-// PodCSI is an inline CSI volume.
-type PodCSI struct {
-	Driver   string `json:"driver"`
-	ReadOnly bool   `json:"readOnly"`
 }
 
 // PodProjected is a projected volume.
@@ -109,19 +95,6 @@ func (v *PodVolume) token() *corev1.ServiceAccountTokenProjection {
 	}
 	return nil
 }
-
-// hasAgent finds the containers that the injector adds.
-func (p PodInfo) hasAgent() bool {
-	return slices.ContainsFunc(slices.Concat(p.Spec.Containers, p.Spec.InitContainers), func(c PodContainer) bool {
-		return c.Name == "vault-agent" || c.Name == "vault-agent-init"
-	})
-}
-
-func (p PodInfo) isNew() bool {
-	return p.Status.Phase == "" || p.Status.Phase == corev1.PodPending
-}
-
-func (p PodInfo) isWindows() bool { return p.Spec.OS != nil && p.Spec.OS.Name == corev1.Windows }
 
 // PodPath returns the keys that lead from an object of a kind to its pod, or to the
 // template of its pods. It returns false for a kind without pods.
@@ -168,11 +141,14 @@ func describeJSONError(err error) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	want := map[reflect.Kind]string{
-		reflect.String: "a string, in quotes", reflect.Bool: "true or false", reflect.Int64: "a whole number", reflect.Slice: "a list",
-	}[wrong.Type.Kind()]
-	if want == "" {
-		want = "an object"
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string, in quotes"
+	case reflect.Slice:
+		want = "a list"
+	case reflect.Bool, reflect.Int64:
+		want = "a " + wrong.Type.Kind().String()
 	}
 	return fmt.Errorf("%s is of the type %s; write %s", cmp.Or(wrong.Field, "it"), wrong.Value, want)
 }
@@ -180,17 +156,12 @@ func describeJSONError(err error) error {
 // annotationError names the annotation whose value is not a string, if there is one.
 func annotationError(pod []byte) error {
 	var object struct {
-		Metadata struct {
-			Annotations map[string]json.RawMessage `json:"annotations"`
-		} `json:"metadata"`
+		Metadata struct{ Annotations map[string]json.RawMessage }
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(pod, &object); err != nil {
-		return nil //nolint:nilerr // the caller has a better error
-	}
-	annotations := object.Metadata.Annotations
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if value := string(annotations[key]); !strings.HasPrefix(value, `"`) && value != "null" {
-			return fmt.Errorf("annotation %s is not a string; write its value in quotes", limits.Truncate(key, limits.AnnotationNameBytes.Max()))
+	_ = json.Unmarshal(pod, &object) // the caller has the error
+	for _, key := range slices.Sorted(maps.Keys(object.Metadata.Annotations)) {
+		if value := object.Metadata.Annotations[key]; value[0] != '"' && string(value) != "null" {
+			return fmt.Errorf("annotation %s is not a string; write its value in quotes", limits.Truncate(key, limits.HostBytes.Max()))
 		}
 	}
 	return nil
@@ -247,20 +218,19 @@ func (s Translator) TranslateVolume(attributes map[string]string, namespace stri
 // errorOf has the first error in full and names the others: the message is an Event.
 func errorOf(result Result) error {
 	const enough = 3
-	first, more := result.Errors[0], result.More
-	var others []string
+	first := result.Errors[0]
+	others := map[string]bool{}
 	for _, d := range result.Errors[1:] {
-		switch {
-		case d.Annotation == first.Annotation || slices.Contains(others, d.Annotation):
-		case len(others) < enough:
-			others = append(others, d.Annotation)
-		default:
-			more++
-		}
+		others[d.Annotation] = true
+	}
+	delete(others, first.Annotation)
+	names, more := slices.Sorted(maps.Keys(others)), result.More
+	if len(names) > enough {
+		names, more = names[:enough], more+len(names)-enough
 	}
 	problem := first.Text
-	if len(others) > 0 {
-		problem += "; rejected as well: " + strings.Join(others, ", ")
+	if len(names) > 0 {
+		problem += "; rejected as well: " + strings.Join(names, ", ")
 	}
 	if more > 0 {
 		problem += fmt.Sprintf(", and %d more", more)
@@ -272,21 +242,20 @@ func errorOf(result Result) error {
 // translation's, the files would be in the wrong place.
 func pickVolume(volumes []Volume, attributes map[string]string) (Volume, error) {
 	wanted, chosen := attributes[keyMountPath]
+	var paths []string
+	for _, v := range volumes {
+		if paths = append(paths, v.MountPath); chosen && v.MountPath == path.Clean(wanted) {
+			return v, nil
+		}
+	}
+	problem := fmt.Sprintf("the annotations make no volume at %s, but at %s; write one of these", quote(wanted), quoteAll(paths))
+	if !chosen {
+		problem = fmt.Sprintf("is missing: the annotations make a volume for each of %s; name the one that this is", quoteAll(paths))
+	}
 	if !chosen && len(volumes) == 1 {
 		return volumes[0], nil
 	}
-	var paths []string
-	for _, v := range volumes {
-		paths = append(paths, v.MountPath)
-	}
-	if !chosen {
-		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("is missing: the annotations make a volume for each of %s; name the one that this is", quoteAll(paths))}
-	}
-	i := slices.Index(paths, path.Clean(wanted))
-	if i < 0 {
-		return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: fmt.Sprintf("the annotations make no volume at %s, but at %s", quote(wanted), quoteAll(paths))}
-	}
-	return volumes[i], nil
+	return Volume{}, &volume.AttributeError{Key: keyMountPath, Problem: problem}
 }
 
 // podInfo reads what the attributes say about the pod. Attributes of the driver's own

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"encoding/json"
 	"path"
 	"slices"
 	"strconv"
@@ -157,7 +158,7 @@ func quietPreserveCase(r *translation, m match, value string) bool {
 		_, named := r.values[familyFile+suffix]
 		_, own := r.values[familyPreserveCase+suffix]
 		decides := m.suffix == suffix || m.family == "" && !own
-		if decides && !named && suffix != strings.ToLower(suffix) && r.isOn(namePreserveCase, false) != r.preservesCase(suffix) {
+		if decides && !named && suffix != strings.ToLower(suffix) && r.isOn(namePreserveCase, false) != r.isOn(familyPreserveCase+suffix, r.isOn(namePreserveCase, false)) {
 			return false
 		}
 	}
@@ -170,8 +171,10 @@ func quietDelim(r *translation, m match, value string) bool {
 
 // quietPatch: nothing, or the ids that the files have anyway.
 func quietPatch(_ *translation, _ match, value string) bool {
-	operations, err := parseJSONPatch(value)
-	return err == nil && !slices.ContainsFunc(operations, func(o operation) bool { return o.ownerAttribute() == "" })
+	var operations []operation
+	err := json.Unmarshal([]byte(value), &operations)
+	sets := func(o operation) bool { return ownerAttributes()[o.Path] == "" }
+	return value == "" || err == nil && !slices.ContainsFunc(operations, sets)
 }
 
 func saysNothingOfUsers(pod PodInfo) bool {

@@ -10,11 +10,11 @@ func TestReadSecretFiles(t *testing.T) {
 	text := `{{ define "x" }}{{ if (file "/vault/tls/b") }}{{ end }}{{ end }}{{ "/vault/custom/../custom/a" | file }}` +
 		"{{ file `/vault/tls/c` }}" + `{{ file .x }}{{ trim "/vault/tls/d" "" }}{{ file "/etc/x" }}{{ file "/vault/tls/e`
 	f := &file{attributes: map[string]attribute{attrTemplate: {value: text}}}
-	readSecretFiles([]*file{f})
+	Translator{}.start(PodInfo{}, "").findSecretFiles([]*file{f})
 	if want := []string{"/vault/tls/b", "/vault/custom/../custom/a", "/vault/tls/c", "/etc/x"}; !slices.Equal(f.secretFiles, want) {
 		t.Errorf("got %q, want %q", f.secretFiles, want)
 	}
-	if !f.reads(extraSecret()) || !f.reads(tlsSecret()) {
+	if len(filesReading([]*file{f}, extraSecret())) == 0 || len(filesReading([]*file{f}, tlsSecret())) == 0 {
 		t.Error("a key of one of the Secrets is not found")
 	}
 }

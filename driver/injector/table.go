@@ -126,8 +126,8 @@ func annotationTable() []row {
 		{name: nameAuthType, level: Supported, noop: []string{string(volume.Kubernetes)}, handle: authType},
 		{name: nameAuthPath, level: Supported},
 		{name: familyAuthConfig + "Y", level: Mapped, handle: authConfig},
-		{name: "auth-min-backoff", level: Mapped, parse: parseDuration, noop: []string{"1s"}, handle: backoff},
-		{name: "auth-max-backoff", level: Mapped, parse: parseDuration, noop: []string{"5m"}, handle: backoff},
+		{name: "auth-min-backoff", level: Mapped, parse: parseDuration, noop: []string{"1s"}, handle: clamped("auth-min-backoff", volume.Backoffs())},
+		{name: "auth-max-backoff", level: Mapped, parse: parseDuration, noop: []string{"5m"}, handle: clamped("auth-max-backoff", volume.Backoffs())},
 		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: "a failed login keeps the pod from starting, and the kubelet tries again; remove it"},
 		{name: nameTokenVolume, level: Mapped, noop: empty},
 
@@ -143,13 +143,13 @@ func annotationTable() []row {
 		{name: nameClientKey, level: Mapped, noop: empty, handle: clientCert},
 		{name: "tls-server-name", level: Supported, noop: empty, attribute: "tls-server-name"},
 		{name: "client-max-retries", level: Mapped, parse: parseInteger, noop: []string{"2", ""}, handle: maxRetries},
-		{name: "client-timeout", level: Mapped, parse: parseDurationOrSeconds, noop: empty, handle: clientTimeout},
+		{name: "client-timeout", level: Mapped, parse: parseDurationOrSeconds, noop: empty, handle: clamped("client-timeout", volume.ClientTimeouts())},
 		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: "has no effect: the driver's connections serve all pods of the node; remove it"},
 		{name: "agent-disable-idle-connections", level: Ignored, parse: connections, noop: empty, note: noAgent},
 		{name: "agent-disable-keep-alives", level: Ignored, parse: connections, noop: empty, note: noAgent},
 
 		// Rendering and leases.
-		{name: "template-static-secret-render-interval", level: Supported, parse: parseDurationOrSeconds, noop: empty, handle: staticInterval},
+		{name: "template-static-secret-render-interval", level: Supported, parse: parseDurationOrSeconds, noop: empty, handle: clamped("static-secret-render-interval", volume.StaticIntervals())},
 		{name: "template-lease-renewal-threshold", level: Supported, parse: parseThreshold, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
 		// The kubelet repeats a failed first rendering, as a restarted agent would. Later
 		// there is no process in the pod that could exit.
@@ -186,12 +186,12 @@ func annotationTable() []row {
 		{name: "log-level", level: Ignored, noop: []string{"info", ""}, note: noLog},
 		{name: "log-format", level: Ignored, noop: []string{"standard", ""}, note: noLog},
 		{name: familyTelemetry + "Y", level: Ignored, note: ownMetrics},
-		{name: namePatch, level: Ignored, noop: empty, handle: jsonPatch},
-		{name: nameInitPatch, level: Ignored, noop: empty, handle: jsonPatch},
+		{name: namePatch, level: Ignored, noop: []string{"", "[]", "null"}, handle: jsonPatch},
+		{name: nameInitPatch, level: Ignored, noop: []string{"", "[]", "null"}, handle: jsonPatch},
 	}
 }
 
-// family returns the part of a name before the X or the Y, or none.
+// family returns the part of the name before the X or the Y, or none.
 func (r row) family() string {
 	if strings.HasSuffix(r.name, "-X") || strings.HasSuffix(r.name, "-Y") {
 		return r.name[:len(r.name)-1]
@@ -199,45 +199,22 @@ func (r row) family() string {
 	return ""
 }
 
-// table is annotationTable by name.
-type table struct {
-	rows     []row
-	byName   map[string]*row
-	families []*row
-}
-
-func newTable() table {
-	t := table{rows: annotationTable(), byName: map[string]*row{}}
-	for i := range t.rows {
-		r := &t.rows[i]
-		if r.family() != "" {
-			t.families = append(t.families, r)
-			continue
-		}
-		t.byName[r.name] = r
-	}
-	return t
-}
-
 // match is the row of an annotation. Of a family, the suffix is what replaces the X or
 // the Y.
 type match struct {
-	row            *row
+	row
 	family, suffix string
 }
 
-// find returns the row of a name without the prefix.
-func (t table) find(name string) (found match, ok bool) {
-	if r := t.byName[name]; r != nil {
-		return match{row: r}, true
-	}
-	if name == familyTemplateFile {
-		return match{}, false // not the template of a file "file-"
-	}
-	for _, r := range t.families {
-		// agent-inject-template-file-X is of the longer of two families.
+// findRow returns the row of a name without the prefix. Of two families,
+// agent-inject-template-file-X is of the longer one.
+func findRow(table []row, name string) (found match, ok bool) {
+	for _, r := range table {
+		if r.name == name {
+			return match{row: r}, true
+		}
 		suffix, matches := strings.CutPrefix(name, r.family())
-		if matches && suffix != "" && len(r.family()) > len(found.family) {
+		if matches && suffix != "" && len(r.family()) > len(found.family) && name != familyTemplateFile {
 			found, ok = match{r, r.family(), suffix}, true
 		}
 	}
@@ -247,11 +224,11 @@ func (t table) find(name string) (found match, ok bool) {
 // Family returns the name of an annotation's row in the table, with X for a file and Y
 // for a setting, or "unknown". There are few of them, so it suits the label of a metric.
 func (s Translator) Family(key string) string {
-	found, ok := newTable().find(strings.TrimPrefix(key, s.withDefaults().Prefix))
+	found, ok := findRow(annotationTable(), strings.TrimPrefix(key, s.withDefaults().Prefix))
 	if !ok {
 		return "unknown"
 	}
-	return found.row.name
+	return found.name
 }
 
 // handleAnnotations evaluates the table for each annotation of the pod.
@@ -262,11 +239,11 @@ func (t *translation) handleAnnotations() {
 			t.reportUnknown(name)
 			continue
 		}
-		t.handleAnnotation(m.row, name, t.values[name])
+		t.handleAnnotation(m, name, t.values[name])
 	}
 }
 
-func (t *translation) handleAnnotation(r *row, name, value string) {
+func (t *translation) handleAnnotation(r match, name, value string) {
 	if slices.Contains(r.noop, value) {
 		return
 	}
@@ -299,14 +276,15 @@ func (t *translation) setAttribute(key, value, source string) {
 	t.attributes[key] = attribute{value, source}
 }
 
+func (t *translation) has(name string) bool {
+	_, present := t.values[name]
+	return present
+}
+
 // isOn reads a switch whose value the table checks.
 func (t *translation) isOn(name string, otherwise bool) bool {
-	value, present := t.values[name]
-	if !present {
-		return otherwise
-	}
-	on, err := parseBoolean(value)
-	if err != nil {
+	on, err := parseBoolean(t.values[name])
+	if err != nil || !t.has(name) {
 		return otherwise
 	}
 	return on == "true"
@@ -316,37 +294,31 @@ func (t *translation) isOn(name string, otherwise bool) bool {
 // that ends where the name of its file belongs: Kubernetes accepts no such annotation of
 // a pod, so that somebody wrote it into a volume or a manifest by hand.
 func (t *translation) reportUnknown(name string) {
-	if slices.ContainsFunc(t.table.families, func(r *row) bool { return r.family() == name && strings.HasSuffix(r.name, "X") }) {
+	if slices.ContainsFunc(t.table, func(r row) bool { return r.name == name+"X" }) {
 		t.reject(name, "names no file; add the name, for example %sdb", name)
 		return
 	}
 	t.warn(name, "is unknown and ignored; %s", lazy(func() string {
-		if nearest, ok := volume.Nearest(name, t.table.candidates(name)); ok {
+		if nearest, ok := volume.Nearest(name, candidates(t.table, name)); ok {
 			return "did you mean \"" + nearest + "\"?"
 		}
 		return "remove it"
 	}))
 }
 
-// candidates are the names that a misspelt one may mean. A family continues after as
-// many dashes as it has itself. The first candidates lack only their first word, which
-// is the commonest mistake.
-func (t table) candidates(name string) []string {
-	var likely, all []string
-	for _, r := range t.rows {
-		candidate := r.name
-		if strings.HasSuffix(candidate, "-"+name) {
-			likely = append(likely, candidate)
+// candidates are the names that a misspelt one may mean: those that only have one more
+// word in front, or else all. A family continues after as many dashes as it has.
+func candidates(table []row, name string) []string {
+	var all []string
+	for _, r := range table {
+		if strings.HasSuffix(r.name, "-"+name) {
+			return []string{r.name}
 		}
-		if family := r.family(); family != "" {
-			if parts := strings.SplitN(name, "-", strings.Count(family, "-")+1); len(parts) > strings.Count(family, "-") && parts[len(parts)-1] != "" {
-				candidate = family + parts[len(parts)-1]
-			}
+		candidate, dashes := r.name, strings.Count(r.family(), "-")
+		if parts := strings.SplitN(name, "-", dashes+1); dashes > 0 && len(parts) > dashes && parts[dashes] != "" {
+			candidate = r.family() + parts[dashes]
 		}
 		all = append(all, candidate)
-	}
-	if len(likely) > 0 {
-		return likely
 	}
 	return all
 }

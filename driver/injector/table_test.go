@@ -55,8 +55,8 @@ func TestEveryRowIsExercised(t *testing.T) {
 	}
 }
 
-// The bounds are the driver's, which its own package keeps to itself.
-func TestBoundsAreTheDrivers(t *testing.T) {
+// The reference of attributes has the ranges to which the driver clamps values.
+func TestReferenceHasTheRanges(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../volume/README.md")
 	if err != nil {
@@ -85,13 +85,13 @@ func TestFindPrefersTheLongerFamily(t *testing.T) {
 		"agent-inject-token":           {"", ""},
 	}
 	for name, want := range tests {
-		m, ok := newTable().find(name)
+		m, ok := findRow(annotationTable(), name)
 		if !ok || m.family != want.family || m.suffix != want.suffix {
 			t.Errorf("%s: got %q %q %v, want %q %q", name, m.family, m.suffix, ok, want.family, want.suffix)
 		}
 	}
 	for _, name := range []string{"", "agent-inject-secret", "agent-inject-secret-", "Role"} {
-		if _, ok := newTable().find(name); ok {
+		if _, ok := findRow(annotationTable(), name); ok {
 			t.Errorf("%q is known", name)
 		}
 	}

@@ -31,18 +31,19 @@ func (s secretSource) holds(file string) bool {
 func (t *translation) secretKey(name string, sources ...secretSource) (key string, ok bool) {
 	value := t.values[name]
 	for _, source := range sources {
-		secret := t.values[source.annotation]
-		switch {
-		case !source.holds(value):
+		if !source.holds(value) {
 			continue
-		case secret == "":
+		}
+		t.needed[source.annotation] = true
+		secret := t.values[source.annotation]
+		if secret == "" {
 			t.reject(name, "%s is a key of a Secret that no annotation names; write its name into %s%s", quote(value), t.settings.Prefix, source.annotation)
 			return "", false
 		}
 		// An invalid name is reported by its own row.
 		return path.Base(path.Clean(value)), isSecretName(secret)
 	}
-	t.reject(name, "%s is a file of the injector's agent, which the pod no longer has; put it into the Secret of %s", quote(value), sources[0].annotation)
+	t.reject(name, "vaultmount has no agent that could read the file %s; put it into the Secret of %s", quote(value), sources[0].annotation)
 	return "", false
 }
 
@@ -75,14 +76,13 @@ func skipVerify(t *translation, name, _ string) {
 // caCert: without verification the agent does not read the certificate, and the driver
 // rejects the contradiction.
 func caCert(t *translation, name, value string) {
-	if clean := path.Clean(value); volume.IsClusterCA(clean) {
-		t.setAttribute(name, clean, name)
-	} else {
-		t.setSecretKey(name, name, tlsSecret(), extraSecret())
-	}
-	if _, ok := t.attributes[name]; ok && t.isOn(nameSkipVerify, false) {
-		t.drop(name)
+	switch clean := path.Clean(value); {
+	case t.isOn(nameSkipVerify, false):
 		t.warn(name, "has no effect beside %s; remove one of the two", nameSkipVerify)
+	case volume.IsClusterCA(clean):
+		t.setAttribute(name, clean, name)
+	default:
+		t.setSecretKey(name, name, tlsSecret(), extraSecret())
 	}
 }
 
@@ -90,9 +90,10 @@ func caCert(t *translation, name, value string) {
 // there is a file.
 func caDirectory(t *translation, name, value string) {
 	directory := tlsSecret().directory
+	t.needed[nameTLSSecret] = true
 	switch clean := path.Clean(value); {
 	case clean != directory && !isBelow(clean, directory):
-		t.reject(name, "%s is a directory of the injector's agent, which the pod no longer has; put its certificates into one key of the Secret of tls-secret, and name it with ca-cert", quote(value))
+		t.reject(name, "vaultmount has no agent that could read the directory %s; put its certificates into one key of the Secret of tls-secret, and name it with ca-cert", quote(value))
 	case t.values[nameCACert] == "":
 		t.reject(name, "a volume takes one CA bundle and no directory; write %s%s: %s/KEY instead", t.settings.Prefix, nameCACert, directory)
 	default:
@@ -116,41 +117,42 @@ func clientCert(t *translation, name, _ string) {
 // volumeSecret is the Secret of all volumes: a CSI volume has one. Where both Secrets
 // are needed, it drops the keys of tls-secret and the files whose templates read them.
 func (t *translation) volumeSecret(files []*file) string {
-	readSecretFiles(files)
-	t.rejectUnnamedSecrets(files)
+	t.findSecretFiles(files)
 	tls, extra := t.values[nameTLSSecret], t.values[nameExtraSecret]
-	keys := t.keysIn(tlsSecret())
-	readsTLS, readsExtra := isRead(files, tlsSecret()), isRead(files, extraSecret())
-	readsExtra = readsExtra || slices.ContainsFunc(files, func(f *file) bool { return f.attributes[attrTemplateKey].value != "" })
-	needsTLS := len(keys) > 0 || readsTLS
-	needsExtra := readsExtra || len(t.keysIn(extraSecret())) > 0
-	if needsTLS && needsExtra && tls != extra {
+	tlsKeys, tlsFiles := t.keysIn(tlsSecret()), filesReading(files, tlsSecret())
+	hasTLS := len(tlsKeys)+len(tlsFiles) > 0
+	hasExtra := len(t.keysIn(extraSecret()))+len(filesReading(files, extraSecret())) > 0
+	if hasTLS && hasExtra && tls != extra {
 		t.reject(nameTLSSecret, "a volume has one Secret, and that of %s%s is needed as well; put all keys into one", t.settings.Prefix, nameExtraSecret)
-		t.drop(keys...)
-		for _, f := range files {
-			f.rejected = f.rejected || f.reads(tlsSecret())
+		t.drop(tlsKeys...)
+		for _, f := range tlsFiles {
+			f.rejected = true
 		}
 	}
-	t.dropIncompletePair()
-	if !readsTLS {
-		t.warnUnused(tlsSecret())
+	// A certificate or key alone is left of a pair of which one was rejected.
+	if len(t.keysIn(tlsSecret(), nameClientCert, nameClientKey))+len(t.keysIn(extraSecret(), nameClientCert, nameClientKey)) == 1 {
+		t.drop(nameClientCert, nameClientKey)
 	}
-	if !readsExtra {
-		t.warnUnused(extraSecret())
+	for _, source := range []secretSource{tlsSecret(), extraSecret()} {
+		if t.values[source.annotation] != "" && isSecretName(t.values[source.annotation]) && !t.needed[source.annotation] {
+			t.warn(source.annotation, "has no effect: no key of it is needed; name one below %s in another annotation, or remove it", source.directory)
+		}
 	}
 	switch {
-	case needsExtra:
+	case hasExtra:
 		return extra
-	case needsTLS:
+	case hasTLS:
 		return tls
 	}
 	return ""
 }
 
-// keysIn are the attributes that name keys of a Secret.
-func (t *translation) keysIn(source secretSource) []string {
-	keys := []string{nameCACert, nameClientCert, nameClientKey, attrRoleID, attrSecretID}
-	return slices.DeleteFunc(keys, func(key string) bool {
+// keysIn are the attributes that name keys of a Secret, of all or of some.
+func (t *translation) keysIn(source secretSource, some ...string) []string {
+	if len(some) == 0 {
+		some = []string{nameCACert, nameClientCert, nameClientKey, attrRoleID, attrSecretID}
+	}
+	return slices.DeleteFunc(some, func(key string) bool {
 		a, present := t.attributes[key]
 		return !present || !source.holds(t.values[a.source])
 	})
@@ -162,32 +164,10 @@ func (t *translation) drop(keys ...string) {
 	}
 }
 
-// dropIncompletePair is for a certificate whose key was rejected, and the reverse.
-func (t *translation) dropIncompletePair() {
-	_, cert := t.attributes[nameClientCert]
-	_, key := t.attributes[nameClientKey]
-	if cert != key {
-		t.drop(nameClientCert, nameClientKey)
-	}
-}
-
-// warnUnused does not warn of a Secret that a rejected annotation needs.
-func (t *translation) warnUnused(source secretSource) {
-	needsIt := func(d Diagnostic) bool {
-		name := strings.TrimPrefix(d.Annotation, t.settings.Prefix)
-		file := path.Clean(t.values[name])
-		return name == source.annotation || file == source.directory || isBelow(file, source.directory)
-	}
-	if t.values[source.annotation] == "" || len(t.keysIn(source)) > 0 || slices.ContainsFunc(t.errors, needsIt) {
-		return
-	}
-	t.warn(source.annotation, "has no effect: no key of it is needed; name one below %s in another annotation, or remove it", source.directory)
-}
-
-// readSecretFiles finds the keys of Secrets that templates read with the function file,
+// findSecretFiles finds the keys of Secrets that templates read with the function file,
 // as paths of the agent. It searches for what a call looks like, as the admission policy
 // does, and parses no template, since it is untrusted.
-func readSecretFiles(files []*file) {
+func (t *translation) findSecretFiles(files []*file) {
 	call := regexp.MustCompile("file\\s+[\"`](/[^\"`]*)[\"`]|[\"`](/[^\"`]*)[\"`]\\s*[|]\\s*file")
 	for _, f := range files {
 		text := f.attributes[attrTemplate].value
@@ -195,29 +175,29 @@ func readSecretFiles(files []*file) {
 			continue
 		}
 		for _, match := range call.FindAllStringSubmatch(text, -1) {
-			f.secretFiles = append(f.secretFiles, match[1]+match[2])
-		}
-	}
-}
-
-func (f *file) reads(source secretSource) bool {
-	return slices.ContainsFunc(f.secretFiles, source.holds)
-}
-
-// isRead is true if a template reads a key of the Secret.
-func isRead(files []*file, source secretSource) bool {
-	return slices.ContainsFunc(files, func(f *file) bool { return f.reads(source) })
-}
-
-// rejectUnnamedSecrets is for templates that read a Secret which no annotation names.
-func (t *translation) rejectUnnamedSecrets(files []*file) {
-	for _, f := range files {
-		for _, name := range f.secretFiles {
+			name := match[1] + match[2]
+			f.secretFiles = append(f.secretFiles, name)
 			for _, source := range []secretSource{tlsSecret(), extraSecret()} {
-				if source.holds(name) && t.values[source.annotation] == "" {
+				if !source.holds(name) {
+					continue
+				}
+				t.needed[source.annotation] = true
+				if t.values[source.annotation] == "" {
 					t.rejectFile(f, f.source, "the template reads the key %s of a Secret that no annotation names; write its name into %s%s", quote(path.Base(name)), t.settings.Prefix, source.annotation)
 				}
 			}
 		}
 	}
+}
+
+// filesReading are the files whose content needs a key of the Secret.
+func filesReading(files []*file, source secretSource) []*file {
+	var reading []*file
+	for _, f := range files {
+		_, isKey := f.attributes[attrTemplateKey]
+		if isKey && source == extraSecret() || slices.ContainsFunc(f.secretFiles, source.holds) {
+			reading = append(reading, f)
+		}
+	}
+	return reading
 }

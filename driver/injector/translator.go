@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -31,10 +33,8 @@ const statusInjected = "injected"
 // Translator holds the administrator's settings. The zero value is usable. It may be
 // used concurrently.
 type Translator struct {
-	// Prefix of the annotations, with its slash: OpenBao's injector has another one.
-	Prefix string
-	// Driver is the name of the CSIDriver object.
-	Driver string
+	// Prefix of the annotations, with its slash, and the name of the CSIDriver object.
+	Prefix, Driver string
 	// Fallback decides about a pod that cannot be translated in full.
 	Fallback Fallback
 	// Address is the URL of the driver's Vault. A pod that names it gets no address.
@@ -46,21 +46,18 @@ type Translator struct {
 	// Audiences are those of the CSIDriver's tokenRequests. If it is nil, the driver
 	// checks the audience when the pod starts.
 	Audiences []string
-	// AllowUnknownPerms warns of permissions for an unknown file instead of rejecting
-	// them.
-	AllowUnknownPerms bool
-	// ForbidToken rejects agent-inject-token, and ForbidSkipVerify tls-skip-verify.
-	// They are for a driver with the flags --forbid-token-file and
-	// --forbid-tls-skip-verify.
+	// AllowUnknownPerms accepts, with a warning, permissions for a file that no
+	// annotation asks for, and AllowQuit accepts agent-enable-quit.
+	AllowUnknownPerms, AllowQuit bool
+	// ForbidToken rejects agent-inject-token, and ForbidSkipVerify tls-skip-verify. They
+	// are for a driver with --forbid-token-file and --forbid-tls-skip-verify.
 	ForbidToken, ForbidSkipVerify bool
-	// AllowQuit warns of agent-enable-quit instead of rejecting it.
-	AllowQuit bool
 	// NoSecurityContext makes false the default of agent-set-security-context, as the
 	// injector has it on OpenShift: files then belong to the pod's own user.
 	NoSecurityContext bool
-	// CheckTemplate, if set, returns the error that the driver would return for the
-	// template of a file. Only the command sets it: the template is untrusted, and in a
-	// cluster only sandboxed processes of the driver parse it.
+	// CheckTemplate, if set, returns the driver's error for the template of a file. Only
+	// the command sets it: templates are untrusted, and in a cluster only sandboxed
+	// processes of the driver parse them.
 	CheckTemplate func(file volume.File, text, mountPath string) error `json:"-"`
 }
 
@@ -69,12 +66,9 @@ type Fallback string
 
 // The fallbacks. The zero value is FallbackReject.
 const (
-	// FallbackReject keeps the pod from starting.
-	FallbackReject Fallback = "reject"
-	// FallbackLeave leaves the pod unchanged, for an injector in the same cluster.
-	FallbackLeave Fallback = "leave-to-injector"
-	// FallbackWarn drops what is rejected, and the files of rejected annotations.
-	FallbackWarn Fallback = "warn"
+	FallbackReject Fallback = "reject"            // the pod does not start
+	FallbackLeave  Fallback = "leave-to-injector" // the pod is unchanged, for an injector in the same cluster
+	FallbackWarn   Fallback = "warn"              // the pod starts without the files of rejected annotations
 )
 
 // Decision is what happens to a pod.
@@ -82,14 +76,10 @@ type Decision string
 
 // The decisions.
 const (
-	// Skip: the pod does not ask for secrets, or is translated already.
-	Skip Decision = "skip"
-	// Translate: the pod must be changed by the patch.
-	Translate Decision = "translate"
-	// Reject: the pod must not start, because of the errors.
-	Reject Decision = "reject"
-	// LeaveToInjector: the pod stays unchanged, because of the warnings.
-	LeaveToInjector Decision = "leave-to-injector"
+	Skip            Decision = "skip"              // the pod does not ask for secrets, or is translated already
+	Translate       Decision = "translate"         // the patch changes the pod
+	Reject          Decision = "reject"            // the pod must not start, because of the errors
+	LeaveToInjector Decision = "leave-to-injector" // the pod is unchanged, because of the warnings
 )
 
 // Result is the outcome for one pod.
@@ -126,25 +116,21 @@ type translation struct {
 	settings  Translator
 	pod       PodInfo
 	namespace string
-	// values are the annotations under the prefix, without it, and names their sorted
-	// keys. rows are the rows of the table for those that the injector knows.
-	values map[string]string
-	names  []string
-	table  table
-	rows   map[string]match
+	values    map[string]string // the annotations under the prefix, without it
+	names     []string          // their names, sorted
+	table     []row
+	rows      map[string]match // of the names that the injector knows
 	// authConfigs are the first annotations of each setting of a login.
 	authConfigs map[string]string
-	// podVolumes are the pod's own volumes by name.
-	podVolumes map[string]*PodVolume
-	// copied are the mount paths that agent-copy-volume-mounts shows to the agent.
-	copied map[string]bool
+	podVolumes  map[string]*PodVolume
 	// format and directory are the defaults of the pod's files.
 	format    volume.Format
 	directory string
-	// attributes are set by single annotations, for every volume.
-	attributes map[string]attribute
-	warnings   []Diagnostic
-	errors     []Diagnostic
+	// attributes are those of every volume, and owner those that a JSON patch sets.
+	attributes, owner map[string]attribute
+	// needed are the annotations with a Secret that others name a key of.
+	needed           map[string]bool
+	warnings, errors []Diagnostic
 	// more are annotations with diagnostics above the limit.
 	more map[string]bool
 }
@@ -191,7 +177,8 @@ func (s Translator) withDefaults() Translator {
 func (s Translator) start(pod PodInfo, namespace string) *translation {
 	t := &translation{
 		settings: s.withDefaults(), pod: pod, namespace: namespace,
-		values: map[string]string{}, attributes: map[string]attribute{}, more: map[string]bool{},
+		values: map[string]string{}, attributes: map[string]attribute{}, owner: map[string]attribute{},
+		needed: map[string]bool{}, more: map[string]bool{},
 	}
 	for key, value := range pod.Metadata.Annotations {
 		if name, ours := strings.CutPrefix(key, t.settings.Prefix); ours {
@@ -205,10 +192,9 @@ func (s Translator) start(pod PodInfo, namespace string) *translation {
 // index computes once what is looked up for each file, container or annotation. The
 // annotations are within the limits.
 func (t *translation) index() {
-	t.table = newTable()
-	t.rows, t.authConfigs = map[string]match{}, map[string]string{}
+	t.table, t.rows, t.authConfigs = annotationTable(), map[string]match{}, map[string]string{}
 	for _, name := range t.names {
-		m, ok := t.table.find(name)
+		m, ok := findRow(t.table, name)
 		if !ok {
 			continue
 		}
@@ -223,8 +209,8 @@ func (t *translation) index() {
 			t.podVolumes[v.Name] = v
 		}
 	}
-	t.format, t.directory = t.defaultFormat(), t.defaultDirectory()
-	t.copied = t.copiedPaths()
+	t.format = t.defaultFormat()
+	t.directory, _ = t.mountPath(nameVolumePath, volume.DefaultMountPath) // volumes reports the error
 }
 
 // isWithinLimits rejects annotations that are too many or too long. In admission
@@ -262,47 +248,40 @@ func (t *translation) isWithinLimits() bool {
 // the phase, and only then the namespace.
 func (t *translation) wantsInjection() bool {
 	value, present := t.values[nameInject]
-	if !present {
-		return false
-	}
 	inject, err := parseBoolean(value)
-	if err != nil {
+	phase, os := t.pod.Status.Phase, t.pod.Spec.OS
+	switch {
+	case !present:
+		return false
+	case err != nil:
 		t.reject(nameInject, "%v", err)
+	case inject == "false" || t.alreadyInjected() || phase != "" && phase != corev1.PodPending:
 		return false
-	}
-	if inject != "true" || t.alreadyInjected() || !t.pod.isNew() {
-		return false
-	}
-	if slices.Contains([]string{"kube-system", "kube-public"}, t.namespace) {
+	case slices.Contains([]string{"kube-system", "kube-public"}, t.namespace):
 		t.reject(nameInject, "cannot inject into system namespaces: %s", t.namespace)
-		return false
-	}
-	if t.pod.isWindows() {
+	case os != nil && os.Name == corev1.Windows:
 		t.reject(nameInject, "the driver runs on Linux nodes only; leave the annotation out of pods for Windows")
-		return false
 	}
-	return true
+	return len(t.errors) == 0
 }
 
 // alreadyInjected recognizes a pod that the injector or this package has changed. A
 // manifest that was exported from a live pod carries the mark as well.
 func (t *translation) alreadyInjected() bool {
 	marked := t.values[nameStatus] == statusInjected
-	translated := slices.ContainsFunc(t.pod.Spec.Volumes, t.isOwnVolume)
+	translated := slices.ContainsFunc(t.pod.Spec.Volumes, func(v PodVolume) bool {
+		return v.CSI != nil && v.CSI.Driver == t.settings.Driver && (v.Name == volumeName || strings.HasPrefix(v.Name, customVolumeName))
+	})
+	hasAgent := slices.ContainsFunc(slices.Concat(t.pod.Spec.Containers, t.pod.Spec.InitContainers), func(c PodContainer) bool {
+		return c.Name == "vault-agent" || c.Name == "vault-agent-init"
+	})
 	switch {
-	case marked && !translated && !t.pod.hasAgent():
+	case marked && !translated && !hasAgent:
 		t.warn(nameStatus, "the pod is marked as injected but has no secrets volume; leave the annotation out to have one")
 	case translated && !marked:
 		t.warn(nameInject, "the pod has a volume of %s already, so its annotations are not read; leave the volume or the annotations out", t.settings.Driver)
 	}
 	return marked || translated
-}
-
-func (t *translation) isOwnVolume(v PodVolume) bool {
-	if v.CSI == nil || v.CSI.Driver != t.settings.Driver {
-		return false
-	}
-	return v.Name == volumeName || strings.HasPrefix(v.Name, customVolumeName)
 }
 
 // result applies the fallback to the errors.

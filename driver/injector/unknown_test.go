@@ -18,7 +18,9 @@ func TestAnnotationsWithoutTheirFileAreRefused(t *testing.T) {
 			t.Parallel()
 			annotations := map[string]string{"agent-inject": "true", "role": "app", "agent-inject-secret-db": "kv/db", family: "/vault/custom/x"}
 			want := family + ": names no file; add the name, for example " + family + "db"
-			pod := PodInfo{Metadata: PodMetadata{Annotations: map[string]string{}}, Spec: PodSpec{Containers: []PodContainer{{Name: "app"}}}}
+			var pod PodInfo
+			pod.Metadata.Annotations = map[string]string{}
+			pod.Spec.Containers = []PodContainer{{Name: "app"}}
 			for name, value := range annotations {
 				pod.Metadata.Annotations[DefaultPrefix+name] = value
 			}
