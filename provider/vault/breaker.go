@@ -2,10 +2,8 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -14,70 +12,67 @@ import (
 )
 
 const (
-	// failuresToOpen in a row, by whomever, are the reason to ask Vault whether it
-	// serves.
+	// failuresToOpen in a row are the reason to probe Vault.
 	failuresToOpen = 5
-	// breakerPause is how long nobody asks after Vault did not serve, and how long
-	// the driver waits for the answer whether it does.
-	breakerPause = 5 * time.Second
+	// openDuration is how long the breaker refuses requests before it probes again. It also
+	// bounds a probe.
+	openDuration = 5 * time.Second
 )
 
-var errBreakerOpen = errors.New("requests to Vault are held back")
+var errBreakerOpen = errors.New("the circuit breaker is open")
 
-// breaker is a circuit breaker: it keeps an outage cheap. There is one for each
-// endpoint, not for each address: a volume whose own certificates or proxy fail must
-// not stop the requests of others.
+// breaker is a circuit breaker: it keeps an outage cheap. Each endpoint has its own, and
+// not each address: the certificates of one volume must not stop the others' requests.
 //
-// A failed request proves nothing, since its path is a tenant's choice, that of a login
-// included: Vault answers "sys/health?activecode=503" as asked, and an engine or an auth
-// method fails, or hangs, with what it asks itself. So the breaker only counts failures. What opens
-// and closes it is the answer to a request that no tenant can influence.
+// A failed request proves nothing, because a tenant chooses its path: an engine, or an
+// auth method, may fail or hang by what it asks itself. So failures only make the breaker
+// probe. It opens and closes by the answer to the probe, which no tenant influences.
 type breaker struct {
 	logger  klog.Logger
 	address string
-	// probe asks Vault whether it serves. It is called without the mutex, once at a
-	// time.
+	// probe asks whether Vault serves. It is called without the mutex, once at a time.
 	probe func(context.Context) error
 
 	mutex    sync.Mutex
-	failures int  // in a row
-	probing  bool // somebody calls probe
+	failures int // in a row
+	probing  bool
 	open     bool
-	until    time.Time // if it is open: nobody probes before
-	last     error     // what the probe said last
-	// blind says that a gateway fails the probe, and lets requests through.
-	blind bool
+	until    time.Time // while it is open: no probe before
+	last     error     // of the last probe
+	// probeFailsAlone is set once a request succeeds while the probe fails: a gateway keeps
+	// the probe's path to itself.
+	probeFailsAlone bool
 }
 
-// allow returns why nobody may ask now, nil if the caller may. The first caller after
-// a pause probes (half-open).
+// allow returns an error while the breaker is open. The first caller after openDuration
+// probes (half-open).
 func (b *breaker) allow(ctx context.Context) error {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	if b.open && !b.probing && !time.Now().Before(b.until) {
 		b.probeLocked(ctx)
-		if asError[statusError](b.last) {
+		if isError[statusError](b.last) {
 			return nil // the caller tries as well: a gateway may fail the probe alone
 		}
 	}
 	if b.open {
-		return fmt.Errorf("%w and tried again within %s, after: %w", errBreakerOpen, breakerPause, b.last)
+		return fmt.Errorf("%w, and the driver tries again within %s, after: %w", errBreakerOpen, openDuration, b.last)
 	}
 	return nil
 }
 
-// report says what became of a request. Any answer below status 500 ends a row of
-// failures. It may take the time of a probe.
+// report counts the result of a request. A status below 500 ends a row of failures.
+// It may take as long as a probe.
 func (b *breaker) report(ctx context.Context, response *http.Response, err error) {
-	if saysNothing(err) {
+	if isExcluded(err) {
 		return
 	}
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	if err == nil && response.StatusCode < http.StatusInternalServerError {
 		b.failures = 0
-		if b.open && asError[statusError](b.last) {
-			b.blind = true
+		if b.open && isError[statusError](b.last) {
+			b.probeFailsAlone = true
 			b.setLocked(false)
 		}
 		return
@@ -87,19 +82,19 @@ func (b *breaker) report(ctx context.Context, response *http.Response, err error
 	}
 }
 
-// probeLocked asks Vault whether it serves. The mutex is released meanwhile.
+// probeLocked opens or closes the breaker by a probe. It releases the mutex meanwhile.
 func (b *breaker) probeLocked(ctx context.Context) {
 	b.probing = true
 	b.mutex.Unlock()
-	// Whoever asked may have given up: that must not be the answer.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakerPause)
+	// The caller may have given up; its probe must not fail for that.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openDuration)
 	err := b.probe(ctx)
 	cancel()
 	b.mutex.Lock()
 	b.probing, b.failures, b.last = false, 0, err
-	b.until = time.Now().Add(breakerPause)
-	b.blind = b.blind && asError[statusError](err)
-	b.setLocked(err != nil && !b.blind)
+	b.until = time.Now().Add(openDuration)
+	b.probeFailsAlone = b.probeFailsAlone && isError[statusError](err)
+	b.setLocked(err != nil && !b.probeFailsAlone)
 }
 
 func (b *breaker) setLocked(open bool) {
@@ -115,58 +110,23 @@ func (b *breaker) isOpen() bool {
 	return b.open
 }
 
-// saysNothing excludes failures that are not Vault's: the caller gave up, the
-// certificates do not fit, or the request was not sent.
-func saysNothing(err error) bool {
-	for _, own := range []error{context.Canceled, errNoTurn, errRedirect, ErrTooLarge, errBusy, errNoPlace} {
+// isExcluded reports errors that are not Vault's: the caller gave up, the certificates
+// do not fit, or the driver did not send the request or refused the response.
+func isExcluded(err error) bool {
+	for _, own := range []error{context.Canceled, errNotSent, errRedirect, ErrTooLarge, errNodeFull, errNeedsSlot} {
 		if errors.Is(err, own) {
 			return true
 		}
 	}
-	return err != nil && isDistrust(err)
+	return err != nil && isCertificateError(err)
 }
 
-// maxSealStatus bounds the answer to probeSealStatus, which is about 300 bytes.
-const maxSealStatus = 16 << 10
+// sealedMessage is in the answers of a sealed Vault.
+const sealedMessage = "Vault is sealed"
 
-// probeSealStatus asks for the seal status, which every Vault tells everybody, a
-// standby included. A gateway that keeps the path to itself answers as well, so
-// Vault is not known to be away.
-func probeSealStatus(ctx context.Context, transport http.RoundTripper, address string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/v1/sys/seal-status", nil)
-	if err != nil {
-		return err
-	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= http.StatusInternalServerError {
-		return statusError(response.StatusCode)
-	}
-	var status struct{ Sealed bool }
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxSealStatus))
-	if err != nil {
-		return err
-	}
-	if json.Unmarshal(body, &status) == nil && status.Sealed {
-		return errSealed
-	}
-	return nil
-}
+var errSealed = errors.New("seal status: " + sealedMessage)
 
-// errSealed says in Vault's own words that it is sealed.
-var errSealed error = sealedError{}
-
-const sealedWords = "Vault is sealed"
-
-type sealedError struct{}
-
-// Error implements error.
-func (sealedError) Error() string { return sealedWords }
-
-// statusError is an answer of status 500 or above to the probe.
+// statusError is a status of 500 or above in the answer to a probe.
 type statusError int
 
 // Error implements error.

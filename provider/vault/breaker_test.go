@@ -27,10 +27,10 @@ type roundTripper struct {
 	probeFails bool // with the status, and nothing else
 }
 
-const theSealStatus = "/v1/sys/seal-status"
+const sealStatusPath = "/v1/sys/seal-status"
 
 func (r *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
-	isProbe := request.URL.Path == theSealStatus
+	isProbe := request.URL.Path == sealStatusPath
 	if isProbe {
 		r.probes++
 	} else {
@@ -38,18 +38,18 @@ func (r *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 	}
 	switch {
 	case isProbe && r.sealed:
-		return answerOf(http.StatusOK, `{"sealed":true}`), nil
+		return responseOf(http.StatusOK, `{"sealed":true}`), nil
 	case isProbe && r.probeFails:
-		return answerOf(http.StatusServiceUnavailable, "<html>"), nil
+		return responseOf(http.StatusServiceUnavailable, "<html>"), nil
 	case isProbe && !r.all:
-		return answerOf(http.StatusOK, `{"sealed":false}`), nil
+		return responseOf(http.StatusOK, `{"sealed":false}`), nil
 	case r.err != nil:
 		return nil, r.err
 	}
-	return answerOf(r.status, "{}"), nil
+	return responseOf(r.status, "{}"), nil
 }
 
-func answerOf(status int, body string) *http.Response {
+func responseOf(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}
 }
 
@@ -63,18 +63,18 @@ func TestBreakerOpensForAnOutageAndClosesAfterIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				transport := behindABreaker(next)
+				transport := newTestEndpoint(next)
 				for range failuresToOpen {
 					if err := get(t.Context(), transport, "/v1/x", time.Second); errors.Is(err, errBreakerOpen) {
 						t.Fatal("the breaker opened early")
 					}
 				}
 				err := get(t.Context(), transport, "/v1/x", time.Second)
-				if !errors.Is(err, errBreakerOpen) || !strings.Contains(err.Error(), "tried again within 5s, after: ") || next.calls != failuresToOpen || next.probes != 1 {
+				if !errors.Is(err, errBreakerOpen) || !strings.Contains(err.Error(), "the driver tries again within 5s, after: ") || next.calls != failuresToOpen || next.probes != 1 {
 					t.Errorf("after %d requests and %d probes: %v", next.calls, next.probes, err)
 				}
 				*next = roundTripper{status: http.StatusOK}
-				time.Sleep(breakerPause + time.Millisecond)
+				time.Sleep(openDuration + time.Millisecond)
 				for range 2 {
 					if err := get(t.Context(), transport, "/v1/x", time.Second); err != nil {
 						t.Errorf("Vault is back: %v", err)
@@ -91,20 +91,20 @@ func TestBreakerOpensForAnOutageAndClosesAfterIt(t *testing.T) {
 // What a path or a role of one tenant brings about says nothing of Vault, however often.
 func TestBreakerStaysClosedForWhatIsNoOutage(t *testing.T) {
 	tests := map[string]*roundTripper{
-		"a refusal":                  {status: http.StatusForbidden},
-		"a broken engine":            {status: http.StatusInternalServerError},
-		"a rate limit":               {status: http.StatusTooManyRequests},
-		"a status on request":        {status: http.StatusServiceUnavailable},
-		"a gateway's for one path":   {status: http.StatusBadGateway},
-		"an engine behind a timeout": {status: http.StatusGatewayTimeout},
-		"a path that a proxy resets": {err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}},
-		"an engine that hangs":       {err: context.DeadlineExceeded},
-		"a caller that left":         {err: context.Canceled, all: true},
-		"another's authority":        {err: &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, all: true},
+		"a refusal":                   {status: http.StatusForbidden},
+		"a broken engine":             {status: http.StatusInternalServerError},
+		"a rate limit":                {status: http.StatusTooManyRequests},
+		"a status on request":         {status: http.StatusServiceUnavailable},
+		"a gateway's for one path":    {status: http.StatusBadGateway},
+		"an engine behind a timeout":  {status: http.StatusGatewayTimeout},
+		"a path that a proxy resets":  {err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}},
+		"an engine that hangs":        {err: context.DeadlineExceeded},
+		"a caller that left":          {err: context.Canceled, all: true},
+		"a certificate of another CA": {err: &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, all: true},
 	}
 	for name, next := range tests {
 		t.Run(name, func(t *testing.T) {
-			transport := behindABreaker(next)
+			transport := newTestEndpoint(next)
 			for range 3 * failuresToOpen {
 				if err := get(t.Context(), transport, "/v1/x", time.Second); errors.Is(err, errBreakerOpen) {
 					t.Fatal("the breaker opened")
@@ -125,7 +125,7 @@ func TestBreakerStaysClosedForWhatIsNoOutage(t *testing.T) {
 func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &roundTripper{status: http.StatusServiceUnavailable, probeFails: true}
-		transport := behindABreaker(next)
+		transport := newTestEndpoint(next)
 		fail := func() {
 			next.status = http.StatusServiceUnavailable
 			for range failuresToOpen {
@@ -134,7 +134,7 @@ func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
 			next.status = http.StatusOK
 		}
 		fail()
-		time.Sleep(breakerPause + time.Millisecond)
+		time.Sleep(openDuration + time.Millisecond)
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
 			t.Errorf("what the gateway lets through: %v", err)
 		}
@@ -158,7 +158,7 @@ func (h *hangingEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}
-	return answerOf(http.StatusOK, "{}"), nil
+	return responseOf(http.StatusOK, "{}"), nil
 }
 
 // One secrets engine hangs, and all that one volume reads of it at once. That must
@@ -169,7 +169,7 @@ func TestTimeoutsOpenTheBreakerIfNothingIsAnswered(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				vault := &hangingEngine{}
 				vault.down.Store(down)
-				transport := behindABreaker(vault)
+				transport := newTestEndpoint(vault)
 				var group sync.WaitGroup
 				for range 8 {
 					group.Go(func() { _ = get(t.Context(), transport, "/v1/hanging", 30*time.Second) })
@@ -187,7 +187,7 @@ func TestTimeoutsOpenTheBreakerIfNothingIsAnswered(t *testing.T) {
 func TestEarlierAnswersDoNotExcuseATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
-		transport := behindABreaker(vault)
+		transport := newTestEndpoint(vault)
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestEarlierAnswersDoNotExcuseATimeout(t *testing.T) {
 }
 
 // openBreaker has requests fail until the breaker is open, and waits until one tries.
-func (h *hangingEngine) openBreaker(t *testing.T, transport *transport) {
+func (h *hangingEngine) openBreaker(t *testing.T, transport *endpointClient) {
 	t.Helper()
 	h.down.Store(true)
 	for range failuresToOpen {
@@ -205,7 +205,7 @@ func (h *hangingEngine) openBreaker(t *testing.T, transport *transport) {
 	if err := get(t.Context(), transport, "/v1/kv/app", time.Second); !errors.Is(err, errBreakerOpen) {
 		t.Fatalf("got %v", err)
 	}
-	time.Sleep(breakerPause + time.Millisecond)
+	time.Sleep(openDuration + time.Millisecond)
 }
 
 // Vault is back but for one engine, and the request that comes first is for that
@@ -213,7 +213,7 @@ func (h *hangingEngine) openBreaker(t *testing.T, transport *transport) {
 func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
-		transport := behindABreaker(vault)
+		transport := newTestEndpoint(vault)
 		vault.openBreaker(t, transport)
 		vault.down.Store(false)
 		var group sync.WaitGroup
@@ -233,12 +233,12 @@ func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
 func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
-		transport := behindABreaker(vault)
+		transport := newTestEndpoint(vault)
 		vault.openBreaker(t, transport)
 		vault.calls.Store(0)
 		var group sync.WaitGroup
 		const pauses = 12
-		for range pauses * int(breakerPause/time.Second) {
+		for range pauses * int(openDuration/time.Second) {
 			group.Go(func() { _ = get(t.Context(), transport, "/v1/kv/app", 30*time.Second) })
 			time.Sleep(time.Second)
 		}
@@ -246,7 +246,7 @@ func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
 			t.Errorf("%d requests in %d pauses", got, pauses)
 		}
 		vault.down.Store(false)
-		time.Sleep(2 * breakerPause)
+		time.Sleep(2 * openDuration)
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
 			t.Errorf("Vault is back: %v", err)
 		}
@@ -260,7 +260,7 @@ func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
 // The caller that has given up must not be why Vault is taken for away.
 func TestProbeOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		transport := behindABreaker(&hangingEngine{})
+		transport := newTestEndpoint(&hangingEngine{})
 		for range 3 * failuresToOpen {
 			_ = get(t.Context(), transport, "/v1/hanging", time.Second)
 		}

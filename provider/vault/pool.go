@@ -26,29 +26,25 @@ type Config struct {
 	AllowRedirect func(address string) bool
 }
 
-// ClientPool makes the clients of a node. Clients of one endpoint share a transport,
-// a circuit breaker and what is known of mounts; endpoints of one address share the
-// limit of requests in flight. It may be used concurrently.
+// ClientPool makes the clients of a node. It may be used concurrently.
 //
-// The vault/api client reads VAULT_* variables even where a setting is given;
-// whoever makes a pool clears them from the environment first.
+// The api.Client reads VAULT_* variables even where a setting is given. Whoever makes a
+// pool clears them from the environment first.
 type ClientPool struct {
-	config   Config
-	now      func() time.Time
-	inFlight *inFlight
-	large    *fairqueue.Limiter // places of volumes that read much
-	// decoding lets one long response be decoded at a time: that takes several times its
-	// length, and CPU time.
-	decoding *fairqueue.Limiter
+	config     Config
+	now        func() time.Time
+	memory     *nodeMemory
+	largeReads *fairqueue.Limiter // slots of volumes that read large secrets
+	decoding   *fairqueue.Limiter // one long response at a time: that takes memory and CPU time
 
 	mutex     sync.Mutex
 	endpoints map[Endpoint]*endpointClient
 }
 
 const (
-	// requestsInFlight keep one node from being a burst that Vault's other clients
-	// feel, and one tenant from taking the places of the others. Vault answers a login in
-	// milliseconds, so that the pods of a whole node pass through in a second.
+	// requestsInFlight bounds the requests to one address. One node is then no burst that
+	// Vault's other clients feel. Vault answers a login in milliseconds, so the pods of a
+	// whole node pass in a second.
 	requestsInFlight = 32
 	// idleTTL is how long an endpoint is kept after its last use. Volumes use theirs
 	// every 5 minutes. A rotated certificate leaves an endpoint that nobody uses again.
@@ -61,8 +57,8 @@ const (
 // NewClientPool returns an empty pool.
 func NewClientPool(c Config) *ClientPool {
 	return &ClientPool{
-		config: c, now: time.Now, inFlight: newInFlight(int64(limits.NodeResponseBytes.Max())),
-		large: fairqueue.New(largeVolumes), decoding: fairqueue.NewWithShare(1, 1), endpoints: map[Endpoint]*endpointClient{},
+		config: c, now: time.Now, memory: newNodeMemory(int64(limits.NodeResponseBytes.Max())),
+		largeReads: fairqueue.New(largeVolumeSlots), decoding: fairqueue.NewWithShare(1, 1), endpoints: map[Endpoint]*endpointClient{},
 	}
 }
 
@@ -71,7 +67,7 @@ func (p *ClientPool) Close() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	for _, each := range p.endpoints {
-		each.transport.CloseIdleConnections()
+		each.http.CloseIdleConnections()
 	}
 }
 
@@ -88,115 +84,99 @@ func (p *ClientPool) BreakerOpen() map[string]bool {
 	return open
 }
 
-// endpointClient is what the clients of one endpoint share.
-type endpointClient struct {
-	endpoint  Endpoint
-	transport *http.Transport
-	limited   *transport
-	breaker   *breaker
-	places    *fairqueue.Limiter
-	decoding  *fairqueue.Limiter
-	observer  Observer
-	mounts    *mounts
-	tastes    *tastes
-	// Under ClientPool.mutex.
-	lastUsed  time.Time
-	namespace string // of the only pods that use it; severalNamespaces, or "" for none
+// Client returns a client for the token of an earlier login, on the account of the
+// namespace of ctx (fairqueue.WithTenant). It sends no request. The error is ErrInvalid
+// for certificates that cannot be used.
+func (p *ClientPool) Client(ctx context.Context, endpoint Endpoint, options ClientOptions, token Token) (*Client, error) {
+	options.MinBackoff, options.MaxBackoff = 0, 0 // these are for logins
+	client, err := p.newClient(ctx, endpoint, options)
+	if err != nil {
+		return nil, err
+	}
+	client.api.SetToken(token.Secret)
+	return client, nil
+}
+
+// newClient returns a client without a token. It takes about 10 microseconds.
+func (p *ClientPool) newClient(ctx context.Context, endpoint Endpoint, options ClientOptions) (*Client, error) {
+	used, err := p.get(ctx, endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a client for Vault at %s: %w", endpoint.Address, err)
+	}
+	config := &api.Config{Address: endpoint.Address, HttpClient: used.http}
+	options.apply(config)
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a client for Vault at %s: %w", endpoint.Address, err)
+	}
+	if options.Namespace != "" {
+		client.SetNamespace(options.Namespace)
+	}
+	return &Client{endpoint: used, api: client}, nil
 }
 
 const severalNamespaces = "*"
 
-// get returns the shared part of an endpoint's clients.
+// get returns what the clients of an endpoint share.
 func (p *ClientPool) get(ctx context.Context, endpoint Endpoint) (*endpointClient, error) {
 	namespace := fairqueue.Tenant(ctx)
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	known := p.endpoints[endpoint]
-	if known == nil {
-		created, err := p.newEndpointClient(endpoint)
+	used := p.endpoints[endpoint]
+	if used == nil {
+		wire, err := endpoint.newTransport(p.now())
 		if err != nil {
-			return nil, fmt.Errorf("prepare a client for Vault at %s: %w", endpoint.Address, err)
+			return nil, err
 		}
-		known, p.endpoints[endpoint] = created, created
+		used = p.newEndpointClient(endpoint.Address, wire)
+		p.endpoints[endpoint] = used
 		defer p.evictLocked()
 	}
-	known.lastUsed = p.now()
-	if known.namespace == "" {
-		known.namespace = namespace
-	} else if namespace != "" && namespace != known.namespace {
-		known.namespace = severalNamespaces
+	used.lastUsed = p.now()
+	if used.namespace == "" {
+		used.namespace = namespace
+	} else if namespace != "" && namespace != used.namespace {
+		used.namespace = severalNamespaces
 	}
-	return known, nil
+	return used, nil
+}
+
+func (p *ClientPool) newEndpointClient(address string, wire http.RoundTripper) *endpointClient {
+	created := &endpointClient{pool: p, address: address, wire: wire, limiter: p.limiterLocked(address), mounts: newMountCache()}
+	created.breaker = &breaker{logger: p.config.Logger, address: address, probe: created.probe}
+	created.http = &http.Client{Transport: created, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the api.Client follows redirects that the transport allows
+	}}
+	return created
+}
+
+// limiterLocked is that of the address: endpoints that differ in their certificates share it.
+func (p *ClientPool) limiterLocked(address string) *fairqueue.Limiter {
+	for _, each := range p.endpoints {
+		if each.address == address {
+			return each.limiter
+		}
+	}
+	return fairqueue.New(requestsInFlight)
 }
 
 // evictLocked drops what was not used for long, and of too many the least recently
 // used. Requests in flight go on; net/http closes their connections when these are idle.
 func (p *ClientPool) evictLocked() {
-	byUse := slices.SortedFunc(maps.Values(p.endpoints), func(a, b *endpointClient) int { return b.lastUsed.Compare(a.lastUsed) })
+	byUse := slices.SortedFunc(maps.Keys(p.endpoints), func(a, b Endpoint) int {
+		return p.endpoints[b].lastUsed.Compare(p.endpoints[a].lastUsed)
+	})
 	kept, keptOf := 0, map[string]int{}
-	for _, each := range byUse {
+	for _, endpoint := range byUse {
+		each := p.endpoints[endpoint]
 		isShared := each.namespace == "" || each.namespace == severalNamespaces
 		isOver := kept >= maxEndpoints || !isShared && keptOf[each.namespace] >= maxEndpointsOfNamespace
 		if isOver || p.now().Sub(each.lastUsed) >= idleTTL {
-			delete(p.endpoints, each.endpoint)
-			each.transport.CloseIdleConnections()
+			delete(p.endpoints, endpoint)
+			each.http.CloseIdleConnections()
 			continue
 		}
 		kept++
 		keptOf[each.namespace]++
 	}
 }
-
-func (p *ClientPool) newEndpointClient(endpoint Endpoint) (*endpointClient, error) {
-	wire, err := endpoint.newTransport(p.now())
-	if err != nil {
-		return nil, err
-	}
-	limited := &transport{next: wire, places: p.placesLocked(endpoint.Address), observer: p.config.Observer, follows: p.config.AllowRedirect}
-	limited.breaker = &breaker{logger: p.config.Logger, address: endpoint.Address, probe: limited.probe(endpoint.Address)}
-	return &endpointClient{
-		endpoint: endpoint, transport: wire, limited: limited, breaker: limited.breaker, places: limited.places, decoding: p.decoding,
-		observer: p.config.Observer, mounts: newMounts(), tastes: newTastes(),
-	}, nil
-}
-
-// placesLocked are those for requests in flight to an address.
-func (p *ClientPool) placesLocked(address string) *fairqueue.Limiter {
-	for endpoint, each := range p.endpoints {
-		if endpoint.Address == address {
-			return each.places
-		}
-	}
-	return fairqueue.New(requestsInFlight)
-}
-
-// newAPIClient returns a client without a token.
-func (e *endpointClient) newAPIClient(options ClientOptions) (*api.Client, error) {
-	config := &api.Config{
-		Address:    e.endpoint.Address,
-		HttpClient: &http.Client{Transport: e.limited, CheckRedirect: keepRedirect},
-		Timeout:    defaultTimeout,
-		MaxRetries: defaultRetries,
-		CheckRetry: shouldRetry,
-		Backoff:    backOff,
-	}
-	if options.Timeout > 0 {
-		config.Timeout = options.Timeout
-	}
-	if options.MaxRetries != 0 {
-		config.MaxRetries = max(options.MaxRetries, 0)
-	}
-	config.MinRetryWait, config.MaxRetryWait = options.backoff()
-	client, err := api.NewClient(config)
-	if err != nil {
-		return nil, fmt.Errorf("prepare a client for Vault at %s: %w", e.endpoint.Address, err)
-	}
-	if options.Namespace != "" {
-		client.SetNamespace(options.Namespace)
-	}
-	return client, nil
-}
-
-// keepRedirect leaves redirects to the vault client, once the transport has checked
-// where they lead.
-func keepRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

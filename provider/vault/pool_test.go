@@ -51,7 +51,7 @@ func TestPoolEvictsEndpoints(t *testing.T) {
 		t.Error("the least recently used endpoints are not the ones that are gone")
 	}
 	again := pool.use(t, "a", endpointOf(0))
-	if again == first || again.places != first.places {
+	if again == first || again.limiter != first.limiter {
 		t.Error("the endpoint was not evicted, or the limit of requests in flight is not that of its address")
 	}
 	advance(idleTTL - time.Second)
@@ -89,23 +89,6 @@ func TestNamespaceFloodsWithAddresses(t *testing.T) {
 	}
 }
 
-// What a Vault that takes any role, and has any mount, has the driver remember.
-func TestWhatIsLearntIsBounded(t *testing.T) {
-	t.Parallel()
-	tastes, mounts := newTastes(), newMounts()
-	for i := range 3 * maxMounts {
-		tastes.note(taker{role: fmt.Sprint(i)}, true)
-		mounts.remember(mount{path: fmt.Sprint(i, "/")})
-	}
-	if len(tastes.other) > maxTastes || len(mounts.known) > maxMounts {
-		t.Errorf("%d roles and %d mounts are remembered", len(tastes.other), len(mounts.known))
-	}
-	last := fmt.Sprint(3*maxMounts-1, "/")
-	if _, known := mounts.find("", last+"app"); !known || !tastes.forOther(taker{role: fmt.Sprint(3*maxMounts - 1)}) {
-		t.Error("the last is not known")
-	}
-}
-
 // Only a request closes a breaker, so that of an endpoint that nobody uses stays open.
 func TestBreakerOpenLeavesOutWhatNobodyUses(t *testing.T) {
 	t.Parallel()
@@ -124,14 +107,14 @@ func TestBreakerOpenLeavesOutWhatNobodyUses(t *testing.T) {
 	}
 }
 
-// resume returns a session with a server that a handler plays.
-func resume(t *testing.T, servers *ClientPool, address string, options ClientOptions, token string) *Client {
+// newTestClient returns a client for a token.
+func newTestClient(t *testing.T, pool *ClientPool, address string, options ClientOptions, token string) *Client {
 	t.Helper()
-	session, err := servers.Client(t.Context(), Endpoint{Address: address}, options, Token{Secret: token})
+	client, err := pool.Client(t.Context(), Endpoint{Address: address}, options, Token{Secret: token})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return session
+	return client
 }
 
 func TestClientsShareNoTokenOrNamespace(t *testing.T) {
@@ -142,21 +125,21 @@ func TestClientsShareNoTokenOrNamespace(t *testing.T) {
 		fmt.Fprint(w, `{"request_id":"1","data":{"keys":["key"]}}`)
 	}))
 	t.Cleanup(server.Close)
-	servers := NewClientPool(Config{})
-	t.Cleanup(servers.Close)
-	servers.mountsOf(t, server.URL, "a", "")
-	first := resume(t, servers, server.URL, ClientOptions{Namespace: "a"}, "token-1")
-	second := resume(t, servers, server.URL, ClientOptions{}, "token-2")
+	pool := NewClientPool(Config{})
+	t.Cleanup(pool.Close)
+	pool.mountsOf(t, server.URL, "a", "")
+	first := newTestClient(t, pool, server.URL, ClientOptions{Namespace: "a"}, "token-1")
+	second := newTestClient(t, pool, server.URL, ClientOptions{}, "token-2")
 
 	for i, test := range []struct {
-		session          *Client
+		client           *Client
 		token, namespace string
 	}{
 		{first, "token-1", "a"},
 		{second, "token-2", ""},
 		{first, "token-1", "a"},
 	} {
-		if _, err := test.session.List(t.Context(), "kv"); err != nil {
+		if _, err := test.client.List(t.Context(), "kv"); err != nil {
 			t.Fatal(err)
 		}
 		if got := seen.Get("X-Vault-Token"); got != test.token {
@@ -173,7 +156,7 @@ func (s *ClientPool) mountsOf(t *testing.T, address string, namespaces ...string
 	t.Helper()
 	used := s.use(t, "", Endpoint{Address: address})
 	for _, namespace := range namespaces {
-		used.mounts.remember(mount{namespace: namespace, path: "kv/", version: "1"})
+		used.mounts.entries.Add(mountKey{namespace, "kv/"}, mount{path: "kv/", version: "1"})
 	}
 }
 
@@ -195,12 +178,12 @@ func TestMountsOfNamespaces(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	servers := NewClientPool(Config{})
-	t.Cleanup(servers.Close)
+	pool := NewClientPool(Config{})
+	t.Cleanup(pool.Close)
 	for range 2 {
 		for namespace, want := range map[string]string{"first": "/v1/kv/app", "second": "/v1/kv/data/app"} {
-			session := resume(t, servers, server.URL, ClientOptions{Namespace: namespace}, "token")
-			secret, err := session.Read(t.Context(), "kv/app")
+			client := newTestClient(t, pool, server.URL, ClientOptions{Namespace: namespace}, "token")
+			secret, err := client.Read(t.Context(), "kv/app")
 			if err != nil || secret.Data["path"] != want {
 				t.Errorf("in namespace %s: read %v, %v, want %s", namespace, secret, err, want)
 			}

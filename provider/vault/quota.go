@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -14,32 +16,33 @@ import (
 // the secret or the template changes.
 var ErrTooLarge = errors.New("too large")
 
-// errBusy is a response that may fit in a moment.
-var errBusy = fmt.Errorf("%w: the volumes of this namespace that read secrets right now have their share of the node's memory for it, %d bytes (%s); the driver tries again", ErrUnavailable, limits.NodeResponseBytes.Max(), limits.NodeResponseBytes)
-
-// errNoPlace is a long response that comes before its volume has a place. It is asked
-// for again with one.
-var errNoPlace = fmt.Errorf("%w: other volumes read much at this time", ErrUnavailable)
+var (
+	// errNodeFull is a response that may fit soon.
+	errNodeFull = fmt.Errorf("%w: the volumes of this namespace that read secrets now use their share of the node's memory for responses, %d bytes (%s); the driver tries again", ErrUnavailable, limits.NodeResponseBytes.Max(), limits.NodeResponseBytes)
+	// errNeedsSlot is a long response that comes before its volume has a slot. The client
+	// waits for the slot and sends the request again.
+	errNeedsSlot = fmt.Errorf("%w: other volumes read large secrets now", ErrUnavailable)
+)
 
 // Size is how much a response holds.
 type Size struct {
 	// Bytes is its length as JSON.
 	Bytes int
-	// Values are JSON values: objects, lists, strings, numbers, booleans and nulls.
+	// Values counts JSON values: objects, lists, strings, numbers, booleans and nulls.
 	Values int
-	// Objects are those of the values that are objects.
+	// Objects counts those of the values that are objects.
 	Objects int
 }
 
-// What a decoded value takes at most, measured with encoding/json of Go 1.26: the
+// The most memory of one decoded value, measured with encoding/json of Go 1.26: the
 // smallest object, with one member, takes 370 bytes; a value in a list 18 to 42.
 const (
 	valueMemory  = 48
 	objectMemory = 320
 )
 
-// Memory is about how many bytes a decoded response takes: a list of empty lists takes
-// fifteen times its length.
+// Memory estimates the bytes of memory of a decoded response. A list of empty lists
+// takes fifteen times its length.
 func (s Size) Memory() int64 {
 	return int64(s.Bytes) + valueMemory*int64(s.Values) + objectMemory*int64(s.Objects)
 }
@@ -49,145 +52,139 @@ func (s Size) Add(other Size) Size {
 	return Size{s.Bytes + other.Bytes, s.Values + other.Values, s.Objects + other.Objects}
 }
 
-// Sub returns what is left of a size without another.
+// Sub returns the difference of two sizes.
 func (s Size) Sub(other Size) Size {
 	return Size{s.Bytes - other.Bytes, s.Values - other.Values, s.Objects - other.Objects}
 }
 
-// inFlight is the memory of the responses that a node reads, and that are not yet
-// part of a published volume. Volumes take it bit by bit, so whoever waited for it could
-// wait for somebody who waits as well. Nobody does: a response that does not fit fails,
-// and its volume tries again. So that this is rare, volumes that read much wait for a
-// place before, once, and while they hold nothing that others wait for.
-type inFlight struct {
+// nodeMemory is the memory for the responses that a node reads at one time. Volumes
+// take it bit by bit, so waiting for it could be a deadlock: a response that does not
+// fit fails, and its volume tries again.
+type nodeMemory struct {
 	mutex sync.Mutex
 	free  int64
-	held  map[string]int64 // by tenant, without zeros
+	used  map[string]int64 // by namespace, without zeros
 }
 
-func newInFlight(size int64) *inFlight { return &inFlight{free: size, held: map[string]int64{}} }
+func newNodeMemory(size int64) *nodeMemory { return &nodeMemory{free: size, used: map[string]int64{}} }
 
-// take reports false if the tenant would hold more than all others leave free. So one
-// tenant takes half of the node's, a second one a quarter, and there is always a part
+// take reports false if the namespace would use more than it leaves to the others. So
+// one namespace takes half of the memory, a second one a quarter, and a part is always
 // left for one more.
-func (f *inFlight) take(tenant string, n int64) bool {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if f.held[tenant]+n > f.free-n {
+func (m *nodeMemory) take(namespace string, n int64) bool {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.used[namespace]+n > m.free-n {
 		return false
 	}
-	f.free -= n
-	f.held[tenant] += n
+	m.free -= n
+	m.used[namespace] += n
 	return true
 }
 
-func (f *inFlight) give(tenant string, n int64) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	f.free += n
-	if f.held[tenant] -= n; f.held[tenant] == 0 {
-		delete(f.held, tenant)
+func (m *nodeMemory) release(namespace string, n int64) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.free += n
+	if m.used[namespace] -= n; m.used[namespace] == 0 {
+		delete(m.used, namespace)
 	}
 }
 
-// maxVolumeMemory is for the decoded responses of one volume: what a tenant may hold
-// that is alone on the node.
+const (
+	// smallVolumeMemory is what each volume may read beside the node's memory. The secrets
+	// of a usual pod take less, so no other namespace can stop it.
+	smallVolumeMemory = 128 << 10
+	// largeVolumeSlots is how many volumes read more at one time. For as many, two of one
+	// namespace, the node's memory is enough if they hold few values.
+	largeVolumeSlots = 4
+)
+
+// maxVolumeMemory is what one namespace can use that is alone on the node.
 var maxVolumeMemory = int64(limits.NodeResponseBytes.Max()) / 2
 
-// freeMemory is what each volume may read without a share of the node's: the secrets
-// of a usual pod take less, so no tenant can stop it.
-const freeMemory = 128 << 10
-
-// largeVolumes is how many volumes read more than freeMemory at a time. For as many, two
-// of one namespace, the node's memory is enough if they hold few values.
-const largeVolumes = 4
-
-// Quota counts what one volume reads of Vault in one go, against the limits of a
-// volume and of the node. It may be used concurrently, until Close.
+// Quota counts what one volume reads from Vault in one pass against the limits of a
+// volume and of the node. It may be used concurrently until Close.
 type Quota struct {
-	node   *inFlight
-	places *fairqueue.Limiter
-	tenant string
-	// turn holds one: whoever waits for a place.
-	turn chan struct{}
+	memory    *nodeMemory
+	slots     *fairqueue.Limiter
+	namespace string
+	acquiring *semaphore.Weighted // held by the request that waits for the slot
 
 	mutex    sync.Mutex
-	kept     Size  // by the volume, from before
-	read     Size  // in this go
-	taken    int64 // of the node
-	hasPlace bool
+	retained Size  // by the volume, from earlier passes
+	read     Size  // in this pass
+	taken    int64 // of the node's memory
+	hasSlot  bool
 }
 
-// NewQuota returns the quota of a volume that keeps responses of a size already.
-func (s *ClientPool) NewQuota(tenant string, kept Size) *Quota {
-	return &Quota{node: s.inFlight, places: s.large, tenant: tenant, kept: kept, turn: make(chan struct{}, 1)}
+// NewQuota returns the quota of a volume that retains responses of a size.
+func (p *ClientPool) NewQuota(namespace string, retained Size) *Quota {
+	return &Quota{memory: p.memory, slots: p.largeReads, namespace: namespace, retained: retained, acquiring: semaphore.NewWeighted(1)}
 }
 
-// Close gives back what the quota has of the node: what was read is dropped, or the
-// volume keeps it and it counts as the volume's memory.
+// Close releases the node's memory. The volume has dropped the responses, or retains
+// them and counts them as its own memory.
 func (q *Quota) Close() {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	q.node.give(q.tenant, q.taken)
+	q.memory.release(q.namespace, q.taken)
 	q.taken = 0
-	if q.hasPlace {
-		q.places.Release(q.tenant, 1)
-		q.hasPlace = false
+	if q.hasSlot {
+		q.slots.Release(q.namespace, 1)
+		q.hasSlot = false
 	}
 }
 
-// enter waits for the place of a volume that reads much. The caller holds no turn to
-// ask Vault, and none that others wait for.
-func (q *Quota) enter(ctx context.Context) error {
-	select {
-	case q.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
+// acquireSlot waits for the slot of a volume that reads large secrets. The caller holds
+// no slot of the limiter of requests, or two volumes could wait for each other.
+func (q *Quota) acquireSlot(ctx context.Context) error {
+	if err := q.acquiring.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
-	defer func() { <-q.turn }()
+	defer q.acquiring.Release(1)
 	q.mutex.Lock()
-	hasPlace := q.hasPlace
+	hasSlot := q.hasSlot
 	q.mutex.Unlock()
-	if hasPlace {
+	if hasSlot {
 		return nil
 	}
-	if err := q.places.Acquire(ctx, q.tenant, classOf(ctx), 1); err != nil {
-		return fmt.Errorf("%w: %w", errNoTurn, err)
+	if err := q.slots.Acquire(ctx, q.namespace, classOf(ctx), 1); err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	q.mutex.Lock()
-	q.hasPlace = true
-	q.mutex.Unlock()
+	defer q.mutex.Unlock()
+	q.hasSlot = true
 	return nil
 }
 
-// Keep changes what the volume keeps: a response that is about to be replaced does
-// not count, and counts again if nothing took its place. It takes a negative size.
+// AddRetained changes what the volume retains: a response that is about to be replaced
+// does not count, so the caller adds its size with a negative sign.
 func (q *Quota) AddRetained(more Size) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	q.kept = q.kept.Add(more)
+	q.retained = q.retained.Add(more)
 }
 
-// Take counts a response that was read before. The error is ErrTooLarge over a limit of
-// a volume, and ErrUnavailable while the node reads too much.
+// Take counts a response that another volume has read. The error is ErrTooLarge over a
+// limit of a volume, and ErrUnavailable while the node reads too much.
 func (q *Quota) Take(whole Size) error { return q.take(whole, false) }
 
-// take counts a part of a response. The error is that of Take, or errNoPlace for one
-// that needs a place.
-func (q *Quota) take(part Size, needsPlace bool) error {
+// take counts a part of a response. Beside the errors of Take, it returns errNeedsSlot
+// for a response that needs one.
+func (q *Quota) take(part Size, needsSlot bool) error {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	read := q.read.Add(part)
-	total := q.kept.Add(read)
-	if err := checkVolume(total); err != nil {
+	if err := checkVolume(q.retained.Add(read)); err != nil {
 		return err
 	}
-	if wanted := read.Memory() - freeMemory; wanted > q.taken {
-		if needsPlace && !q.hasPlace {
-			return errNoPlace
+	if wanted := read.Memory() - smallVolumeMemory; wanted > q.taken {
+		if needsSlot && !q.hasSlot {
+			return errNeedsSlot
 		}
-		if !q.node.take(q.tenant, wanted-q.taken) {
-			return errBusy
+		if !q.memory.take(q.namespace, wanted-q.taken) {
+			return errNodeFull
 		}
 		q.taken = wanted
 	}
@@ -195,13 +192,13 @@ func (q *Quota) take(part Size, needsPlace bool) error {
 	return nil
 }
 
-// giveBack takes a response out that failed.
-func (q *Quota) giveBack(part Size) {
+// undo takes back what a failed response has counted.
+func (q *Quota) undo(part Size) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	q.read = q.read.Sub(part)
-	if wanted := max(q.read.Memory()-freeMemory, 0); wanted < q.taken {
-		q.node.give(q.tenant, q.taken-wanted)
+	if wanted := max(q.read.Memory()-smallVolumeMemory, 0); wanted < q.taken {
+		q.memory.release(q.namespace, q.taken-wanted)
 		q.taken = wanted
 	}
 }
@@ -222,12 +219,12 @@ func checkVolume(total Size) error {
 
 type quotaKey struct{}
 
-// WithQuota counts the responses to requests of a context.
+// WithQuota counts the responses to the requests of a context.
 func WithQuota(ctx context.Context, q *Quota) context.Context {
 	return context.WithValue(ctx, quotaKey{}, q)
 }
 
-// quotaOf returns nil for a request that brings no secret of a volume.
+// quotaOf returns nil for a request that reads no secret of a volume.
 func quotaOf(ctx context.Context) *Quota {
 	q, _ := ctx.Value(quotaKey{}).(*Quota)
 	return q

@@ -135,9 +135,9 @@ func TestQuotaAtTheLimitsOfAVolumeAndOneAbove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			servers := NewClientPool(Config{})
+			pool := NewClientPool(Config{})
 			half := test.max / 2
-			q := servers.NewQuota("a", test.size(half))
+			q := pool.NewQuota("a", test.size(half))
 			defer q.Close()
 			if err := q.Take(test.size(test.max - half)); err != nil {
 				t.Errorf("at the limit: %v", err)
@@ -158,15 +158,15 @@ func TestQuotaAtTheLimitsOfAVolumeAndOneAbove(t *testing.T) {
 // rest, and so there is always some left.
 func TestTenantsShareTheNodesMemory(t *testing.T) {
 	t.Parallel()
-	servers := NewClientPool(Config{})
+	pool := NewClientPool(Config{})
 	left := int64(limits.NodeResponseBytes.Max())
 	var all []*Quota
 	for i := range 4 {
 		tenant, taken := fmt.Sprint(i), int64(0)
 		for {
-			q := servers.NewQuota(tenant, Size{})
+			q := pool.NewQuota(tenant, Size{})
 			all = append(all, q)
-			if q.Take(Size{Bytes: freeMemory + 1<<20}) != nil {
+			if q.Take(Size{Bytes: smallVolumeMemory + 1<<20}) != nil {
 				break
 			}
 			taken += 1 << 20
@@ -176,20 +176,20 @@ func TestTenantsShareTheNodesMemory(t *testing.T) {
 		}
 		left -= taken
 	}
-	small := servers.NewQuota("0", Size{})
-	if err := small.Take(Size{Bytes: freeMemory}); err != nil {
+	small := pool.NewQuota("0", Size{})
+	if err := small.Take(Size{Bytes: smallVolumeMemory}); err != nil {
 		t.Errorf("a usual pod of a tenant that has its share: %v", err)
 	}
-	one := servers.NewQuota("0", Size{})
-	if err := one.Take(Size{Bytes: freeMemory + 1}); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "(node-response-bytes)") {
+	one := pool.NewQuota("0", Size{})
+	if err := one.Take(Size{Bytes: smallVolumeMemory + 1}); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "(node-response-bytes)") {
 		t.Errorf("over the share: %v", err)
 	}
 	for _, q := range append(all, small, one) {
 		q.Close()
 		q.Close()
 	}
-	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.held) != 0 {
-		t.Errorf("in the end %d bytes are free and %v are held", f.free, f.held)
+	if f := pool.memory; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.used) != 0 {
+		t.Errorf("in the end %d bytes are free and %v are held", f.free, f.used)
 	}
 }
 
@@ -197,13 +197,13 @@ func TestTenantsShareTheNodesMemory(t *testing.T) {
 // leave nothing.
 func TestQuotasNeverDeadlock(t *testing.T) {
 	t.Parallel()
-	servers := NewClientPool(Config{})
+	pool := NewClientPool(Config{})
 	var group sync.WaitGroup
 	for i := range 200 {
 		group.Go(func() {
-			q := servers.NewQuota(fmt.Sprint(i%7), Size{})
+			q := pool.NewQuota(fmt.Sprint(i%7), Size{})
 			defer q.Close()
-			if q.Take(Size{Bytes: freeMemory}) != nil { // the rest is of the node's memory
+			if q.Take(Size{Bytes: smallVolumeMemory}) != nil { // the rest is of the node's memory
 				return
 			}
 			for range 100 {
@@ -212,14 +212,14 @@ func TestQuotasNeverDeadlock(t *testing.T) {
 					return
 				}
 				if i%3 == 0 {
-					q.giveBack(part)
+					q.undo(part)
 				}
 			}
 		})
 	}
 	group.Wait()
-	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.held) != 0 {
-		t.Errorf("in the end %d bytes are free and %v are held", f.free, f.held)
+	if f := pool.memory; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.used) != 0 {
+		t.Errorf("in the end %d bytes are free and %v are held", f.free, f.used)
 	}
 }
 
@@ -242,25 +242,25 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	servers := NewClientPool(Config{})
-	q := servers.NewQuota("a", Size{})
+	pool := NewClientPool(Config{})
+	q := pool.NewQuota("a", Size{})
 	ctx := WithQuota(fairqueue.WithTenant(t.Context(), "a"), q)
-	session := resume(t, servers, server.URL, ClientOptions{}, "token")
+	client := newTestClient(t, pool, server.URL, ClientOptions{}, "token")
 	for range 20 {
-		if _, err := session.Read(ctx, "kv/data/missing"); errors.Is(err, ErrTooLarge) {
+		if _, err := client.Read(ctx, "kv/data/missing"); errors.Is(err, ErrTooLarge) {
 			t.Fatal(err)
 		}
 	}
 	var err error
 	for err == nil && reads < 100 {
-		_, err = session.Read(ctx, "kv/data/app")
+		_, err = client.Read(ctx, "kv/data/app")
 	}
 	// One more that does not fit, and the first that needed a place was dropped.
 	if want := limits.VolumeResponseBytes.Max()/size + 2; !errors.Is(err, ErrTooLarge) || reads != want {
 		t.Errorf("after %d reads, want %d: %v", reads, want, err)
 	}
 	q.Close()
-	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) {
+	if f := pool.memory; f.free != int64(limits.NodeResponseBytes.Max()) {
 		t.Errorf("%d bytes are free", f.free)
 	}
 }
@@ -296,19 +296,19 @@ func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
 func TestManyLargeVolumesAllPass(t *testing.T) {
 	t.Parallel()
 	address, _ := bigVault(t)
-	servers := NewClientPool(Config{})
-	session := resume(t, servers, address, ClientOptions{Timeout: time.Minute}, "token")
+	pool := NewClientPool(Config{})
+	client := newTestClient(t, pool, address, ClientOptions{Timeout: time.Minute}, "token")
 	var group sync.WaitGroup
-	for i := range 3 * largeVolumes {
+	for i := range 3 * largeVolumeSlots {
 		group.Go(func() {
 			tenant := fmt.Sprint(i % 3)
-			q := servers.NewQuota(tenant, Size{})
+			q := pool.NewQuota(tenant, Size{})
 			defer q.Close()
 			ctx := WithQuota(fairqueue.WithTenant(t.Context(), tenant), q)
 			var reads sync.WaitGroup
 			for range 6 {
 				reads.Go(func() {
-					if _, err := session.Read(ctx, "kv/data/big"); err != nil {
+					if _, err := client.Read(ctx, "kv/data/big"); err != nil {
 						t.Errorf("tenant %s: %v", tenant, err)
 					}
 				})
@@ -317,8 +317,8 @@ func TestManyLargeVolumesAllPass(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if f := servers.inFlight; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.held) != 0 || servers.large.Waiting() != 0 {
-		t.Errorf("in the end %d bytes are free, %v are held and %d wait", f.free, f.held, servers.large.Waiting())
+	if f := pool.memory; f.free != int64(limits.NodeResponseBytes.Max()) || len(f.used) != 0 || pool.largeReads.Waiting() != 0 {
+		t.Errorf("in the end %d bytes are free, %v are held and %d wait", f.free, f.used, pool.largeReads.Waiting())
 	}
 }
 
@@ -327,13 +327,13 @@ func TestManyLargeVolumesAllPass(t *testing.T) {
 func TestLargeVolumesThatHang(t *testing.T) {
 	t.Parallel()
 	address, hanging := bigVault(t)
-	servers := NewClientPool(Config{})
-	session := resume(t, servers, address, ClientOptions{Timeout: time.Minute}, "token")
+	pool := NewClientPool(Config{})
+	client := newTestClient(t, pool, address, ClientOptions{Timeout: time.Minute}, "token")
 	read := func(ctx context.Context, tenant string, paths ...string) error {
-		q := servers.NewQuota(tenant, Size{})
+		q := pool.NewQuota(tenant, Size{})
 		defer q.Close()
 		for _, path := range paths {
-			if _, err := session.Read(WithQuota(fairqueue.WithTenant(ctx, tenant), q), path); err != nil {
+			if _, err := client.Read(WithQuota(fairqueue.WithTenant(ctx, tenant), q), path); err != nil {
 				return err
 			}
 		}
@@ -341,10 +341,10 @@ func TestLargeVolumesThatHang(t *testing.T) {
 	}
 	evil, end := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	for range largeVolumes {
+	for range largeVolumeSlots {
 		group.Go(func() { _ = read(evil, "evil", "kv/data/big", "kv/data/hang/x") })
 	}
-	for range largeVolumes / 2 { // which is all that the tenant gets
+	for range largeVolumeSlots / 2 { // which is all that the tenant gets
 		<-hanging
 	}
 	for _, tenant := range []string{"a", "b", "a"} {

@@ -11,47 +11,48 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/vault/api"
+
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 const (
 	// chunkBytes are read, and counted, at a time.
 	chunkBytes = 8 << 10
-	// maxErrorBody is as much as is read of an answer that is not a success. The
-	// longest of Vault's is the metadata of a deleted secret.
+	// maxErrorBody bounds a response that is not a success. Vault's longest is the metadata
+	// of a deleted secret.
 	maxErrorBody = 64 << 10
 )
 
-// errEmpty is an answer that says OK, or not found, and nothing else. Vault says 204
-// then, or lists no errors, so this is a proxy's or a load balancer's; taken for
-// Vault's, it would be a login without a token, a secret that is not there, or a list
-// without names.
-var errEmpty = errors.New("the answer is empty, which none of Vault's is but with status 204")
+// errNotVault is a response of a proxy or a load balancer. It must not pass for a login
+// without a token, a missing secret, or a list without names.
+var errNotVault = errors.New("the answer is not Vault's")
 
-// bodyError is a response that began, and could not be read to its end. It is not
-// asked for again at once: Vault may have made credentials for it.
+// bodyError is a response that began, and was not read to its end. It is not requested
+// again at once: Vault may have made credentials for it.
 type bodyError struct{ err error }
 
 func (e *bodyError) Error() string { return "read the response: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-// readBody reads the body of a response within the limits, and gives the response
-// what it has read for a body.
+// readBody reads the body of a response within the limits, and replaces it with what it
+// has read.
 func readBody(ctx context.Context, response *http.Response) (content []byte, err error) {
 	if response.StatusCode >= http.StatusMultipleChoices {
 		content, err = readError(response)
 	} else {
 		content, err = readSuccess(ctx, response.Body)
 	}
+	// Vault answers 204 if it has nothing to say, and lists errors with a 404.
+	hasBody := response.StatusCode < http.StatusMultipleChoices && response.StatusCode != http.StatusNoContent || response.StatusCode == http.StatusNotFound
+	if err == nil && hasBody && len(content) == 0 {
+		err = fmt.Errorf("%w: it is empty", errNotVault)
+	}
 	if err != nil {
 		return nil, &bodyError{err}
 	}
 	response.ContentLength = int64(len(content))
 	response.Body = io.NopCloser(bytes.NewReader(content))
-	isError := response.StatusCode >= http.StatusBadRequest && response.StatusCode != http.StatusNotFound
-	if len(content) == 0 && response.StatusCode != http.StatusNoContent && !isError {
-		response.Body = noBody{} // which is an error if it is read, as that of a redirect is not
-	}
 	return content, nil
 }
 
@@ -61,19 +62,19 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 	var taken Size
 	defer func() {
 		if err != nil && quota != nil {
-			quota.giveBack(taken)
+			quota.undo(taken)
 		}
 	}()
 	for chunk := make([]byte, chunkBytes); ; {
 		n, readErr := body.Read(chunk)
 		part := counted.count(chunk[:n])
-		if err := counted.check(operation.bringsSecret()); err != nil {
+		if err := counted.check(operation.readsSecret()); err != nil {
 			return nil, err
 		}
 		if quota != nil {
-			// A short response, as of credentials that Vault makes, needs no place.
+			// A short response, as of credentials that Vault makes, needs no slot.
 			isLong := counted.size.Bytes > chunkBytes
-			if err := quota.take(part, isLong && operation != Write && !isSharedCall(ctx)); err != nil {
+			if err := quota.take(part, isLong && operation != OperationWrite && !isSharedCall(ctx)); err != nil {
 				return nil, err
 			}
 			taken = taken.Add(part)
@@ -88,13 +89,76 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 	}
 }
 
-// check holds one response against its limits.
-func (c *counter) check(holdsSecret bool) error {
-	bytes, values := limits.ResponseBytes, limits.VolumeResponseValues
-	kind, remedy := ErrTooLarge, "is this a Vault, and is the path not too much at once?"
-	if !holdsSecret {
-		bytes, values = limits.AuthResponseBytes, limits.AuthResponseValues
-		kind, remedy = errNotVaults, "check the address, and what stands between" // as no Vault's is as long
+// readError refuses the long page of a proxy.
+func readError(response *http.Response) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody+1))
+	if err != nil {
+		return nil, err
+	}
+	var counted counter
+	if counted.count(content); len(content) > maxErrorBody || counted.check(false) != nil {
+		return nil, fmt.Errorf("%w: HTTP status %d with more than Vault's errors have", errNotVault, response.StatusCode)
+	}
+	return content, nil
+}
+
+// counter counts the JSON values of a response as it arrives, so that one over a limit is
+// refused before it is decoded. The decoder checks the syntax.
+type counter struct {
+	size     Size
+	depth    int
+	maxDepth int
+
+	inString, escaped, inLiteral bool
+}
+
+// count counts the next part of a response and returns the size of that part.
+func (c *counter) count(part []byte) Size {
+	before := c.size
+	for _, b := range part {
+		c.next(b)
+	}
+	c.size.Bytes += len(part)
+	return c.size.Sub(before)
+}
+
+func (c *counter) next(b byte) {
+	if c.inString {
+		c.inString = b != '"' || c.escaped
+		c.escaped = b == '\\' && !c.escaped
+		return
+	}
+	literal := false
+	switch b {
+	case '"':
+		c.inString = true
+		c.size.Values++
+	case ':':
+		c.size.Values-- // the string before was the key of a member
+	case '{', '[':
+		if b == '{' {
+			c.size.Objects++
+		}
+		c.size.Values++
+		c.depth++
+		c.maxDepth = max(c.maxDepth, c.depth)
+	case '}', ']':
+		c.depth--
+	case ',', ' ', '\t', '\n', '\r':
+	default:
+		literal = true
+		if !c.inLiteral {
+			c.size.Values++
+		}
+	}
+	c.inLiteral = literal
+}
+
+// check compares one response with its limits.
+func (c *counter) check(readsSecret bool) error {
+	bytes, values, kind := limits.ResponseBytes, limits.VolumeResponseValues, ErrTooLarge
+	if !readsSecret {
+		bytes, values, kind = limits.AuthResponseBytes, limits.AuthResponseValues, errNotVault // Vault's are shorter
 	}
 	err := bytes.Check(min(c.size.Bytes, bytes.Max()+1)) // the rest is not read
 	if err == nil {
@@ -103,40 +167,67 @@ func (c *counter) check(holdsSecret bool) error {
 	if err == nil {
 		err = limits.ResponseDepth.Check(c.maxDepth)
 	}
-	if err != nil {
-		return fmt.Errorf("%w: the response: %w; %s", kind, err, remedy)
+	switch {
+	case err == nil:
+		return nil
+	case readsSecret:
+		return fmt.Errorf("%w: the response: %w; check that the address is a Vault, and read less at this path", kind, err)
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// isSealed recognizes a sealed Vault by its errors, or by its seal status. Others answer
+// 503 too: a gateway, an engine, and "sys/health" on request.
+func isSealed(operation Operation, response *http.Response, content []byte) bool {
+	isProbe := operation == OperationSealProbe
+	if !isProbe && response.StatusCode != http.StatusServiceUnavailable {
+		return false
+	}
+	var answer struct {
+		Sealed bool
+		Errors []string
+	}
+	if json.Unmarshal(content, &answer) != nil {
+		return false
+	}
+	return isProbe && answer.Sealed || slices.ContainsFunc(answer.Errors, func(text string) bool { return strings.Contains(text, sealedMessage) })
+}
+
+// checkID refuses JSON of another program, which the api.Client returns as the data of a
+// secret. Vault gives an id to each answer about mounts, of KV, and to a revocation; some
+// engines have none, such as for the public keys of identity tokens.
+func checkID(secret *api.Secret) error {
+	if secret.RequestID == "" {
+		return fmt.Errorf("%w: it has no request_id", errNotVault)
 	}
 	return nil
 }
 
-// readError refuses the long page of some proxy.
-func readError(response *http.Response) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody+1))
-	if err != nil {
-		return nil, err
+// isNotFound recognizes an answer without a secret, which would overwrite the files with
+// nothing. The api.Client returns a secret even for status 404 if that comes with a
+// warning, as KV version 2 does for a path without "data/".
+func isNotFound(secret *api.Secret) bool {
+	if secret == nil || secret.Data == nil && secret.Auth == nil && secret.WrapInfo == nil && secret.LeaseID == "" {
+		return true
 	}
-	var counted counter
-	if counted.count(content); len(content) > maxErrorBody || counted.check(false) != nil {
-		return nil, fmt.Errorf("%w: HTTP status %d with more than an error of Vault's is long; check the address, and what stands between", errNotVaults, response.StatusCode)
-	}
-	return content, nil
+	// A deleted version of KV version 2 has metadata and no data. The token may not read
+	// the mount, so its version does not matter.
+	data, isVersion := secret.Data["data"]
+	metadata, _ := secret.Data["metadata"].(map[string]any)
+	return isVersion && data == nil && metadata["version"] != nil
 }
 
-var errNotVaults = errors.New("the answer is not Vault's")
-
-// noBody is a body that must not be read.
-type noBody struct{}
-
-// Read implements io.Reader.
-func (noBody) Read([]byte) (int, error) { return 0, errEmpty }
-
-// Close implements io.Closer.
-func (noBody) Close() error { return nil }
-
-// isSealed recognises Vault's own answer while it is sealed. Others answer 503 too: a
-// gateway, an engine, and "sys/health" on request.
-func isSealed(response *http.Response, content []byte) bool {
-	var said struct{ Errors []string }
-	return response.StatusCode == http.StatusServiceUnavailable && json.Unmarshal(content, &said) == nil &&
-		slices.ContainsFunc(said.Errors, func(text string) bool { return strings.Contains(text, sealedWords) })
+// notFound is ErrNotFound, in Vault's own words if it has some.
+func notFound(path, fullPath string, secret *api.Secret) error {
+	if secret != nil && len(secret.Warnings) > 0 {
+		warning := oneLine(strings.Join(secret.Warnings, "; "))
+		if strings.Contains(warning, "versioned K/V") { // the token may not read the mount
+			warning += "; write data/ after the mount's path, or metadata/ to list"
+		}
+		return fmt.Errorf("%w: %s", ErrNotFound, warning)
+	}
+	if path != fullPath {
+		return fmt.Errorf("%w: nothing is stored at %s, or it is deleted", ErrNotFound, path)
+	}
+	return fmt.Errorf("%w: nothing is stored there, or it is deleted", ErrNotFound)
 }

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -27,7 +28,7 @@ func TestPagesAreQuotedInShort(t *testing.T) {
 			_, _ = io.WriteString(w, body)
 		}))
 		t.Cleanup(server.Close)
-		if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrDenied) || len(err.Error()) > limits.ErrorBytes.Max()+100 {
+		if err := newTestClientAt(t, server.URL).readAny(); !errors.Is(err, ErrDenied) || len(err.Error()) > limits.ErrorBytes.Max()+100 {
 			t.Errorf("%s: %d bytes: %v", name, len(err.Error()), err)
 		}
 	}
@@ -68,7 +69,7 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 		kind      error
 		want      string
 	}{
-		"a secret": {200, `{"data":{"v":"`, (*Client).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); is this a Vault"},
+		"a secret": {200, `{"data":{"v":"`, (*Client).readAny, ErrTooLarge, "exceed the limit of 4194304 (response-bytes); check that the address is a Vault"},
 		"a list":   {200, `{"data":{"keys":["`, (*Client).listAny, ErrTooLarge, "(response-bytes)"},
 		"a write":  {200, `{"data":{"v":"`, (*Client).writeAny, ErrTooLarge, "(response-bytes)"},
 		"a token":  {200, `{"auth":{"client_token":"`, (*Client).renewAny, ErrUnavailable, "exceed the limit of 262144 (auth-response-bytes)"},
@@ -79,7 +80,7 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, sent := sending(t, test.status, test.beginning)
-			err := test.ask(resumeAt(t, address))
+			err := test.ask(newTestClientAt(t, address))
 			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.want) || len(err.Error()) > limits.ErrorBytes.Max() {
 				t.Errorf("got %d bytes: %v", len(err.Error()), err)
 			}
@@ -146,10 +147,10 @@ func TestResponseAtItsLimitsAndOneAbove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := resumeAt(t, answering(t, test.body(test.limit.Max()))).readAny(); err != nil {
+			if err := newTestClientAt(t, answering(t, test.body(test.limit.Max()))).readAny(); err != nil {
 				t.Errorf("at the limit: %v", err)
 			}
-			err := resumeAt(t, answering(t, test.body(test.limit.Max()+1))).readAny()
+			err := newTestClientAt(t, answering(t, test.body(test.limit.Max()+1))).readAny()
 			if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), test.limit.String()) {
 				t.Errorf("one above the limit: %v", err)
 			}
@@ -170,7 +171,7 @@ func TestCompressedAnswersAreNotInflated(t *testing.T) {
 		_ = bomb.Close()
 	}))
 	t.Cleanup(server.Close)
-	if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "is not Vault's") {
+	if err := newTestClientAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "is not Vault's") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -181,7 +182,7 @@ func TestLongHeadersAreRefused(t *testing.T) {
 		w.Header().Set("X-Long", strings.Repeat("x", 2*maxHeaderBytes))
 	}))
 	t.Cleanup(server.Close)
-	if err := resumeAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || len(err.Error()) > limits.ErrorBytes.Max() {
+	if err := newTestClientAt(t, server.URL).readAny(); !errors.Is(err, ErrUnavailable) || len(err.Error()) > limits.ErrorBytes.Max() {
 		t.Errorf("got %v", err)
 	}
 }
@@ -201,8 +202,8 @@ func TestResponseThatBreaksOffIsNotAskedForAgain(t *testing.T) {
 		_, _ = io.WriteString(w, `{"request_id"`)
 	}))
 	t.Cleanup(server.Close)
-	session := resume(t, NewClientPool(Config{}), server.URL, ClientOptions{}, "token")
-	if err := session.readAny(); !errors.Is(err, ErrUnavailable) || asked.Load() != 1 {
+	client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{}, "token")
+	if err := client.readAny(); !errors.Is(err, ErrUnavailable) || asked.Load() != 1 {
 		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
@@ -214,26 +215,35 @@ func TestSealedIsVaultsOwnWord(t *testing.T) {
 		body   string
 		want   Result
 	}{
-		"Vault's":         {503, `{"errors":["Vault is sealed"]}`, Sealed},
-		"one of several":  {503, `{"errors":["1 error occurred:\n\t* Vault is sealed\n\n"]}`, Sealed},
-		"a load balancer": {503, "<html>Service Unavailable", Failed},
-		"on request":      {503, `{"initialized":true,"sealed":false}`, Failed},
-		"a namespace":     {503, `{"errors":["API access to this namespace has been locked by an administrator"]}`, Failed},
-		"an engine":       {500, `{"errors":["Vault is sealed"]}`, Failed},
+		"Vault's":         {503, `{"errors":["Vault is sealed"]}`, ResultSealed},
+		"one of several":  {503, `{"errors":["1 error occurred:\n\t* Vault is sealed\n\n"]}`, ResultSealed},
+		"a load balancer": {503, "<html>Service Unavailable", ResultError},
+		"on request":      {503, `{"initialized":true,"sealed":false}`, ResultError},
+		"a namespace":     {503, `{"errors":["API access to this namespace has been locked by an administrator"]}`, ResultError},
+		"an engine":       {500, `{"errors":["Vault is sealed"]}`, ResultError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			response := answerOf(test.status, test.body)
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://vault/v1/x", nil)
-			if got, err := behindABreaker(nil).receive(request, response); got != test.want || err != nil {
+			if _, got, err := newTestEndpoint(sealedAnswer{test.status, test.body}).send(request); got != test.want || err != nil {
 				t.Errorf("got %s, %v", got, err)
 			}
 		})
 	}
 }
 
+// sealedAnswer answers each request.
+type sealedAnswer struct {
+	status int
+	body   string
+}
+
+func (s sealedAnswer) RoundTrip(*http.Request) (*http.Response, error) {
+	return responseOf(s.status, s.body), nil
+}
+
 // What is not Vault may say OK to anything; the token would live on.
-func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
+func TestRevocationNeedsVaultsAnswer(t *testing.T) {
 	tests := map[string]struct {
 		status int
 		body   string
@@ -264,7 +274,7 @@ func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer server.Close()
-			err := resumeAt(t, server.URL).Revoke(t.Context())
+			err := newTestClientAt(t, server.URL).Revoke(t.Context())
 			if name == "a page" && !strings.Contains(err.Error(), "the answer is not Vault's (invalid character '<'") {
 				t.Errorf("the message is %v", err)
 			}
@@ -275,11 +285,113 @@ func TestRevocationIsBelievedToVaultAlone(t *testing.T) {
 	}
 }
 
-func resumeAt(t *testing.T, address string) *Client {
+func newTestClientAt(t *testing.T, address string) *Client {
 	t.Helper()
-	session, err := NewClientPool(Config{}).Client(t.Context(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "token"})
+	client, err := NewClientPool(Config{}).Client(t.Context(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "token"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return session
+	return client
+}
+
+// An answer without data is no secret: files that show it would be written with
+// nothing in them.
+func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		status  int
+		body    string
+		kind    error // nil for a secret
+		message string
+	}{
+		"a warning with status 404":        {http.StatusNotFound, invalidPath, ErrNotFound, "no such secret: Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use.; write data/"},
+		"a warning that repeats the token": {http.StatusNotFound, `{"request_id":"1","warnings":["no\n  canary-token"]}`, ErrNotFound, "no such secret: no [redacted]"},
+		"a warning alone":                  {http.StatusOK, `{"request_id":"1","data":null,"warnings":["gone"]}`, ErrNotFound, "no such secret: gone"},
+		"Vault's envelope alone":           {http.StatusOK, `{"request_id":"1","data":null}`, ErrNotFound, "nothing is stored there"},
+		"nothing with status 204":          {http.StatusNoContent, ``, ErrNotFound, "nothing is stored there"},
+		"a deleted version":                {http.StatusNotFound, `{"request_id":"1","data":{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-02T03:04:05Z"}}}`, ErrNotFound, "or it is deleted"},
+		"data":                             {http.StatusOK, `{"request_id":"1","data":{"v":"one"}}`, nil, ""},
+		"data without an entry":            {http.StatusOK, `{"request_id":"1","data":{}}`, nil, ""},
+		"data with a warning":              {http.StatusOK, `{"request_id":"1","data":{"v":"one"},"warnings":["old"]}`, nil, ""},
+		"data that looks like a version":   {http.StatusOK, `{"request_id":"1","data":{"data":null,"metadata":"x"}}`, nil, ""},
+		"a token":                          {http.StatusOK, `{"request_id":"1","auth":{"client_token":"x"}}`, nil, ""},
+		"a wrapping token":                 {http.StatusOK, `{"request_id":"1","wrap_info":{"token":"x"}}`, nil, ""},
+		"a lease":                          {http.StatusOK, `{"request_id":"1","lease_id":"x"}`, nil, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+					w.WriteHeader(http.StatusForbidden) // the answer must do
+					return
+				}
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body)
+			}))
+			defer server.Close()
+			client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "canary-token")
+			secret, err := client.Read(t.Context(), "kv/app")
+			if test.kind == nil && (err != nil || secret == nil) {
+				t.Errorf("got %v, %v", secret, err)
+			}
+			if test.kind != nil && (!errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.message)) {
+				t.Errorf("got %v, want %v … %s", err, test.kind, test.message)
+			}
+		})
+	}
+}
+
+// A proxy that has lost its way to Vault may say 404 and nothing else. A list would
+// have no names then, and a write no answer.
+func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusOK, http.StatusNotFound} {
+		for verb, run := range map[string]func(*Client) error{
+			"read":  func(s *Client) error { _, err := s.Read(t.Context(), "kv/app"); return err },
+			"list":  func(s *Client) error { _, err := s.List(t.Context(), "kv/app"); return err },
+			"write": func(s *Client) error { _, err := s.Write(t.Context(), "kv/app", nil); return err },
+		} {
+			t.Run(fmt.Sprint(verb, " with status ", status), func(t *testing.T) {
+				t.Parallel()
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+						_, _ = io.WriteString(w, ofVersion1)
+						return
+					}
+					w.WriteHeader(status)
+				}))
+				defer server.Close()
+				client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+				if err := run(client); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is not Vault's: it is empty") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
+
+// JSON of another program is no KV secret. Other engines answer with any JSON.
+func TestKVAnswersWithAnID(t *testing.T) {
+	t.Parallel()
+	for engine, kind := range map[string]error{"kv": ErrUnavailable, "identity": nil} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+					fmt.Fprintf(w, `{"request_id":"1","data":{"path":"kv/","type":%q}}`, engine)
+					return
+				}
+				_, _ = io.WriteString(w, `{"keys":["x"]}`)
+			}))
+			defer server.Close()
+			client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+			if secret, err := client.Read(t.Context(), "kv/app"); !errors.Is(err, kind) || kind == nil && secret.Data["keys"] == nil {
+				t.Errorf("read %v, %v", secret, err)
+			}
+			if names, err := client.List(t.Context(), "kv/app"); !errors.Is(err, kind) || kind == nil && len(names) != 1 {
+				t.Errorf("listed %q, %v", names, err)
+			}
+		})
+	}
 }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// defaultTimeout bounds one request with its retries; the caller's context
-	// bounds a whole publish.
+	// defaultTimeout bounds one request with its retries; the caller's context bounds a
+	// whole publish.
 	defaultTimeout = 30 * time.Second
-	// defaultRetries bridge a restart of a load balancer; for longer outages the
-	// kubelet calls again, and each time shows the user why.
+	// defaultRetries bridge a restart of a load balancer. In longer outages the kubelet
+	// calls again, and shows the user why each time.
 	defaultRetries = 2
 	// defaultMinBackoff and defaultMaxBackoff are those of the vault/api client.
 	defaultMinBackoff, defaultMaxBackoff = time.Second, 1500 * time.Millisecond
-	// longestWait is what a publish waits at Vault's bidding. Asked to wait longer,
-	// it reports so and leaves the waiting to the kubelet.
-	longestWait = 10 * time.Second
+	// maxRetryAfter is the longest wait that a request accepts from Vault. A longer one
+	// is an error, and the kubelet waits instead.
+	maxRetryAfter = 10 * time.Second
 )
 
 // ClientOptions are the settings of one client.
@@ -42,42 +42,50 @@ type ClientOptions struct {
 // NoRetries is for ClientOptions.MaxRetries.
 const NoRetries = -1
 
-// backoff returns the bounds of the waits between attempts.
-func (o ClientOptions) backoff() (shortest, longest time.Duration) {
-	shortest, longest = defaultMinBackoff, defaultMaxBackoff
+// apply sets the options, with their defaults, in the configuration of a client.
+func (o ClientOptions) apply(config *api.Config) {
+	config.Timeout, config.MaxRetries = defaultTimeout, defaultRetries
+	config.MinRetryWait, config.MaxRetryWait = defaultMinBackoff, defaultMaxBackoff
+	config.CheckRetry, config.Backoff = shouldRetry, backoff
+	if o.Timeout > 0 {
+		config.Timeout = o.Timeout
+	}
+	if o.MaxRetries != 0 {
+		config.MaxRetries = max(o.MaxRetries, 0)
+	}
 	if o.MaxBackoff > 0 {
-		shortest, longest = min(shortest, o.MaxBackoff), o.MaxBackoff
+		config.MinRetryWait, config.MaxRetryWait = min(defaultMinBackoff, o.MaxBackoff), o.MaxBackoff
 	}
 	if o.MinBackoff > 0 {
-		shortest, longest = o.MinBackoff, max(o.MaxBackoff, o.MinBackoff)
+		config.MinRetryWait, config.MaxRetryWait = o.MinBackoff, max(o.MaxBackoff, o.MinBackoff)
 	}
-	return shortest, longest
 }
 
-// shouldRetry is Vault's own policy (429, 412 and most 5xx are worth another
-// attempt), less what cannot succeed soon.
+// shouldRetry is Vault's own policy, which retries 429, 412 and most 5xx. It leaves out
+// what cannot succeed soon, and a response that broke off: Vault may have made
+// credentials for it.
 func shouldRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
-	if errors.Is(err, errBreakerOpen) || errors.Is(err, errRedirect) || asError[*bodyError](err) {
+	if errors.Is(err, errBreakerOpen) || errors.Is(err, errRedirect) || isError[*bodyError](err) {
 		return false, err
 	}
-	if response != nil && retryAfter(response) > longestWait {
+	if response != nil && retryAfter(response) > maxRetryAfter {
 		return false, nil
 	}
 	return api.DefaultRetryPolicy(ctx, response, err)
 }
 
-// backOff waits as long as Vault asks for with Retry-After, and otherwise longer
-// each time, with jitter.
-func backOff(shortest, longest time.Duration, attempt int, response *http.Response) time.Duration {
+// backoff waits as long as Vault asks for with Retry-After, and otherwise longer each
+// time, with jitter.
+func backoff(shortest, longest time.Duration, attempt int, response *http.Response) time.Duration {
 	if response != nil {
 		if wait := retryAfter(response); wait > 0 {
 			return wait
 		}
 	}
-	return min(retryablehttp.LinearJitterBackoff(shortest, longest, attempt, response), longestWait)
+	return min(retryablehttp.LinearJitterBackoff(shortest, longest, attempt, response), maxRetryAfter)
 }
 
-// retryAfter is the wait that the answer asks for, 0 if it asks for none. Vault
+// retryAfter is the wait that the response asks for, 0 if it asks for none. Vault
 // writes whole seconds.
 func retryAfter(response *http.Response) time.Duration {
 	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusServiceUnavailable {

@@ -10,10 +10,10 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Token is what a login brings, and how long it lives.
+// Token is a Vault token and how long it lives.
 type Token struct {
 	Secret string
-	// TTL counts from the login or the renewal that granted it; 0 is for ever.
+	// TTL counts from the request for the login or renewal; 0 is for ever.
 	TTL       time.Duration
 	Renewable bool
 	// Batch tokens are not stored by Vault, so they cannot be revoked.
@@ -28,82 +28,73 @@ func newToken(auth *api.SecretAuth) Token {
 		Secret:    auth.ClientToken,
 		TTL:       time.Duration(auth.LeaseDuration) * time.Second,
 		Renewable: auth.Renewable,
-		Batch:     auth.Accessor == "", // which only they lack
+		Batch:     auth.Accessor == "", // only batch tokens have none
 	}
 }
 
-// RenewToken prolongs the token by as much as Vault grants, and returns it with
-// the TTL that it has now.
-func (s *Client) RenewToken(ctx context.Context) (Token, error) {
-	const path = "auth/token/renew-self"
-	secret, err := s.client.Auth().Token().RenewSelfWithContext(during(ctx, RenewToken), 0)
-	if err != nil {
-		return Token{}, s.failure("renew", path, err)
+var errNoToken = fmt.Errorf("%w: it holds no token", errNotVault)
+
+// RenewToken renews the token for as long as Vault grants, and returns it with its new
+// TTL.
+func (c *Client) RenewToken(ctx context.Context) (Token, error) {
+	secret, err := c.api.Auth().Token().RenewSelfWithContext(withOperation(ctx, OperationRenewToken), 0)
+	if err == nil && (secret == nil || secret.Auth == nil) {
+		err = errNoToken
 	}
-	if secret == nil || secret.Auth == nil {
-		return Token{}, fmt.Errorf("renew %s: %w: the answer holds no token", path, ErrUnavailable)
+	if err != nil {
+		return Token{}, c.failure("renew", "auth/token/renew-self", err)
 	}
 	renewed := newToken(secret.Auth)
-	renewed.Secret = s.client.Token()
+	renewed.Secret = c.api.Token()
 	return renewed, nil
 }
 
-// RenewLease asks for a lease to last for a time from now. The answer has the
-// duration that Vault grants, which is less near the lease's end. The error is
-// ErrRefused, but not ErrDenied, for a lease that Vault does not know any more.
-func (s *Client) RenewLease(ctx context.Context, leaseID string, wanted time.Duration) (*api.Secret, error) {
-	const path = "sys/leases/renew"
-	secret, err := s.client.Sys().RenewWithContext(during(ctx, RenewLease), leaseID, int(wanted/time.Second))
-	if err != nil {
-		return nil, s.failure("renew a lease by", path, err)
+// RenewLease renews a lease for a duration from now. The answer has the duration that
+// Vault grants, which is shorter near the end of the lease. The error is ErrRefused, but
+// not ErrDenied, for a lease that Vault no longer knows.
+func (c *Client) RenewLease(ctx context.Context, leaseID string, duration time.Duration) (*api.Secret, error) {
+	secret, err := c.api.Sys().RenewWithContext(withOperation(ctx, OperationRenewLease), leaseID, int(duration/time.Second))
+	if err == nil && secret == nil {
+		err = fmt.Errorf("%w: it holds no lease", errNotVault)
 	}
-	if secret == nil {
-		return nil, fmt.Errorf("renew a lease by %s: %w: the answer is empty", path, ErrUnavailable)
+	if err != nil {
+		return nil, c.failure("renew a lease by", "sys/leases/renew", err)
 	}
 	return secret, nil
 }
 
-// Revoke ends the session in Vault, and all its leases with it. It reads the
-// answer, unlike the client's own RevokeSelf: what is not Vault's word is
-// ErrUnavailable, since the token would live on.
-func (s *Client) Revoke(ctx context.Context) error {
+// Revoke revokes the token, and with it all its leases. Unlike the api.Client's
+// RevokeSelf it checks the answer: one that is not Vault's is ErrUnavailable, because the
+// token would live on.
+func (c *Client) Revoke(ctx context.Context) error {
 	const path = "auth/token/revoke-self"
-	response, err := s.client.Logical().WriteRawWithContext(during(ctx, Revoke), path, nil)
+	response, err := c.api.Logical().WriteRawWithContext(withOperation(ctx, OperationRevoke), path, nil)
 	if response != nil {
 		defer response.Body.Close()
 	}
-	if isForeign(err) {
-		return s.notVault("revoke", path, response)
+	if err == nil {
+		err = checkRevocation(response)
+	} else if refused := new(api.ResponseError); errors.As(err, &refused) && (refused.RawError || refused.StatusCode == http.StatusNotFound) {
+		// Vault words its errors, and each Vault has this path.
+		err = fmt.Errorf("%w: it has status %d", errNotVault, refused.StatusCode)
 	}
 	if err != nil {
-		return s.failure("revoke", path, err)
+		return c.failure("revoke", path, err)
 	}
-	return s.checkRevocation(path, response)
+	return nil
 }
 
-// isForeign tells an error that Vault has not worded, or that has no meaning here:
-// the path is there in every Vault.
-func isForeign(err error) bool {
-	var response *api.ResponseError
-	return errors.As(err, &response) && (response.RawError || response.StatusCode == http.StatusNotFound)
-}
-
-// checkRevocation believes an answer without an error only if it is Vault's: no
-// content, or a warning in an envelope with the id that Vault gives each answer.
-func (s *Client) checkRevocation(path string, response *api.Response) error {
+// checkRevocation accepts no content, or a warning with Vault's request id.
+func checkRevocation(response *api.Response) error {
 	if response.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	secret, err := api.ParseSecret(response.Body)
 	if err != nil {
-		return s.failure("revoke", path, err)
+		return err
 	}
 	if response.StatusCode != http.StatusOK || secret == nil || secret.RequestID == "" {
-		return s.notVault("revoke", path, response)
+		return fmt.Errorf("%w: it has status %d and no request_id", errNotVault, response.StatusCode)
 	}
 	return nil
-}
-
-func (s *Client) notVault(verb, path string, response *api.Response) error {
-	return fmt.Errorf("%s %s in Vault at %s: %w: the answer, with status %d, is not Vault's; check the address, and what stands between", verb, path, s.client.Address(), ErrUnavailable, response.StatusCode)
 }

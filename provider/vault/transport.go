@@ -4,113 +4,270 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-var errNoTurn = errors.New("no turn to ask Vault came, so many requests are in flight")
+// Observer is told about requests to Vault when they are over. It may be called
+// concurrently, and returns at once.
+type Observer interface {
+	// ObserveRequest gets the time until the header of the response; 0 for a request
+	// that was not sent.
+	ObserveRequest(operation Operation, result Result, duration time.Duration)
+	// ObserveLoginFallback is for a login with Credentials.FallbackJWT.
+	ObserveLoginFallback()
+}
 
-type backgroundKey struct{}
+// Operation is what a request is for.
+type Operation string
 
-// Background marks the requests of a context as ones that can wait for those
-// that pods wait for.
+// The operations, as metrics name them.
+const (
+	OperationLogin      Operation = "login"
+	OperationRead       Operation = "read"
+	OperationList       Operation = "list"
+	OperationWrite      Operation = "write"
+	OperationRenewToken Operation = "renew_token"
+	OperationRenewLease Operation = "renew_lease"
+	OperationRevoke     Operation = "revoke"
+	OperationMountProbe Operation = "mount_probe"
+	// OperationSealProbe is the breaker's own request.
+	OperationSealProbe Operation = "seal_probe"
+)
+
+// Operations returns all operations, for metrics that start at zero.
+func Operations() []Operation {
+	return []Operation{
+		OperationLogin, OperationRead, OperationList, OperationWrite, OperationRenewToken, OperationRenewLease,
+		OperationRevoke, OperationMountProbe, OperationSealProbe,
+	}
+}
+
+// readsSecret reports whether a volume retains the response.
+func (o Operation) readsSecret() bool {
+	return o == OperationRead || o == OperationList || o == OperationWrite
+}
+
+// Result is what became of a request.
+type Result string
+
+// The results, as metrics name them.
+const (
+	ResultSuccess     Result = "success"
+	ResultNotFound    Result = "not_found"
+	ResultDenied      Result = "denied"
+	ResultRefused     Result = "refused" // any other status of 400 to 499
+	ResultThrottled   Result = "throttled"
+	ResultSealed      Result = "sealed" // in Vault's own words, as no gateway's 503
+	ResultError       Result = "error"  // any other status of 500 and above, or a rejected response
+	ResultUnreachable Result = "unreachable"
+	ResultCircuitOpen Result = "circuit_open" // not sent: the breaker is open
+	ResultCanceled    Result = "canceled"     // the caller gave up
+)
+
+// Results returns all results, for metrics that start at zero.
+func Results() []Result {
+	return []Result{
+		ResultSuccess, ResultNotFound, ResultDenied, ResultRefused, ResultThrottled, ResultSealed, ResultError,
+		ResultUnreachable, ResultCircuitOpen, ResultCanceled,
+	}
+}
+
+type (
+	operationKey  struct{}
+	classKey      struct{}
+	sharedCallKey struct{}
+)
+
+// withOperation marks the requests of a context with what they are for: a path does
+// not say it, since each plugin has its own.
+func withOperation(ctx context.Context, operation Operation) context.Context {
+	return context.WithValue(ctx, operationKey{}, operation)
+}
+
+func operationOf(ctx context.Context) Operation {
+	operation, _ := ctx.Value(operationKey{}).(Operation)
+	return operation
+}
+
+// WithBackground marks the requests of a context as ones that can wait for those that
+// starting pods wait for.
 func WithBackground(ctx context.Context) context.Context {
-	return context.WithValue(ctx, backgroundKey{}, fairqueue.Background)
+	return context.WithValue(ctx, classKey{}, fairqueue.Background)
 }
 
-type turnKey struct{}
-
-// WithSharedCall marks the requests of a context as ones that others wait for, pods that
-// start among them: they are in the foreground, and do not wait for what the others may
-// hold.
+// WithSharedCall marks the requests of a context as ones whose result several volumes
+// wait for, starting pods among them. They are in the foreground, and do not wait for a
+// slot of Quota, which a waiting volume may hold.
 func WithSharedCall(ctx context.Context) context.Context {
-	return context.WithValue(context.WithValue(ctx, backgroundKey{}, fairqueue.Foreground), turnKey{}, true)
+	return context.WithValue(context.WithValue(ctx, classKey{}, fairqueue.Foreground), sharedCallKey{}, true)
 }
 
-func isSharedCall(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
+func isSharedCall(ctx context.Context) bool { return ctx.Value(sharedCallKey{}) != nil }
 
 func classOf(ctx context.Context) fairqueue.Class {
-	class, _ := ctx.Value(backgroundKey{}).(fairqueue.Class)
+	class, _ := ctx.Value(classKey{}).(fairqueue.Class)
 	return class // Foreground by default
 }
 
-// transport sends a request when the breaker is closed and the tenant has its turn,
-// and reads the response, within its limits, before another has the turn: an api.Client
-// reads as much as comes.
-type transport struct {
-	next     http.RoundTripper
-	places   *fairqueue.Limiter
-	breaker  *breaker
-	observer Observer // nil for none
-	// follows tells whether a redirect to another host may be followed.
-	follows func(address string) bool
+var errNotSent = errors.New("the request was not sent because many others wait")
+
+// endpointClient is what the clients of one endpoint share. As their http.RoundTripper it
+// sends a request when the breaker is closed and it is the namespace's turn. It reads the
+// body within its limits before it ends the turn: an api.Client reads without a limit.
+type endpointClient struct {
+	pool    *ClientPool
+	address string
+	wire    http.RoundTripper
+	http    *http.Client // sends through the endpointClient
+	limiter *fairqueue.Limiter
+	breaker *breaker
+	mounts  *mountCache
+	// Under the mutex of the pool.
+	lastUsed  time.Time
+	namespace string // of the pods that use it; severalNamespaces, or "" for none
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+func (e *endpointClient) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	if err := t.breaker.allow(ctx); err != nil {
-		t.observe(request, BreakerOpen, 0)
+	if err := e.breaker.allow(ctx); err != nil {
+		e.observe(request, ResultCircuitOpen, 0)
 		return nil, err
 	}
-	response, err := t.exchange(request)
-	t.breaker.report(ctx, response, err)
+	response, err := e.sendInTurn(request)
+	e.breaker.report(ctx, response, err)
 	if err != nil {
 		return nil, shorten(err)
 	}
 	return response, nil
 }
 
-func (t *transport) exchange(request *http.Request) (*http.Response, error) {
+func (e *endpointClient) sendInTurn(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	tenant := fairqueue.Tenant(ctx)
-	if err := t.places.Acquire(ctx, tenant, classOf(ctx), 1); err != nil {
-		err = fmt.Errorf("%w: %w", errNoTurn, err)
-		t.observe(request, outcomeOf(nil, err), 0)
-		return nil, err
+	namespace := fairqueue.Tenant(ctx)
+	if err := e.limiter.Acquire(ctx, namespace, classOf(ctx), 1); err != nil {
+		e.observe(request, ResultCanceled, 0)
+		return nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
-	defer t.places.Release(tenant, 1)
-	start := time.Now()
-	response, err := t.next.RoundTrip(request)
-	duration := time.Since(start)
-	outcome := outcomeOf(response, err)
-	if err == nil {
-		outcome, err = t.receive(request, response)
-	}
-	t.observe(request, outcome, duration)
+	defer e.limiter.Release(namespace, 1)
+	response, _, err := e.send(request)
 	return response, err
 }
 
-// receive checks a response and reads its body.
-func (t *transport) receive(request *http.Request, response *http.Response) (Result, error) {
-	defer response.Body.Close()
-	if err := t.checkRedirect(request, response); err != nil {
-		return Failed, err
+// send sends a request, checks the response and reads its body. If it rejects the
+// response, it returns it beside the error, without its body.
+func (e *endpointClient) send(request *http.Request) (response *http.Response, result Result, err error) {
+	start := time.Now()
+	response, err = e.wire.RoundTrip(request)
+	duration := time.Since(start)
+	if err == nil {
+		defer response.Body.Close()
+		err = e.checkRedirect(request, response)
 	}
-	content, err := readBody(request.Context(), response)
-	if err == nil && isSealed(response, content) {
-		return Sealed, nil
+	var content []byte
+	if err == nil && response != nil {
+		content, err = readBody(request.Context(), response)
 	}
-	return outcomeOf(response, err), err
+	result = resultOf(response, err)
+	if err == nil && isSealed(operationOf(request.Context()), response, content) {
+		result = ResultSealed
+	}
+	e.observe(request, result, duration)
+	return response, result, err
 }
 
-// probe asks Vault at an address whether it serves, for the breaker. It takes no
-// place: a tenant that has them all must not be taken for an outage.
-func (t *transport) probe(address string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		start := time.Now()
-		err := probeSealStatus(ctx, t.next, address)
-		if t.observer != nil {
-			t.observer.ObserveRequest(ProbeSeal, probeOutcome(err), time.Since(start))
-		}
+// probe requests the seal status, which each Vault tells everybody, a standby included. It
+// is for the breaker. It waits for no turn: a namespace that has them all must not look
+// like an outage.
+func (e *endpointClient) probe(ctx context.Context) error {
+	ctx = withOperation(WithQuota(ctx, nil), OperationSealProbe)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.address+"/v1/sys/seal-status", nil)
+	if err != nil {
 		return err
 	}
+	response, result, err := e.send(request)
+	switch {
+	case result == ResultSealed:
+		return errSealed
+	case response == nil:
+		return err
+	case response.StatusCode >= http.StatusInternalServerError:
+		return statusError(response.StatusCode)
+	}
+	return nil // a gateway that rejects the path answers as well
 }
 
-func (t *transport) observe(request *http.Request, outcome Result, duration time.Duration) {
-	if t.observer != nil {
-		t.observer.ObserveRequest(operationOf(request.Context()), outcome, duration)
+func (e *endpointClient) observe(request *http.Request, result Result, duration time.Duration) {
+	if e.pool.config.Observer != nil {
+		e.pool.config.Observer.ObserveRequest(operationOf(request.Context()), result, duration)
 	}
+}
+
+func resultOf(response *http.Response, err error) Result {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, errNeedsSlot):
+		return ResultCanceled
+	case errors.Is(err, ErrTooLarge), errors.Is(err, errNodeFull), errors.Is(err, errNotVault), errors.Is(err, errRedirect):
+		return ResultError
+	case err != nil:
+		return ResultUnreachable
+	}
+	switch status := response.StatusCode; {
+	case status == http.StatusNotFound:
+		return ResultNotFound
+	case status == http.StatusForbidden:
+		return ResultDenied
+	case status == http.StatusTooManyRequests:
+		return ResultThrottled
+	case status >= http.StatusInternalServerError:
+		return ResultError
+	case status >= http.StatusBadRequest:
+		return ResultRefused
+	}
+	return ResultSuccess
+}
+
+var errRedirect = errors.New("a redirect of Vault leads to another host")
+
+// checkRedirect refuses a redirect that would send the token, or the credentials of a
+// login, to a host that the administrator has not allowed. The api.Client follows the
+// others, once: it sends the token and the body again.
+func (e *endpointClient) checkRedirect(request *http.Request, response *http.Response) error {
+	location := response.Header.Get("Location")
+	if response.StatusCode < http.StatusMultipleChoices || response.StatusCode >= http.StatusBadRequest || location == "" {
+		return nil
+	}
+	target, err := request.URL.Parse(location)
+	if err != nil {
+		return fmt.Errorf("%w: its Location is not a URL", errRedirect)
+	}
+	if origin(target) == origin(request.URL) {
+		return nil
+	}
+	shown := limits.Truncate(origin(target), limits.ErrorBytes.Max()/4)
+	switch {
+	case request.URL.Scheme == "https" && target.Scheme != "https":
+		return fmt.Errorf("%w, %s, without TLS; the driver does not follow it", errRedirect, shown)
+	case e.pool.config.AllowRedirect == nil || !e.pool.config.AllowRedirect(origin(target)):
+		return fmt.Errorf("%w, %s, which is not allowed; set it as the address, or allow it (--allow-address)", errRedirect, shown)
+	case request.ContentLength != 0:
+		return fmt.Errorf("%w, %s; the driver sends what it writes, such as the token of a login, to no other host; set that host as the address, or let Vault forward requests", errRedirect, shown)
+	}
+	return nil
+}
+
+// origin is scheme, host and port.
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }

@@ -4,28 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
 )
 
-// behindABreaker returns a transport of the driver around another.
-func behindABreaker(next http.RoundTripper) *transport {
-	t := &transport{next: next, places: fairqueue.New(requestsInFlight)}
-	t.breaker = &breaker{logger: klog.Background(), address: "http://vault", probe: t.probe("http://vault")}
-	return t
+// newTestEndpoint returns an endpoint that sends requests with a RoundTripper of a test.
+func newTestEndpoint(next http.RoundTripper) *endpointClient {
+	return NewClientPool(Config{}).newEndpointClient("http://vault", next)
 }
 
-// get asks for a path, which takes patience at most.
-func get(ctx context.Context, transport http.RoundTripper, path string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// get requests a path, within a timeout.
+func get(ctx context.Context, transport http.RoundTripper, path string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	response, err := transport.RoundTrip(httptest.NewRequestWithContext(ctx, http.MethodGet, "http://vault"+path, nil))
 	if err == nil {
@@ -37,17 +35,17 @@ func get(ctx context.Context, transport http.RoundTripper, path string, patience
 // Five pods of one namespace read eight secrets each of an engine that hangs. The
 // requests of other namespaces do not wait for them, and those in the background
 // neither.
-func TestHangingEngineLeavesPlacesToOtherTenants(t *testing.T) {
+func TestHangingEngineLeavesRequestsToOtherNamespaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		transport := behindABreaker(&hangingEngine{})
+		transport := newTestEndpoint(&hangingEngine{})
 		evil, hang := context.WithCancel(fairqueue.WithTenant(t.Context(), "evil"))
 		var group sync.WaitGroup
 		for range 5 * 8 {
 			group.Go(func() { _ = get(evil, transport, "/v1/hanging", 100*time.Second) })
 		}
 		synctest.Wait()
-		if waiting := transport.places.Waiting(); waiting != 5*8-requestsInFlight/2 {
-			t.Errorf("%d requests of the tenant wait, want all beyond half of the places", waiting)
+		if waiting := transport.limiter.Waiting(); waiting != 5*8-requestsInFlight/2 {
+			t.Errorf("%d requests of the namespace wait, want all beyond half of the limit", waiting)
 		}
 		start := time.Now()
 		for i := range 100 {
@@ -75,16 +73,16 @@ func TestForegroundAndBackground(t *testing.T) {
 	}
 }
 
-// A request that gives up its turn is cancelled, and says nothing about Vault.
-func TestNoTurn(t *testing.T) {
+// A request that was not sent says nothing about Vault.
+func TestRequestsThatWaitInVain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		transport := behindABreaker(&hangingEngine{})
-		transport.places = fairqueue.NewWithShare(1, 1)
-		if err := transport.places.Acquire(t.Context(), "", fairqueue.Foreground, 1); err != nil {
+		transport := newTestEndpoint(&hangingEngine{})
+		transport.limiter = fairqueue.NewWithShare(1, 1)
+		if err := transport.limiter.Acquire(t.Context(), "", fairqueue.Foreground, 1); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 * failuresToOpen {
-			if err := get(t.Context(), transport, "/v1/kv/app", time.Second); !errors.Is(err, errNoTurn) || !errors.Is(err, context.DeadlineExceeded) {
+			if err := get(t.Context(), transport, "/v1/kv/app", time.Second); !errors.Is(err, errNotSent) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -104,11 +102,11 @@ func TestRetryAfter(t *testing.T) {
 		retry    bool
 		wait     time.Duration
 	}{
-		"a moment":     {answer(429, "2"), true, 2 * time.Second},
-		"a long while": {answer(429, "60"), false, 0},
-		"sealed":       {answer(503, "3"), true, 3 * time.Second},
-		"refused":      {answer(403, "3"), false, 0},
-		"consistency":  {answer(412, ""), true, 0},
+		"seconds":     {answer(429, "2"), true, 2 * time.Second},
+		"a minute":    {answer(429, "60"), false, 0},
+		"sealed":      {answer(503, "3"), true, 3 * time.Second},
+		"refused":     {answer(403, "3"), false, 0},
+		"consistency": {answer(412, ""), true, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -117,17 +115,17 @@ func TestRetryAfter(t *testing.T) {
 			if retry != test.retry {
 				t.Errorf("retry is %t", retry)
 			}
-			if wait := backOff(time.Second, 2*time.Second, 0, test.response); test.wait > 0 && wait != test.wait {
+			if wait := backoff(time.Second, 2*time.Second, 0, test.response); test.wait > 0 && wait != test.wait {
 				t.Errorf("the wait is %s, want %s", wait, test.wait)
 			}
 		})
 	}
 	if retry, _ := shouldRetry(t.Context(), nil, errBreakerOpen); retry {
-		t.Error("a request that is held back is tried again at once")
+		t.Error("a request is retried while the breaker is open")
 	}
 }
 
-func TestOptions(t *testing.T) {
+func TestMaxRetries(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ given, want int }{
 		"zero is the default": {0, defaultRetries},
@@ -136,10 +134,125 @@ func TestOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			session := resume(t, NewClientPool(Config{}), "http://vault:8200", ClientOptions{MaxRetries: test.given}, "token")
-			if got := session.client.MaxRetries(); got != test.want {
+			client := newTestClient(t, NewClientPool(Config{}), "http://vault:8200", ClientOptions{MaxRetries: test.given}, "token")
+			if got := client.api.MaxRetries(); got != test.want {
 				t.Errorf("%d retries, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+// heard is a server that notes what it was sent, and answers as Vault.
+type heard struct {
+	*httptest.Server
+
+	mutex    sync.Mutex
+	requests []string // method, path, token and body
+}
+
+func listen(t *testing.T) *heard {
+	t.Helper()
+	h := &heard{}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		h.mutex.Lock()
+		h.requests = append(h.requests, r.Method+" "+r.URL.Path+" "+r.Header.Get("X-Vault-Token")+" "+string(body))
+		h.mutex.Unlock()
+		_, _ = io.WriteString(w, `{"request_id":"1","data":{"v":"stolen"},"auth":{"client_token":"hvs.x"}}`)
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	read := func(pool *ClientPool, address string) error {
+		client, err := pool.Client(context.Background(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "hvs.secret"})
+		if err != nil {
+			return err
+		}
+		_, err = client.Read(context.Background(), "kv/data/app")
+		return err
+	}
+	logIn := func(pool *ClientPool, address string) error {
+		_, err := pool.Login(context.Background(), Endpoint{Address: address}, ClientOptions{MaxRetries: NoRetries}, Credentials{Mount: "auth/jwt", Role: "app", JWT: "canary-jwt"})
+		return err
+	}
+	tests := map[string]struct {
+		ask     func(*ClientPool, string) error
+		status  int
+		target  string // empty for the other server
+		allowed bool
+		want    string // of the error
+		heard   int    // requests of the other server
+	}{
+		"a read to another host":            {ask: read, status: 307, want: "which is not allowed"},
+		"a read to an allowed one":          {ask: read, status: 307, allowed: true, heard: 1},
+		"a login to another host":           {ask: logIn, status: 307, want: "which is not allowed"},
+		"a login to an allowed one":         {ask: logIn, status: 307, allowed: true, want: "the driver sends what it writes, such as the token of a login, to no other host"},
+		"a read, moved for good":            {ask: read, status: 301, want: "which is not allowed"},
+		"a login, found":                    {ask: logIn, status: 302, want: "which is not allowed"},
+		"the metadata service":              {ask: read, status: 307, target: "http://169.254.169.254/latest", allowed: true, want: "link-local"},
+		"the metadata service, not allowed": {ask: read, status: 307, target: "http://169.254.169.254/latest", want: "which is not allowed"},
+		"no URL":                            {ask: read, status: 307, target: "http://a b/%zz", want: "its Location is not a URL"},
+		"another scheme":                    {ask: read, status: 307, target: "gopher://x/", want: "which is not allowed"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := listen(t)
+			first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				location := test.target
+				if location == "" {
+					location = other.URL + r.URL.Path
+				}
+				w.Header().Set("Location", location)
+				w.WriteHeader(test.status)
+			}))
+			t.Cleanup(first.Close)
+			pool := NewClientPool(Config{AllowRedirect: func(string) bool { return test.allowed }})
+			err := test.ask(pool, first.URL)
+			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want … %s", err, test.want)
+			}
+			if len(other.requests) != test.heard || test.heard == 0 && strings.Contains(strings.Join(other.requests, ""), "canary") {
+				t.Errorf("the other host got %q", other.requests)
+			}
+		})
+	}
+}
+
+// Vault itself may send a request to another path, or another address of its own.
+func TestRedirectToTheSameHostIsFollowed(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); r.URL.Path == "/v1/moved" && strings.Contains(string(body), "canary-jwt") {
+			_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
+			return
+		}
+		http.Redirect(w, r, "/v1/moved", http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(server.Close)
+	if _, err := NewClientPool(Config{}).Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/jwt", JWT: "canary-jwt"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRedirectDropsNoTLS(t *testing.T) {
+	t.Parallel()
+	other := listen(t)
+	first := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", other.URL+r.URL.Path)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(first.Close)
+	pool := NewClientPool(Config{AllowRedirect: func(string) bool { return true }})
+	_, err := pool.Login(t.Context(), Endpoint{Address: first.URL, SkipVerify: true}, ClientOptions{MaxRetries: NoRetries}, Credentials{Mount: "auth/jwt", JWT: "canary-jwt"})
+	if err == nil || !strings.Contains(err.Error(), "without TLS") || len(other.requests) != 0 {
+		t.Errorf("got %v, and the other host got %q", err, other.requests)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func answered(status int, words ...string) error {
-	return &api.ResponseError{StatusCode: status, Errors: words}
+func answered(status int, message ...string) error {
+	return &api.ResponseError{StatusCode: status, Errors: message}
 }
 
 func TestLoginFailure(t *testing.T) {
@@ -53,14 +53,14 @@ func TestRequestFailure(t *testing.T) {
 	t.Parallel()
 	tests := map[int]error{400: ErrRefused, 403: ErrRefused, 404: ErrNotFound, 405: ErrRefused, 412: ErrUnavailable, 429: ErrUnavailable, 472: ErrUnavailable, 500: ErrUnavailable, 502: ErrUnavailable, 503: ErrUnavailable}
 	for status, kind := range tests {
-		if got := requestFailure(answered(status, "words")); !errors.Is(got, kind) || !strings.Contains(got.Error(), "words") {
+		if got := requestFailure(answered(status, "message")); !errors.Is(got, kind) || !strings.Contains(got.Error(), "message") {
 			t.Errorf("%d: got %v, want %v", status, got, kind)
 		}
 	}
 }
 
-// A request that was held back was not sent, whatever befell those before it.
-func TestHeldBackIsNoRequestWithoutAnAnswer(t *testing.T) {
+// An open breaker refuses a request, and names the error of the probe.
+func TestErrorOfAnOpenBreaker(t *testing.T) {
 	t.Parallel()
 	b := &breaker{logger: klog.Background(), probe: func(context.Context) error { return context.DeadlineExceeded }}
 	for range failuresToOpen {
@@ -70,12 +70,12 @@ func TestHeldBackIsNoRequestWithoutAnAnswer(t *testing.T) {
 		b.report(t.Context(), nil, errors.New("connection refused"))
 	}
 	got := requestFailure(b.allow(t.Context()))
-	if !errors.Is(got, ErrUnavailable) || got.Error() != "unavailable for now: requests to Vault are held back and tried again within 5s, after: context deadline exceeded" {
+	if !errors.Is(got, ErrUnavailable) || got.Error() != "unavailable for now: the circuit breaker is open, and the driver tries again within 5s, after: context deadline exceeded" {
 		t.Errorf("got %v", got)
 	}
 }
 
-func TestDenialsOfDeadTokensAreTold(t *testing.T) {
+func TestDenialOfADeadToken(t *testing.T) {
 	t.Parallel()
 	denied := requestFailure(answered(403, "1 error occurred:\n\t* permission denied\n\n"))
 	if !errors.Is(denied, ErrDenied) || errors.Is(denied, ErrTokenGone) || !strings.Contains(denied.Error(), "grant the path") {

@@ -16,15 +16,15 @@ import (
 // a moment: the pod waits. If Vault itself gives none, it is final.
 func TestLoginWithoutAToken(t *testing.T) {
 	t.Parallel()
-	const notVault = "check the address, and what stands between"
+	const notVault = "the answer is not Vault's"
 	tests := map[string]struct {
 		status int
 		body   string
 		kind   error
 		want   string
 	}{
-		"nothing":            {200, "", ErrUnavailable, "the answer is empty, which none of Vault's is but with status 204; " + notVault},
-		"no content":         {204, "", ErrUnavailable, "the answer holds no token, so it is not Vault's; " + notVault},
+		"nothing":            {200, "", ErrUnavailable, notVault + ": it is empty; check the address, and the proxies in front of Vault"},
+		"no content":         {204, "", ErrUnavailable, notVault + ": it holds no token; check the address"},
 		"null":               {200, "null", ErrUnavailable, notVault},
 		"an empty object":    {200, "{}", ErrUnavailable, notVault},
 		"data of another":    {200, `{"status":"ok"}`, ErrUnavailable, notVault},
@@ -34,7 +34,7 @@ func TestLoginWithoutAToken(t *testing.T) {
 		"a page":             {200, "<html>", ErrUnavailable, notVault},
 		"a redirect":         {307, "", ErrUnavailable, notVault},
 		"a redirect, a page": {307, "<html>", ErrUnavailable, notVault},
-		"a second factor":    {200, `{"auth":{"client_token":"","mfa_requirement":{"mfa_request_id":"x"}}}`, ErrRefused, "it wants a second factor, which a pod cannot give; take auth/jwt out of the MFA login enforcement"},
+		"a second factor":    {200, `{"auth":{"client_token":"","mfa_requirement":{"mfa_request_id":"x"}}}`, ErrRefused, "it requires a second factor, which a pod cannot give; take auth/jwt out of the MFA login enforcement"},
 		"a token":            {200, `{"auth":{"client_token":"hvs.x"}}`, nil, ""},
 	}
 	for name, test := range tests {
@@ -59,32 +59,32 @@ func TestEmptyAnswersAreNotVaults(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	defer server.Close()
-	session := resumeAt(t, server.URL)
+	client := newTestClientAt(t, server.URL)
 	for name, ask := range map[string]func() error{
-		"read":  func() error { _, err := session.Read(t.Context(), "kv/data/app"); return err },
-		"list":  func() error { _, err := session.List(t.Context(), "kv/metadata/app"); return err },
-		"write": func() error { _, err := session.Write(t.Context(), "pki/issue/app", nil); return err },
-		"renew": func() error { _, err := session.RenewToken(t.Context()); return err },
+		"read":  func() error { _, err := client.Read(t.Context(), "kv/data/app"); return err },
+		"list":  func() error { _, err := client.List(t.Context(), "kv/metadata/app"); return err },
+		"write": func() error { _, err := client.Write(t.Context(), "pki/issue/app", nil); return err },
+		"renew": func() error { _, err := client.RenewToken(t.Context()); return err },
 	} {
-		if err := ask(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is empty") {
+		if err := ask(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is not Vault's: it is empty") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
 
-// A role takes one of a pod's two tokens. The first pod of a node finds out which;
-// what is refused for another reason than the audience reads that reason.
-func TestLoginShowsTheOtherToken(t *testing.T) {
+// A role may take only one of a pod's two tokens. A refusal for another reason than the
+// audience is the error.
+func TestLoginFallsBackToTheOtherToken(t *testing.T) {
 	t.Parallel()
 	const audience, noReason = "invalid audience (aud) claim: audience claim does not match any expected audience", "permission denied"
 	tests := map[string]struct {
 		answers map[string]string // to each token; empty for a token of Vault's
 		want    string            // of the error
-		shown   []string          // by two logins
+		sent    []string          // by two logins
 	}{
 		"the first":                         {map[string]string{"first": ""}, "", []string{"first", "first"}},
-		"the other, for its audience":       {map[string]string{"first": audience, "other": ""}, "", []string{"first", "other", "other"}},
-		"the other, for no reason":          {map[string]string{"first": noReason, "other": ""}, "", []string{"first", "other", "other"}},
+		"the other, for its audience":       {map[string]string{"first": audience, "other": ""}, "", []string{"first", "other", "first", "other"}},
+		"the other, for no reason":          {map[string]string{"first": noReason, "other": ""}, "", []string{"first", "other", "first", "other"}},
 		"neither, for their audiences":      {map[string]string{"first": audience, "other": audience}, "invalid audience", []string{"first", "other", "first", "other"}},
 		"neither, the first for no reason":  {map[string]string{"first": noReason, "other": audience}, "Vault gives no reason", []string{"first", "other", "first", "other"}},
 		"neither, the other for a reason":   {map[string]string{"first": noReason, "other": "namespace not authorized"}, "namespace not authorized; add", []string{"first", "other", "first", "other"}},
@@ -94,40 +94,40 @@ func TestLoginShowsTheOtherToken(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var shown []string
+			var sent []string
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				var login struct{ JWT string }
 				if err := json.NewDecoder(r.Body).Decode(&login); err != nil {
 					t.Error(err)
 				}
-				shown = append(shown, login.JWT)
-				if words := test.answers[login.JWT]; words != "" {
+				sent = append(sent, login.JWT)
+				if message := test.answers[login.JWT]; message != "" {
 					w.WriteHeader(http.StatusForbidden)
-					_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{words}})
+					_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{message}})
 					return
 				}
 				_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
 			}))
 			defer server.Close()
-			heard := &fallbacks{}
-			servers := NewClientPool(Config{Observer: heard})
+			observer := &fallbacks{}
+			pool := NewClientPool(Config{Observer: observer})
 			for range 2 {
-				_, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "first", FallbackJWT: "other"})
+				_, err := pool.Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "first", FallbackJWT: "other"})
 				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 					t.Errorf("got %v, want … %s", err, test.want)
 				}
 			}
-			if !slices.Equal(shown, test.shown) {
-				t.Errorf("Vault was shown %q, want %q", shown, test.shown)
+			if !slices.Equal(sent, test.sent) {
+				t.Errorf("Vault got %q, want %q", sent, test.sent)
 			}
 			others := 0
-			for _, each := range shown {
+			for _, each := range sent {
 				if each == "other" {
 					others++
 				}
 			}
-			if heard.count != others {
-				t.Errorf("%d fallbacks are told of %d", heard.count, others)
+			if observer.count != others {
+				t.Errorf("%d fallbacks are observed, want %d", observer.count, others)
 			}
 		})
 	}
@@ -138,33 +138,3 @@ type fallbacks struct{ count int }
 
 func (f *fallbacks) ObserveLoginFallback()                           { f.count++ }
 func (f *fallbacks) ObserveRequest(Operation, Result, time.Duration) {}
-
-// A role that is bound anew, to the audience of the token that it had refused, takes
-// that again.
-func TestLoginFollowsARoleThatChanges(t *testing.T) {
-	t.Parallel()
-	takes, shown := "other", 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var login struct{ JWT string }
-		if err := json.NewDecoder(r.Body).Decode(&login); err != nil {
-			t.Error(err)
-		}
-		shown++
-		if login.JWT != takes {
-			http.Error(w, `{"errors":["invalid audience (aud) claim"]}`, http.StatusForbidden)
-			return
-		}
-		_, _ = io.WriteString(w, `{"auth":{"client_token":"hvs.x"}}`)
-	}))
-	defer server.Close()
-	servers := NewClientPool(Config{})
-	for _, step := range []struct {
-		takes string
-		shown int
-	}{{"other", 2}, {"other", 1}, {"first", 2}, {"first", 1}} {
-		takes, shown = step.takes, 0
-		if _, err := servers.Login(t.Context(), Endpoint{Address: server.URL}, ClientOptions{}, Credentials{Mount: "auth/kubernetes", Role: "app", JWT: "first", FallbackJWT: "other"}); err != nil || shown != step.shown {
-			t.Errorf("the role takes %q: %d tokens were shown, want %d; %v", takes, shown, step.shown, err)
-		}
-	}
-}
