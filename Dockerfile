@@ -3,7 +3,7 @@
 # docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=v0.1.0 \
 #   --build-arg REVISION=$(git rev-parse HEAD) --build-arg CREATED=$(git log -1 --format=%cI) .
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
-ARG TARGETOS TARGETARCH VERSION=dev
+ARG TARGETOS TARGETARCH VERSION=dev REVISION CREATED
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -11,7 +11,7 @@ COPY cmd cmd
 COPY driver driver
 COPY provider provider
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=$VERSION" -o /vaultmount ./cmd/vaultmount
+    -ldflags "-s -w -X main.version=$VERSION -X main.commit=$REVISION -X main.date=$CREATED" -o /vaultmount ./cmd/vaultmount
 RUN go run -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 \
     bin -json -std -noserial -notimestamp -version $VERSION -output /sbom.cdx.json /vaultmount
 

@@ -3,19 +3,23 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/provider"
-	worker "github.com/vaultmount/vaultmount/provider/sandbox"
+	"github.com/vaultmount/vaultmount/provider/sandbox"
 )
 
 type driverOptions struct {
@@ -37,7 +41,7 @@ type driverOptions struct {
 	listen         string
 	events         bool
 	startupTaint   string
-	verbosity      int
+	log            logOptions
 
 	setSecurityContext bool
 }
@@ -51,9 +55,9 @@ func newDriverCommand() *cobra.Command {
 or newer, and the kubelet's directory at the same path as on the host, with
 mounts propagated in both directions.
 
-The driver registers itself with the kubelet. It has no credential of its own:
-towards Vault it is the pod whose volume it makes. It uses no Kubernetes API,
-unless it is told to tell pods of trouble (--events) or to remove a taint.
+The driver registers itself with the kubelet. It has no credential of its own: it
+logs in to Vault with the token of the volume's pod. It uses the Kubernetes API
+only for --events and --startup-taint.
 
 A driver that starts beside another is its standby: it is ready, and becomes
 active when the other one stops.`,
@@ -69,27 +73,27 @@ active when the other one stops.`,
 func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	o.vault.addFlags(flags)
-	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; by default $NODE_NAME")
-	flags.StringVar(&o.hostIP, "host-ip", os.Getenv("HOST_IP"), "the node's address, for templates that ask for it; by default $HOST_IP")
+	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; defaults to $NODE_NAME")
+	flags.StringVar(&o.hostIP, "host-ip", os.Getenv("HOST_IP"), "the node's IP address, for templates that use it; defaults to $HOST_IP")
 	flags.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's --root-dir")
 	flags.StringVar(&o.driverName, "driver-name", "csi.vaultmount.dev", "name of the CSIDriver object")
-	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; by default KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
-	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume that does not ask for one; holds the files twice")
-	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size that a volume may ask for; counts against the driver's memory limit")
-	flags.StringVar(&o.volumeCapacity, "volume-capacity", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 for no limit")
+	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; empty means KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
+	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume without the attribute size; a volume holds its files twice during a rotation")
+	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size of a volume; counts against the driver's memory limit")
+	flags.StringVar(&o.volumeCapacity, "volume-capacity", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 means no limit")
 	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-capacity that the volumes of one namespace may take, in percent")
-	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that hold them verbatim")
-	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "take agent-inject-perms-X of no file X, which is refused otherwise: another file may be readable by all")
-	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "take agent-enable-quit, which is refused otherwise: nothing answers the pod's call to it")
+	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that the policy has filled")
+	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "accept agent-inject-perms-X without a file X; by default such a volume is rejected, because a misspelt X leaves another file readable by all")
+	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "accept agent-enable-quit; by default such a volume is rejected, because nothing answers the pod's call")
 	addSecurityContextFlag(flags, &o.setSecurityContext)
-	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, of volumes that do not ask for another; at least 10s")
-	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a pod that is gone, and its leases, unless a volume says otherwise")
-	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "which pods of the node share a Vault token and the reads of KV secrets: none, or those of a serviceaccount that log in alike; Vault's audit log does not tell them apart then")
-	flags.DurationVar(&o.templateCPU, "template-cpu-limit", worker.DefaultCPU, "CPU time that rendering the files of one volume may take")
+	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, for volumes without the attribute; at least 10s")
+	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a deleted pod, and its leases; a volume may override it")
+	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "pods of the node that share a Vault token and the reads of KV secrets: none, or those of a serviceaccount with the same login; Vault's audit log shows them as one then")
+	flags.DurationVar(&o.templateCPU, "template-cpu-limit", sandbox.DefaultCPU, "CPU time that rendering the files of one volume may take")
 	flags.StringVar(&o.listen, "metrics-bind-address", ":8080", "address to serve /healthz, /readyz and /metrics at; empty disables")
-	flags.BoolVar(&o.events, "events", false, "tell pods by Events when the refresh of their files fails, and when it succeeds again; needs a service account that may create and patch events")
-	flags.StringVar(&o.startupTaint, "startup-taint", "", "key of a start-up taint to remove from the node once the kubelet knows the driver, for example csi.vaultmount.dev/agent-not-ready; needs a service account that may get and patch nodes")
-	flags.IntVarP(&o.verbosity, "verbosity", "v", 2, "log verbosity: 0 errors and start, 2 each volume, 5 each call")
+	flags.BoolVar(&o.events, "events", false, "write an Event about a pod when the refresh of its files fails, and when it succeeds again; needs permission to create and patch events")
+	flags.StringVar(&o.startupTaint, "startup-taint", "", "key of a taint to remove from the node when the kubelet has registered the driver, for example csi.vaultmount.dev/agent-not-ready; empty disables; needs permission to get and patch nodes")
+	o.log.addFlags(flags, "0 errors and start, 2 each volume, 5 each call")
 }
 
 func (o *driverOptions) config() (driver.Config, error) {
@@ -99,13 +103,13 @@ func (o *driverOptions) config() (driver.Config, error) {
 	}
 	config.Annotations.NoSecurityContext = !o.setSecurityContext
 	if o.nodeName == "" {
-		return config, errors.New("--node-name is missing, and so is $NODE_NAME")
+		return config, errors.New("--node-name and $NODE_NAME are empty; set one of them")
 	}
 	if o.hostIP != "" && net.ParseIP(o.hostIP) == nil {
-		return config, fmt.Errorf("--host-ip %q is not an IP address; leave it out if no template asks for it", o.hostIP)
+		return config, fmt.Errorf("--host-ip %q is not an IP address; omit it if no template uses it", o.hostIP)
 	}
 	if o.templateCPU <= 0 {
-		return config, fmt.Errorf("--template-cpu-limit %s leaves no time; write for example %s", o.templateCPU, worker.DefaultCPU)
+		return config, fmt.Errorf("--template-cpu-limit %s is not positive; write for example %s", o.templateCPU, sandbox.DefaultCPU)
 	}
 	var err error
 	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {
@@ -139,8 +143,8 @@ func parseBytes(flag, text string) (int64, error) {
 	return quantity.Value(), nil
 }
 
-// clearVaultEnvironment keeps VAULT_ADDR, VAULT_TOKEN and their kin, which the
-// Vault client reads by itself, from overriding a flag or an attribute.
+// clearVaultEnvironment keeps VAULT_ADDR, VAULT_TOKEN and the like, which the Vault client
+// reads itself, from overriding a flag or an attribute.
 func clearVaultEnvironment() error {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -152,4 +156,85 @@ func clearVaultEnvironment() error {
 		}
 	}
 	return nil
+}
+
+// vaultOptions name the Vault of the driver, and what a volume may set differently.
+type vaultOptions struct {
+	address          string
+	caFile           string
+	clusterCA        string
+	addresses        []string
+	proxies          []string
+	forbidSkipVerify bool
+	forbidTokenFile  bool
+}
+
+func (o *vaultOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.address, "vault-address", "", "URL of Vault, for example https://vault.vault.svc:8200 (required)")
+	flags.StringVar(&o.caFile, "vault-ca-file", "", "PEM file of the CA certificates that sign Vault's certificate; read again for each new volume; empty means the public CAs")
+	flags.StringVar(&o.clusterCA, "cluster-ca-directory", "", "directory with the cluster's CA certificates, ca.crt and, on OpenShift, service-ca.crt, for volumes whose ca-cert names them")
+	flags.StringArrayVar(&o.addresses, "allow-address", nil, "URL that volumes may use as address, like https://vault.example.com:8200 or https://*.example.com:8200; repeatable; the driver sends the pod's token there")
+	flags.StringArrayVar(&o.proxies, "allow-proxy", nil, "URL that volumes may use as proxy-address; repeatable")
+	flags.BoolVar(&o.forbidSkipVerify, "forbid-tls-skip-verify", false, "refuse volumes that skip the verification of certificates")
+	flags.BoolVar(&o.forbidTokenFile, "forbid-token-file", false, "refuse volumes that write their Vault token into a file")
+}
+
+func (o *vaultOptions) config() (driver.VaultConfig, error) {
+	config := driver.VaultConfig{ReadCA: o.readCA, ReadClusterCA: o.readClusterCA, ForbidSkipVerify: o.forbidSkipVerify, ForbidTokenFile: o.forbidTokenFile}
+	if o.address == "" {
+		return config, errors.New("--vault-address is missing; give the URL of Vault, for example https://vault.vault.svc:8200")
+	}
+	address, err := url.Parse(o.address)
+	if err != nil || address.Host == "" || address.Scheme != "https" && address.Scheme != "http" || strings.Trim(address.Path, "/") != "" {
+		return config, fmt.Errorf("--vault-address %q is not a URL; write it like https://vault.vault.svc:8200", o.address)
+	}
+	config.Address = address.Scheme + "://" + strings.ToLower(address.Host)
+	if config.Addresses, err = driver.ParseAllowList(o.addresses); err != nil {
+		return config, fmt.Errorf("--allow-address: %w", err)
+	}
+	if config.Proxies, err = driver.ParseAllowList(o.proxies); err != nil {
+		return config, fmt.Errorf("--allow-proxy: %w", err)
+	}
+	// Report a wrong path at the start, not at the first pod.
+	_, err = o.readCA()
+	return config, err
+}
+
+// readClusterCA reads the file each time, because Kubernetes replaces it when the CA is
+// rotated. Not every cluster has every file.
+func (o *vaultOptions) readClusterCA(name string) (string, error) {
+	if o.clusterCA == "" {
+		return "", nil
+	}
+	pem, err := os.ReadFile(filepath.Join(o.clusterCA, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the files of --cluster-ca-directory: %w", err)
+	}
+	return string(pem), nil
+}
+
+func (o *vaultOptions) readCA() (string, error) {
+	if o.caFile == "" {
+		return "", nil
+	}
+	pem, err := os.ReadFile(o.caFile)
+	if err != nil {
+		return "", fmt.Errorf("read --vault-ca-file: %w", err)
+	}
+	return string(pem), nil
+}
+
+// warn logs addresses to which tokens travel unencrypted.
+func (o *vaultOptions) warn(logger klog.Logger) {
+	for _, text := range append([]string{o.address}, o.addresses...) {
+		address, err := url.Parse(text)
+		if err == nil && address.Scheme == "http" && !isLoopback(address.Hostname()) {
+			logger.Info("WARNING: tokens and secrets travel unencrypted; use https", "address", text)
+		}
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

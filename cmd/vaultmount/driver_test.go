@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestDriverRefusesBadFlags(t *testing.T) {
 	}{
 		"no address":    {[]string{"--node-name=n"}, "--vault-address is missing; give the URL of Vault"},
 		"no scheme":     {[]string{"--node-name=n", "--vault-address=vault:8200"}, `--vault-address "vault:8200" is not a URL`},
-		"no node":       {[]string{"--node-name=", "--vault-address=http://vault:8200"}, "--node-name is missing, and so is $NODE_NAME"},
+		"no node":       {[]string{"--node-name=", "--vault-address=http://vault:8200"}, "--node-name and $NODE_NAME are empty"},
 		"size":          {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--volume-size=big"}, `--volume-size "big" is not a quantity of bytes`},
 		"sizes":         {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--volume-size=32Mi"}, "is less than the usual one"},
 		"relative root": {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--kubelet-root=kubelet"}, "is not an absolute path"},
@@ -24,7 +25,7 @@ func TestDriverRefusesBadFlags(t *testing.T) {
 		"allow-list":    {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--allow-address=*"}, `--allow-address: "*" is not a URL of scheme, host and port`},
 		"prefix":        {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--annotation-prefix=vault.example.com"}, `the prefix of annotations "vault.example.com" is not a domain with a slash`},
 		"host ip":       {[]string{"--node-name=n", "--vault-address=http://vault:8200", "--host-ip=node-1"}, `--host-ip "node-1" is not an IP address`},
-		"template cpu":  {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--template-cpu-limit=0s"}, "--template-cpu-limit 0s leaves no time; write for example 2s"},
+		"template cpu":  {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--template-cpu-limit=0s"}, "--template-cpu-limit 0s is not positive; write for example 2s"},
 		"sharing":       {[]string{"--node-name=n", "--vault-address=https://vault:8200", "--share-logins=pods"}, `--share-logins: "pods" is no way to share logins; write none or serviceaccount`},
 		"argument":      {[]string{"now"}, `unknown command "now"`},
 	}
@@ -68,12 +69,33 @@ func TestWarnsOfUnencryptedVaults(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
-	var out bytes.Buffer
-	command := newCommand()
-	command.SetArgs([]string{"version"})
-	command.SetOut(&out)
-	if err := command.Execute(); err != nil || !strings.HasPrefix(out.String(), "vaultmount dev (go1.") {
-		t.Errorf("got %q, %v", out.String(), err)
+// A cluster has one CA certificate or two, and Kubernetes replaces the files.
+func TestClusterCA(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "ca.crt"), []byte("the CA"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(directory, "directory"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		directory, name, want string
+		fails                 bool
+	}{
+		"there":          {directory, "ca.crt", "the CA", false},
+		"not there":      {directory, "service-ca.crt", "", false},
+		"not readable":   {directory, "directory", "", true},
+		"none are given": {"", "ca.crt", "", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options := vaultOptions{clusterCA: test.directory}
+			got, err := options.readClusterCA(test.name)
+			if got != test.want || (err != nil) != test.fails {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
 	}
 }

@@ -56,7 +56,7 @@ func newCommand() *cobra.Command {
 	}
 	command.SetVersionTemplate("vaultmount {{ .Version }}\n")
 	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newVolumesCommand(), newRefreshCommand(), newRenderWorkerCommand(), newVersionCommand())
+	command.AddCommand(newDriverCommand(), newWebhookCommand(), newTranslateCommand(), newVolumesCommand(), newRefreshCommand(), newSandboxWorkerCommand(), newVersionCommand())
 	for _, each := range append(command.Commands(), command) {
 		validate := each.Args
 		each.Args = func(command *cobra.Command, arguments []string) error {

@@ -32,7 +32,12 @@ func TestExitStatus(t *testing.T) {
 		want      string
 	}{
 		{"--version", 0, "vaultmount dev"},
+		{"version", 0, "vaultmount dev (commit "},
+		{"version -o json", 0, `"version":"dev"`},
+		{"version -o yaml", exitUsage, "is not a format"},
 		{"nonsense", exitUsage, `unknown command "nonsense"`},
+		{"translate deployment.yaml", exitUsage, `unknown argument "deployment.yaml"; use -f deployment.yaml`},
+		{"translate", exitUsage, "-f is missing"},
 		{"driver --nonsense", exitUsage, "unknown flag: --nonsense"},
 		{"version x", exitUsage, `unknown command "x"`},
 		{"volumes -o yaml", exitUsage, `--output "yaml" is not a format`},
@@ -56,18 +61,18 @@ func TestRefreshCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := map[string]string{
+	responses := map[string]string{
 		"shop/a": `{"namespace":"shop","pod":"a","volume":"secrets"}`,
 		"shop/b": `{"namespace":"shop","pod":"b","volume":"secrets","error":"permission denied"}`,
 	}
-	answers[""] = answers["shop/a"] + "\n" + answers["shop/b"]
+	responses[""] = responses["shop/a"] + "\n" + responses["shop/b"]
 	server := &http.Server{Handler: http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		answer, ok := answers[request.FormValue("name")]
+		response, ok := responses[request.FormValue("name")]
 		if !ok {
 			http.Error(writer, "no volume", http.StatusNotFound)
 			return
 		}
-		_, _ = writer.Write([]byte(answer))
+		_, _ = writer.Write([]byte(response))
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,7 @@ type instance struct {
 
 // run builds the parts, waits for its turn, and serves until ctx ends.
 func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
-	if err := forbidDumps(); err != nil {
+	if err := disableCoreDumps(); err != nil {
 		return err
 	}
 	if err := clearVaultEnvironment(); err != nil {
@@ -69,7 +70,10 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 	}
 	// consul-template logs through the global logger, with words of its own choice.
 	log.SetOutput(io.Discard)
-	logger := newLogger(logs, o.verbosity)
+	logger, err := o.log.newLogger(logs)
+	if err != nil {
+		return err
+	}
 	ctx = klog.NewContext(ctx, logger)
 	i, err := o.build(logger)
 	if err != nil {
@@ -106,13 +110,13 @@ func (o *driverOptions) run(ctx context.Context, logs io.Writer) (err error) {
 func (o *driverOptions) build(logger klog.Logger) (*instance, error) {
 	config, err := o.config()
 	if err != nil {
-		return nil, err
+		return nil, usageError{err}
 	}
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the driver: %w", err)
 	}
 	limitDriverMemory(config.VolumeCapacity)
-	i := &instance{config: config, logger: logger, metrics: metrics.NewRecorder(version, goVersion())}
+	i := &instance{config: config, logger: logger, metrics: metrics.NewRecorder(version, runtime.Version())}
 	if i.sharing, err = provider.ParseSharing(o.shareLogins); err != nil {
 		return nil, fmt.Errorf("--share-logins: %w", err)
 	}

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/manifest"
@@ -33,7 +36,8 @@ func newTranslateCommand() *cobra.Command {
 		Long: `Translate the Vault Agent Injector's annotations in manifests into vaultmount
 volumes, for clusters without an admission component and for CI. The output
 can be applied as it is. Documents without a pod are printed unchanged. Warnings
-and errors go to standard error, and an error makes the exit status 1. The command
+and errors go to standard error. The exit status is 1 after an error, and 2 for a wrong
+flag or a file that cannot be read: --check continues with the next one. The command
 also checks templates, as the driver does when a pod starts, and reports volumes
 of the driver without readOnly: true. A pod with YAML aliases must be expanded
 first, for example with yq 'explode(.)'. Each file, and standard input, may have
@@ -41,7 +45,12 @@ first, for example with yq 'explode(.)'. Each file, and standard input, may have
 		Example: `  vaultmount translate -f deployment.yaml | kubectl apply -f -
   helm template ./chart | vaultmount translate -f - > translated.yaml
   vaultmount translate --check -f manifests/`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, arguments []string) error {
+			if len(arguments) > 0 {
+				return fmt.Errorf("unknown argument %q; use -f %s", arguments[0], arguments[0])
+			}
+			return nil
+		},
 		RunE: func(command *cobra.Command, _ []string) error {
 			return options.run(command.InOrStdin(), command.OutOrStdout(), command.ErrOrStderr())
 		},
@@ -57,33 +66,44 @@ first, for example with yq 'explode(.)'. Each file, and standard input, may have
 // errRefused: standard error has the details already.
 var errRefused = errors.New("some pods cannot be translated; see above")
 
+// errUnreadable is the same for files, of which --check reads the others as well.
+var errUnreadable = errors.New("some files cannot be read; see above")
+
 func (o *translateOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	translator, err := o.translator()
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	translator.CheckTemplate = checkTemplate
 	paths, err := o.paths()
 	if err != nil {
-		return err
+		return usageError{err}
 	}
-	refused := false
+	refused, unreadable := false, false
 	separator := ""
 	for _, path := range paths {
 		result, err := translate(translator, path, stdin)
+		if err != nil && !o.check {
+			return usageError{err}
+		}
 		if err != nil {
-			return err
+			fmt.Fprintf(stderr, "error: %s\n", err)
+			unreadable = true
+			continue
 		}
 		for _, diagnostic := range result.Diagnostics {
 			fmt.Fprintf(stderr, "%s: %s\n", path, diagnostic)
 		}
 		refused = refused || result.HasErrors()
 		if err := o.print(stdout, separator, result.Text); err != nil {
-			return err
+			return usageError{err}
 		}
 		separator = separatorAfter(result.Text)
 	}
-	if refused {
+	switch {
+	case unreadable:
+		return usageError{errUnreadable}
+	case refused:
 		return errRefused
 	}
 	return nil
@@ -177,4 +197,68 @@ func separatorAfter(text []byte) string {
 		return "\n---\n"
 	}
 	return "---\n"
+}
+
+// translatorOptions are the settings of a translation. The webhook and the command
+// have the same, so that what CI says of a manifest holds in the cluster.
+type translatorOptions struct {
+	settings injector.Translator
+	fallback string
+	format   string
+
+	setSecurityContext bool
+}
+
+// addSecurityContextFlag is for the driver as well, which translates volumes that
+// hold annotations.
+func addSecurityContextFlag(flags *pflag.FlagSet, value *bool) {
+	flags.BoolVar(value, "agent-set-security-context", true, "default of the annotation: true for files owned by 100:1000, false for files owned by the pod's user, as the injector does on OpenShift")
+}
+
+func (o *translatorOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.settings.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the annotations, with the slash")
+	flags.StringVar(&o.settings.Driver, "driver-name", injector.DefaultDriver, "name of the CSIDriver object")
+	flags.StringVar(&o.fallback, "fallback", string(injector.FallbackReject), "what to do with a pod that cannot be translated in full: reject, leave-to-injector, or warn")
+	flags.StringVar(&o.settings.Address, "vault-address", "", "URL of the driver's Vault; pods that name the same URL get no address attribute")
+	flags.StringVar(&o.settings.AuthPath, "auth-path", "", "auth-path for pods without one; empty means auth/kubernetes")
+	flags.StringVar(&o.format, "default-template", string(volume.Map), "built-in template for pods without one: map or json")
+	flags.StringArrayVar(&o.settings.Audiences, "audience", nil, "audience in the CSIDriver's tokenRequests, empty for the API server's; repeatable; other audiences are refused; without the flag the driver decides when the pod starts")
+	flags.BoolVar(&o.settings.ForbidSkipVerify, "forbid-tls-skip-verify", false, "refuse tls-skip-verify; set it if the driver has the same flag")
+	flags.BoolVar(&o.settings.ForbidToken, "forbid-token-file", false, "refuse agent-inject-token; set it if the driver has the same flag")
+	flags.BoolVar(&o.settings.AllowQuit, "allow-quit", false, "warn about agent-enable-quit instead of refusing it")
+	flags.BoolVar(&o.settings.AllowUnknownPerms, "allow-unknown-perms", false, "warn about agent-inject-perms-X without a file X instead of refusing it")
+	addSecurityContextFlag(flags, &o.setSecurityContext)
+}
+
+func (o *translatorOptions) translator() (injector.Translator, error) {
+	settings := o.settings
+	settings.NoSecurityContext = !o.setSecurityContext
+	settings.Fallback = injector.Fallback(o.fallback)
+	known := []injector.Fallback{injector.FallbackReject, injector.FallbackLeave, injector.FallbackWarn}
+	if !slices.Contains(known, settings.Fallback) {
+		return settings, fmt.Errorf("--fallback %q is unknown; use one of %q", o.fallback, known)
+	}
+	settings.DefaultTemplate = volume.Format(o.format)
+	if formats := []volume.Format{volume.Map, volume.JSON}; !slices.Contains(formats, settings.DefaultTemplate) {
+		return settings, fmt.Errorf("--default-template %q is unknown; use one of %q", o.format, formats)
+	}
+	if name, ok := strings.CutSuffix(settings.Prefix, "/"); !ok || name == "" || strings.Contains(name, "/") {
+		return settings, fmt.Errorf("--annotation-prefix %q is not a prefix of annotations; write it like %s", settings.Prefix, injector.DefaultPrefix)
+	}
+	if settings.Driver == "" {
+		return settings, fmt.Errorf("--driver-name is empty; omit it for %s", injector.DefaultDriver)
+	}
+	if address := settings.Address; address != "" {
+		parsed, err := url.Parse(address)
+		if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
+			return settings, fmt.Errorf("--vault-address %q is not a URL; write it like https://vault.vault.svc:8200", address)
+		}
+	}
+	if settings.AuthPath != "" {
+		// The driver's own parser judges, here and not at each pod.
+		if _, err := volume.Parse(map[string]string{"role": "any", "secret/any": "any", "auth-path": settings.AuthPath}); err != nil {
+			return settings, fmt.Errorf("--auth-path: %w", err)
+		}
+	}
+	return settings, nil
 }

@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vaultmount/vaultmount/driver/injector"
 )
 
 const (
@@ -94,11 +98,28 @@ func TestTranslateSeparatesFiles(t *testing.T) {
 
 func TestTranslateCheckPrintsNoManifest(t *testing.T) {
 	stdout, stderr, err := runTranslate(t, refusedPod, "-f", "-", "--check")
-	if err == nil || stdout != "" || !strings.Contains(stderr, "-: error: Pod/app: vault.hashicorp.com/agent-inject-command-db: ") {
+	if exitStatus(err) != exitFailed || stdout != "" || !strings.Contains(stderr, "-: error: Pod/app: vault.hashicorp.com/agent-inject-command-db: ") {
 		t.Errorf("got %v, %q, %q", err, stdout, stderr)
 	}
 	if stdout, _, err := runTranslate(t, askingPod, "-f", "-", "--check"); err != nil || stdout != "" {
 		t.Errorf("a pod that can be translated: %v, %q", err, stdout)
+	}
+}
+
+// A check reads all files, also after one that it cannot read.
+func TestTranslateCheckReadsAllFiles(t *testing.T) {
+	directory := t.TempDir()
+	for name, text := range map[string]string{"a.yaml": "{{ .Values }}: [", "b.yaml": refusedPod} {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, stderr, err := runTranslate(t, "", "-f", directory, "--check")
+	if !strings.Contains(stderr, "a.yaml: translate document 1: read YAML: ") || !strings.Contains(stderr, "agent-inject-command-db: ") || exitStatus(err) != exitUsage {
+		t.Errorf("got %v, %s", err, stderr)
+	}
+	if stdout, _, err := runTranslate(t, "", "-f", directory); stdout != "" || exitStatus(err) != exitUsage {
+		t.Errorf("without --check: %v, %s", err, stdout)
 	}
 }
 
@@ -144,8 +165,61 @@ func TestTranslateRefusesBadArguments(t *testing.T) {
 		"-: translate document 1: read YAML: y": {"-f", "-"},
 	} {
 		_, _, err := runTranslate(t, "kind: [\n", arguments...)
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if exitStatus(err) != exitUsage || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: got %v, want %s", arguments, err, want)
 		}
+	}
+}
+
+// The driver, the webhook and the command are told alike whose the files are of pods
+// that do not say.
+func TestSecurityContextFlagChoosesTheOwner(t *testing.T) {
+	const flag = "--agent-set-security-context=false"
+	settings := map[string]func(t *testing.T, arguments ...string) injector.Translator{
+		"driver": func(t *testing.T, arguments ...string) injector.Translator {
+			var options driverOptions
+			parse(t, options.addFlags, append(arguments, "--node-name=n", "--vault-address=https://vault:8200")...)
+			config, err := options.config()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return config.Annotations
+		},
+		"webhook": func(t *testing.T, arguments ...string) injector.Translator {
+			var options webhookOptions
+			parse(t, options.addFlags, arguments...)
+			translator, err := options.translator()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return translator
+		},
+	}
+	for name, settings := range settings {
+		t.Run(name, func(t *testing.T) {
+			if settings(t).NoSecurityContext {
+				t.Error("by default files are the pod's user's")
+			}
+			if !settings(t, flag).NoSecurityContext {
+				t.Errorf("%s changes nothing", flag)
+			}
+		})
+	}
+	t.Run("translate", func(t *testing.T) {
+		pod := strings.Replace(askingPod, "spec: {", "spec: {securityContext: {runAsUser: 5000}, ", 1)
+		for want, arguments := range map[string][]string{`uid: "100"`: nil, `uid: "5000"`: {flag}} {
+			if stdout, _, err := runTranslate(t, pod, append(arguments, "-f", "-")...); err != nil || !strings.Contains(stdout, want) {
+				t.Errorf("%v: %v: %s is not in\n%s", arguments, err, want, stdout)
+			}
+		}
+	})
+}
+
+func parse(t *testing.T, addFlags func(*pflag.FlagSet), arguments ...string) {
+	t.Helper()
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addFlags(flags)
+	if err := flags.Parse(arguments); err != nil {
+		t.Fatal(err)
 	}
 }

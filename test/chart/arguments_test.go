@@ -65,12 +65,12 @@ func TestEverythingIsAnArgument(t *testing.T) {
 			"--vault-address=https://vault.example.com", "--vault-ca-file=/etc/vaultmount/bundle.pem", "--volume-capacity=2Gi", "--namespace-share=25", "--volume-size=512Ki", "--max-volume-size=64Mi",
 			"--metrics-bind-address=:9808", "--startup-taint=example.com/not-ready", "--driver-name=csi.example.com", "--kubelet-root=/var/snap/kubelet", "--annotation-prefix=openbao.openbao.org/",
 			"--allow-address=https://*.example.com:8201", "--allow-address=http://10.0.0.1", "--allow-proxy=http://proxy.example.com:3128", "--forbid-tls-skip-verify", "--forbid-token-file",
-			"--static-secret-render-interval=1m30s", "--template-cpu-limit=500ms", "--revoke-on-unpublish=false", "--share-logins=serviceaccount", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--verbosity=4", "--host-ip=10.0.0.1",
+			"--static-secret-render-interval=1m30s", "--template-cpu-limit=500ms", "--revoke-on-unpublish=false", "--share-logins=serviceaccount", "--log-format=json", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--verbosity=4", "--host-ip=10.0.0.1",
 		}},
 		{"webhook", object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.Containers[0].Args, []string{
 			"--vault-address=https://vault.example.com", "--fallback=leave-to-injector", "--annotation-prefix=openbao.openbao.org/", "--driver-name=csi.example.com", "--auth-path=auth/cluster",
 			"--default-template=json", "--forbid-tls-skip-verify", "--forbid-token-file", "--allow-unknown-perms", "--allow-quit", "--agent-set-security-context=false", "--webhook-bind-address=:443", "--metrics-bind-address=:9809", "--tls-cert-file=/etc/vaultmount/tls/tls.crt",
-			"--tls-key-file=/etc/vaultmount/tls/tls.key", "--verbosity=4", "--audience=",
+			"--tls-key-file=/etc/vaultmount/tls/tls.key", "--verbosity=4", "--log-format=json", "--audience=",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

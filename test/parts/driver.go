@@ -12,6 +12,7 @@ import (
 type Driver struct {
 	Architecture string // in Go's terms; this machine's if empty
 	Version      string // what vaultmount version says; dev if empty
+	Commit, Date string // the same of the sources; unknown if empty
 	Tags         string // build tags, with commas between
 }
 
@@ -31,8 +32,10 @@ func (d Driver) Build(ctx context.Context, program string, progress io.Writer) e
 	}
 	defer startProgress(progress, "building vaultmount"+d.suffix()+" (about 90 s when Go's cache is empty)")()
 	flags := "-s -w"
-	if d.Version != "" {
-		flags += " -X main.version=" + d.Version
+	for _, variable := range [][2]string{{"version", d.Version}, {"commit", d.Commit}, {"date", d.Date}} {
+		if value := variable[1]; value != "" {
+			flags += " -X main." + variable[0] + "=" + value
+		}
 	}
 	cmd := goCommand(ctx, root, "build", "-trimpath", "-buildvcs=false", "-tags="+d.Tags, "-ldflags="+flags, "-o", program, "./cmd/vaultmount")
 	if d.Architecture != "" {

@@ -56,7 +56,7 @@ func (r Release) Write(ctx context.Context, directory string, progress io.Writer
 // image builds the program for an architecture, its SBOM, and the image of both.
 func (r Release) image(ctx context.Context, directory, architecture string, progress io.Writer) (image.Image, error) {
 	program := filepath.Join(directory, "vaultmount-linux-"+architecture)
-	driver := parts.Driver{Architecture: architecture, Version: r.Version}
+	driver := parts.Driver{Architecture: architecture, Version: r.Version, Commit: r.Revision, Date: r.Created.UTC().Format(time.RFC3339)}
 	if err := driver.Build(ctx, program, progress); err != nil {
 		return image.Image{}, err
 	}
