@@ -93,7 +93,7 @@ func (c *contents) requests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequ
 	return c.all
 }
 
-// round is two calls for a volume within a moment, which have it refreshed.
+// round is two calls for a volume within a second, which have it refreshed.
 func (c *contents) round(ctx context.Context, s *stage, requests []*csi.NodePublishVolumeRequest) {
 	s.publishAll(ctx, requests)
 	s.publishAll(ctx, requests)

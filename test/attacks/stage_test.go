@@ -104,9 +104,9 @@ func (a *arena) newStage(t *testing.T, arguments ...string) *stage {
 	return s
 }
 
-func (s *stage) awaitDriver(t *testing.T, patience time.Duration) {
+func (s *stage) awaitDriver(t *testing.T, waitTimeout time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	if _, err := s.calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func admissions(b *testing.B, r *Report, size size) {
 		}
 		if each.manifest != "" {
 			change(b, bed, "delete", each.manifest)
-			// The API server forgets a policy a moment after it is gone.
+			// The API server forgets a policy shortly after it is gone.
 			rig.Eventually(b, "annotated pods get no volumes", func() bool { return !api.translates(b.Context()) })
 			r.Put("admission by "+each.who+": p50 over that of a pod which nobody translates", Over(asked.Median(), alone.Median()), Lower)
 		} else {

@@ -59,11 +59,11 @@ func BenchmarkSideBySide(b *testing.B) {
 	report, size := &Report{Machine: machine(b), Run: conditions(b)}, chosen()
 	vault := rig.StartVault(b)
 	var n *node
-	inTurn([]step{
+	inOrder([]step{
 		{"from request to readable file", func() { n = startNode(b, vault); latency(b, report, n, size) }},
 		{"many pods at once", func() { burst(b, report, n, size); n.end(b) }},
 		{"growth with the number of volumes", func() { growth(b, report, vault, size) }},
-		{"processor time", func() { processor(b, report, vault, size) }},
+		{"CPU time", func() { processor(b, report, vault, size) }},
 		{"requests to Vault", func() { requestsToVault(b, report, size) }},
 		{"parts", func() { pieces(b, report, size) }},
 		{"admission, on a cluster", func() { admissions(b, report, size) }},
@@ -99,8 +99,8 @@ type step struct {
 	measure func()
 }
 
-// inTurn tells what is under way.
-func inTurn(steps []step) {
+// inOrder tells what is under way.
+func inOrder(steps []step) {
 	for i, each := range steps {
 		start := time.Now()
 		fmt.Fprintf(os.Stderr, "%d of %d: %s …\n", i+1, len(steps), each.title)

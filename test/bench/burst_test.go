@@ -11,7 +11,7 @@ import (
 func burst(b *testing.B, r *Report, n *node, size size) {
 	section := Section{
 		Title: "Many pods at once",
-		Text: "All calls at the same moment, one secret each; the floor has as many clients at once. The median of the rounds counts.\n" +
+		Text: "All calls at the same time, one secret each; the floor has as many clients at once. The median of the rounds counts.\n" +
 			"Order is the part of all pairs of pods that were served in another order than they came in: 0 is first come, first served, 0.5 no order.",
 		Head: []string{"pods", "who", "first", "p50", "last", "last over the floor's", "order"},
 		Plot: "burst.svg",
@@ -71,7 +71,7 @@ func measureBursts(b *testing.B, n *node, pods, count int) (bare, mounted rounds
 	return bare, mounted
 }
 
-// atOnce calls for each index and returns when each was done, from the moment at
+// atOnce calls for each index and returns when each was done, from the time at
 // which the first was called.
 func atOnce(b *testing.B, count int, do func(i int) error) Series {
 	done, failures := make(Series, count), make([]error, count)

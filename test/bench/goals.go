@@ -9,7 +9,7 @@ const (
 	BurstOverFloor      = "burst of 110: last file over the floor's last answer"
 	HeapPerVolume       = "memory per volume at 1,000, KiB"
 	AgentOverMemory     = "memory per pod: the agent's over vaultmount's"
-	RepublishTime       = "republish: processor time, µs"
+	RepublishTime       = "republish: CPU time, µs"
 	RepublishRequests   = "republish: requests to Vault"
 	RepublishMountTable = "republish: reads of the mount table"
 	IdleShare           = "idle with 1,000 static volumes, % of a core"
@@ -17,7 +17,7 @@ const (
 	SharedLogins        = "20 replicas that share a login: logins"
 	SharedReads         = "20 replicas that share a login: reads of a secret per interval"
 	TimeExponent        = "growth from 100 to 5,000 volumes: exponent of the time of a publish"
-	RepublishExponent   = "growth from 100 to 5,000 volumes: exponent of the processor time of a republish"
+	RepublishExponent   = "growth from 100 to 5,000 volumes: exponent of the CPU time of a republish"
 	MemoryExponent      = "growth from 100 to 5,000 volumes: exponent of the memory per volume"
 )
 

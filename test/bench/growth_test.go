@@ -18,7 +18,7 @@ type level struct {
 	driver, renderers, heap, tmpfs, state float64
 	// publish is the time of one more volume.
 	publish Series
-	// republish is the processor time of the driver for one, on a kept connection.
+	// republish is the CPU time of the driver for one, on a kept connection.
 	republish time.Duration
 }
 
@@ -71,11 +71,11 @@ func reportGrowth(r *Report, levels []level, size size) {
 		Title: "Growth with the number of volumes",
 		Text: fmt.Sprintf("%d more volumes one after the other, and %d republishes, on a node that has a number of volumes. An exponent of 0 is a cost that\n"+
 			"does not depend on the number, 1 one in proportion to it.", size.samples, size.republishes),
-		Head: []string{"volumes", "one more, p50", "republish, processor time"},
+		Head: []string{"volumes", "one more, p50", "republish, CPU time"},
 		Plot: "growth.svg",
 	}
 	plot := Plot{File: section.Plot, Title: "Growth with the number of volumes", XLabel: "volumes", YLabel: "µs", LogX: true, LogY: true}
-	publish, republish := Line{Name: "one more volume, p50"}, Line{Name: "republish, processor time"}
+	publish, republish := Line{Name: "one more volume, p50"}, Line{Name: "republish, CPU time"}
 	for _, each := range levels[1:] {
 		section.Rows = append(section.Rows, []string{fmt.Sprint(each.volumes), Milliseconds(each.publish.Median()), Microseconds(each.republish)})
 		for line, value := range map[*Line]time.Duration{&publish: each.publish.Median(), &republish: each.republish} {
@@ -87,7 +87,7 @@ func reportGrowth(r *Report, levels []level, size size) {
 	r.Put(TimeExponent, Exponent(first.volumes, last.volumes, float64(first.publish.Median()), float64(last.publish.Median())), Lower)
 	r.Put(RepublishExponent, Exponent(first.volumes, last.volumes, float64(first.republish), float64(last.republish)), Lower)
 	r.Put(MemoryExponent, memoryExponent(levels), Lower)
-	section.After = fmt.Sprintf("Exponents: time %.3f, processor time of a republish %.3f, memory per volume %.3f.",
+	section.After = fmt.Sprintf("Exponents: time %.3f, CPU time of a republish %.3f, memory per volume %.3f.",
 		r.Ratios[TimeExponent].Value, r.Ratios[RepublishExponent].Value, r.Ratios[MemoryExponent].Value)
 	r.Sections, r.Plots = append(r.Sections, section), append(r.Plots, plot)
 }

@@ -28,7 +28,7 @@ type node struct {
 const mostSecrets = 5
 
 // usual is what every node of the benchmark has: no volume is refused for want of
-// room, and the log is as long as a DaemonSet's.
+// space, and the log is as long as a DaemonSet's.
 func usual() []string { return []string{"--verbosity=2", "--volume-capacity=0", "--volume-size=64Ki"} }
 
 func startNode(b testing.TB, vault *rig.Vault, arguments ...string) *node {
@@ -46,7 +46,7 @@ func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...
 	}
 	n.process = rig.StartProgram(b, program, n.kubelet, vault.Server.Address, append(usual(), arguments...)...)
 	n.calls = rig.Calls(n.kubelet.Endpoint())
-	rig.Eventually(b, "the driver has charge of the volumes", func() bool { return strings.Contains(n.process.Log.String(), `"Resumed"`) })
+	rig.Eventually(b, "the driver is active", func() bool { return strings.Contains(n.process.Log.String(), `"Resumed"`) })
 	return n
 }
 
@@ -98,12 +98,12 @@ func publishBy(ctx context.Context, calls csi.NodeClient, request *csi.NodePubli
 
 // inParallel calls for each index, a number at a time, and fails the benchmark at
 // the first error.
-func inParallel(b testing.TB, count, atATime int, do func(i int) error) {
+func inParallel(b testing.TB, count, concurrency int, do func(i int) error) {
 	b.Helper()
 	indices := make(chan int)
 	failures := make(chan error, count)
 	var group sync.WaitGroup
-	for range atATime {
+	for range concurrency {
 		group.Go(func() {
 			for i := range indices {
 				if err := do(i); err != nil {

@@ -155,7 +155,7 @@ func measureReview(b *testing.B, size size) Series {
 	})
 }
 
-// noCertificate stands for a server's certificate, which plain HTTP has not.
+// noCertificate is in place of a server's certificate, which plain HTTP does not have.
 type noCertificate struct{}
 
 func (noCertificate) Current() (*tls.Certificate, error) { return nil, errors.New("there is none") }

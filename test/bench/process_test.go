@@ -97,14 +97,14 @@ func (n *node) renderers(b testing.TB) []int {
 	return children
 }
 
-// processorTime is what a process has used, by the clock that the kernel has for
+// cpuTime is what a process has used, by the clock that the kernel has for
 // each process.
-func processorTime(b testing.TB, pid int) time.Duration {
+func cpuTime(b testing.TB, pid int) time.Duration {
 	b.Helper()
 	const processClock = 2 // CPUCLOCK_SCHED
 	var used unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|processClock), &used); err != nil {
-		b.Fatalf("read the processor time of process %d: %v", pid, err)
+		b.Fatalf("read the CPU time of process %d: %v", pid, err)
 	}
 	return time.Duration(used.Nano())
 }
@@ -113,9 +113,9 @@ func processorTime(b testing.TB, pid int) time.Duration {
 func (n *node) processorTimes(b testing.TB) (driver, renderers time.Duration) {
 	b.Helper()
 	for _, pid := range n.renderers(b) {
-		renderers += processorTime(b, pid)
+		renderers += cpuTime(b, pid)
 	}
-	return processorTime(b, n.process.Process.Pid), renderers
+	return cpuTime(b, n.process.Process.Pid), renderers
 }
 
 // proportional is the memory of a process in bytes, where what it shares with others

@@ -26,16 +26,16 @@ func (n *node) kept(b testing.TB) csi.NodeClient {
 	return csi.NewNodeClient(connection)
 }
 
-// driverTime is the driver's processor time for one of a number of calls.
+// driverTime is the driver's CPU time for one of a number of calls.
 func (n *node) driverTime(b testing.TB, count int, call func(i int) error) time.Duration {
 	b.Helper()
-	before := processorTime(b, n.process.Process.Pid)
+	before := cpuTime(b, n.process.Process.Pid)
 	for i := range count {
 		if err := call(i); err != nil {
 			b.Fatal(err)
 		}
 	}
-	return (processorTime(b, n.process.Process.Pid) - before) / time.Duration(count)
+	return (cpuTime(b, n.process.Process.Pid) - before) / time.Duration(count)
 }
 
 // republishTime is for volumes that are published: the driver has heard it all before.
@@ -67,7 +67,7 @@ func processor(b *testing.B, r *Report, vault *rig.Vault, size size) {
 	})
 	r.Put(RepublishRequests, quiet.asked(b)-asked, Lower)
 	r.Put(RepublishTime, float64(republish.Nanoseconds())/1000, Lower)
-	r.Put("republish: processor time over that of a call that does nothing", Over(republish, capabilities), Lower)
+	r.Put("republish: CPU time over that of a call that does nothing", Over(republish, capabilities), Lower)
 	r.Put(RepublishMountTable, quiet.mountTableReads(b, requests), Lower)
 	idle := share(b, quiet, size.watch)
 	quiet.remove(b, requests)
@@ -81,10 +81,10 @@ func processor(b *testing.B, r *Report, vault *rig.Vault, size size) {
 	r.Put(IdleShare, 100*busy*1000/float64(size.idle), Lower)
 	r.Sections = append(r.Sections, Section{
 		After: fmt.Sprintf("Of a republish, %s are the driver's own; the rest is what any gRPC call costs.", Microseconds(republish-capabilities)),
-		Title: "Processor time",
+		Title: "CPU time",
 		Text: fmt.Sprintf("%d volumes, one static secret each, a read of it every 10 s in one process and every 5 min in the other. A republish is the kubelet's\n"+
 			"call for a volume that is mounted, which it makes for each every 60 to 90 s.", size.idle),
-		Head: []string{"what", "processor time"},
+		Head: []string{"what", "CPU time"},
 		Rows: [][]string{
 			{"1,000 republishes on one connection", Milliseconds(1000 * republish)},
 			{"1,000 republishes, each on a connection of its own, as the kubelet makes them", Milliseconds(1000 * connected)},

@@ -55,7 +55,7 @@ func (r Report) writeProfiles(text *strings.Builder) {
 	if len(r.Profiles) == 0 {
 		return
 	}
-	text.WriteString("## Where the time of missed goals goes\n\nProcessor time of the driver's process, by `go tool pprof -top -cum`.\n\n")
+	text.WriteString("## Where the time of missed goals goes\n\nCPU time of the driver's process, by `go tool pprof -top -cum`.\n\n")
 	for _, profile := range r.Profiles {
 		fmt.Fprintf(text, "### %s\n\n```\n%s\n```\n\n", profile.Title, strings.TrimSpace(profile.Top))
 	}

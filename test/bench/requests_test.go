@@ -102,7 +102,7 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 		n.process.Kill(b)
 		resumed := strings.Count(n.process.Log.String(), `"Resumed"`)
 		n.process = n.process.Again(b)
-		rig.Eventually(b, "the next process has charge of the volumes", func() bool {
+		rig.Eventually(b, "the next process is active", func() bool {
 			return strings.Count(n.process.Log.String(), `"Resumed"`) > resumed
 		})
 		if _, err := n.publish(b.Context(), requests[0], secrets); err != nil {

@@ -1,6 +1,6 @@
 // Package canary looks for what must be nowhere: values that a test has planted as
 // secrets, and whatever has the form of a Vault token or of a service-account
-// token. Logs, errors, Events, metrics, status pages and files are all held against
+// token. Logs, errors, Events, metrics, status pages and files are all compared with
 // the same list.
 //
 // It never prints what it finds, only what kind of thing it was and where.

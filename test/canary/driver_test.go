@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// said collects what a check says, instead of failing.
-type said struct {
+// recorded collects what a check says, instead of failing.
+type recorded struct {
 	testing.TB
 	lines []string
 }
 
-func (s *said) Helper() {}
+func (s *recorded) Helper() {}
 
-func (s *said) Errorf(_ string, arguments ...any) {
+func (s *recorded) Errorf(_ string, arguments ...any) {
 	for _, argument := range arguments {
 		if text, ok := argument.(string); ok {
 			s.lines = append(s.lines, text)
@@ -27,7 +27,7 @@ func (s *said) Errorf(_ string, arguments ...any) {
 	}
 }
 
-func (s *said) Error(arguments ...any) { s.Errorf("", arguments...) }
+func (s *recorded) Error(arguments ...any) { s.Errorf("", arguments...) }
 
 // Each place is looked at: a driver that shows its secret in all of them is found
 // out in each.
@@ -55,7 +55,7 @@ func TestRequireNoneOfLooksEverywhere(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho s3cr3t-value\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	found := &said{TB: t}
+	found := &recorded{TB: t}
 	Canaries{"the password": "s3cr3t-value"}.RequireNoneOf(found, Driver{
 		Program: program, PID: os.Getpid(), Log: "s3cr3t-value", Health: health.URL, Socket: socket, Root: root,
 	})
@@ -64,7 +64,7 @@ func TestRequireNoneOfLooksEverywhere(t *testing.T) {
 		"the driver has no render worker",
 	} {
 		if !slices.Contains(found.lines, want) {
-			t.Errorf("nothing was said of %q; of these it was: %q", want, found.lines)
+			t.Errorf("nothing was recorded of %q; of these it was: %q", want, found.lines)
 		}
 	}
 	if !slices.Contains(found.lines, strconv.Itoa(os.Getpid())) && !coreForbidden(t) {

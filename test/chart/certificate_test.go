@@ -18,7 +18,7 @@ func TestCertificatesShareNoSecret(t *testing.T) {
 	managed := mustTemplate(t, oldest, address, "--set=webhook.enabled=true,webhook.certManager.enabled=true")
 	secrets := certificateSecrets(t, managed)
 	if len(secrets) != 2 {
-		t.Fatalf("cert-manager makes the Secrets %q, want one for the authority and one for the webhook", secrets)
+		t.Fatalf("cert-manager makes the Secrets %q, want one for the CA and one for the webhook", secrets)
 	}
 	for certificate, secret := range secrets {
 		if secret == "vaultmount-webhook-tls" {

@@ -41,7 +41,7 @@ const (
 
 var helmProgram = sync.OnceValues(func() (string, error) { return parts.Helm(context.Background(), os.Stderr) })
 
-// helm runs helm and returns what it printed. The error is what it said.
+// helm runs helm and returns what it printed. The error is what it output.
 func helm(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()
 	program, err := helmProgram()

@@ -16,21 +16,21 @@ func TestWebhookCanBeEvicted(t *testing.T) {
 		t.Run(fmt.Sprintf("%d replicas", replicas), func(t *testing.T) {
 			rendered := mustTemplate(t, oldest, address, "--set=webhook.enabled=true", fmt.Sprintf("--set=webhook.replicas=%d", replicas))
 			deployment := object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook")
-			budget := object[policyv1.PodDisruptionBudget](t, rendered, "PodDisruptionBudget", "vaultmount-webhook").Spec
-			if got := evictable(t, budget, int(*deployment.Spec.Replicas)); got != 1 {
+			pdb := object[policyv1.PodDisruptionBudget](t, rendered, "PodDisruptionBudget", "vaultmount-webhook").Spec
+			if got := evictable(t, pdb, int(*deployment.Spec.Replicas)); got != 1 {
 				t.Errorf("of %d pods that are well %d may be evicted, want 1", replicas, got)
 			}
 			// By default such a pod is evicted only while enough others are well.
-			if policy := budget.UnhealthyPodEvictionPolicy; policy == nil || *policy != policyv1.AlwaysAllow {
+			if policy := pdb.UnhealthyPodEvictionPolicy; policy == nil || *policy != policyv1.AlwaysAllow {
 				t.Errorf("a pod that is not ready may hold its node up: %v", policy)
 			}
 		})
 	}
 }
 
-// evictable is how many of so many pods, all of them well, a budget lets go, by the
+// evictable is how many of so many pods, all of them well, a PodDisruptionBudget lets go, by the
 // rule of Kubernetes' disruption controller.
-func evictable(t *testing.T, budget policyv1.PodDisruptionBudgetSpec, pods int) int {
+func evictable(t *testing.T, pdb policyv1.PodDisruptionBudgetSpec, pods int) int {
 	t.Helper()
 	scaled := func(value *intstr.IntOrString) int {
 		count, err := intstr.GetScaledValueFromIntOrPercent(value, pods, true)
@@ -39,8 +39,8 @@ func evictable(t *testing.T, budget policyv1.PodDisruptionBudgetSpec, pods int) 
 		}
 		return count
 	}
-	if budget.MaxUnavailable != nil {
-		return min(scaled(budget.MaxUnavailable), pods)
+	if pdb.MaxUnavailable != nil {
+		return min(scaled(pdb.MaxUnavailable), pods)
 	}
-	return pods - scaled(budget.MinAvailable)
+	return pods - scaled(pdb.MinAvailable)
 }

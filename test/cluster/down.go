@@ -16,8 +16,8 @@ import (
 	"github.com/vaultmount/vaultmount/test/cluster/internal/process"
 )
 
-// patience is how long the holder gets to end the cluster itself.
-const patience = 20 * time.Second
+// waitTimeout is how long the holder gets to end the cluster itself.
+const waitTimeout = 20 * time.Second
 
 // Down ends the cluster of a run directory, whoever brought it up, and removes
 // the directory. It returns when nothing is left; without a cluster, at once.
@@ -43,7 +43,7 @@ func down(ctx context.Context, runDir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := sweep(ctx, runDir); err != nil {
+	if err := cleanUp(ctx, runDir); err != nil {
 		return err
 	}
 	err = os.Remove(runDir)
@@ -67,9 +67,9 @@ func endHolder(ctx context.Context, id process.ID) error {
 	if err := handle.Signal(unix.SIGTERM); err != nil {
 		return err
 	}
-	patient, cancel := context.WithTimeout(ctx, patience)
+	waiting, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
-	if handle.Wait(patient) == nil {
+	if handle.Wait(waiting) == nil {
 		return nil
 	}
 	if err := handle.Signal(unix.SIGKILL); err != nil {
@@ -78,15 +78,15 @@ func endHolder(ctx context.Context, id process.ID) error {
 	return handle.Wait(ctx)
 }
 
-// sweep removes what a cluster without a holder can have left. In the run
+// cleanUp removes what a cluster without a holder can have left. In the run
 // directory it takes only what is the cluster's: the directory was named by a
 // user.
-func sweep(ctx context.Context, runDir string) error {
+func cleanUp(ctx context.Context, runDir string) error {
 	group, err := cgroup.New(cgroupName(runDir))
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	errs := []error{
 		group.Remove(bounded),

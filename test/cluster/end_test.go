@@ -40,7 +40,7 @@ func call(runDir string) int {
 // stage on the way up and when it is up.
 func TestCallerKilled(t *testing.T) {
 	buildParts(t, parts.Current)
-	adoptOrphans(t)
+	reapOrphans(t)
 	for _, stage := range []string{"images", "ready"} {
 		t.Run("at "+stage, func(t *testing.T) {
 			runDir := newRunDir(t)

@@ -16,7 +16,7 @@ import (
 )
 
 // Command is a program to run inside the cluster's namespaces. Its streams are
-// handed over as they are; one that is nil is /dev/null.
+// passed as they are; one that is nil is /dev/null.
 type Command struct {
 	Args                  []string
 	Dir                   string
@@ -130,6 +130,6 @@ func (c *Cluster) importImage(ctx context.Context, archive string) error {
 	if !errors.As(err, &exit) {
 		return err
 	}
-	said, readErr := os.ReadFile(messages.Name())
-	return errors.Join(fmt.Errorf("%w: %s", err, strings.TrimSpace(string(said))), readErr)
+	output, readErr := os.ReadFile(messages.Name())
+	return errors.Join(fmt.Errorf("%w: %s", err, strings.TrimSpace(string(output))), readErr)
 }

@@ -134,7 +134,7 @@ func renew(ctx context.Context, runDir string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := sweep(ctx, runDir); err != nil {
+	if err := cleanUp(ctx, runDir); err != nil {
 		return err
 	}
 	return errors.Join(os.Mkdir(holder.Logs(runDir), 0o755), os.Mkdir(filepath.Join(runDir, imageDir), 0o755))

@@ -133,7 +133,7 @@ func buildParts(t *testing.T, source parts.Source) *parts.Parts {
 	return p
 }
 
-// newRunDir is short: a socket's address has little room for names of tests.
+// newRunDir is short: a socket's address has little space for names of tests.
 func newRunDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cluster-*")
@@ -183,9 +183,9 @@ func holderPID(t *testing.T, runDir string) int {
 	return state.Holder.PID
 }
 
-// adoptOrphans makes the holder of a killed caller this process's child: then
+// reapOrphans makes the holder of a killed caller this process's child: then
 // its end can be waited for, and no zombie depends on the machine's process 1.
-func adoptOrphans(t *testing.T) {
+func reapOrphans(t *testing.T) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,6 @@ func describePEM(text string) string {
 			return "(broken certificate)"
 		}
 		life := certificate.NotAfter.Sub(certificate.NotBefore).Round(time.Hour)
-		return fmt.Sprintf("(certificate of %s %s by %s for %s, authority %t)", certificate.Subject.CommonName, certificate.DNSNames, certificate.Issuer.CommonName, life, certificate.IsCA)
+		return fmt.Sprintf("(certificate of %s %s by %s for %s, CA %t)", certificate.Subject.CommonName, certificate.DNSNames, certificate.Issuer.CommonName, life, certificate.IsCA)
 	})
 }

@@ -75,7 +75,7 @@ func (v *vault) storeSecrets(t *testing.T) {
 func (v *vault) mountEngines(t *testing.T) {
 	t.Helper()
 	v.write(t, "sys/mounts/pki", map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "87600h"}})
-	v.write(t, "pki/root/generate/internal", map[string]any{"common_name": "The Authority", "key_type": "ec", "ttl": "8760h"})
+	v.write(t, "pki/root/generate/internal", map[string]any{"common_name": "The CA", "key_type": "ec", "ttl": "8760h"})
 	v.write(t, "pki/roles/web", map[string]any{"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "max_ttl": "72h"})
 	v.write(t, "sys/mounts/transit", map[string]any{"type": "transit"})
 	v.write(t, "transit/keys/app", nil)

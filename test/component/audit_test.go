@@ -94,7 +94,7 @@ type simulation struct {
 // something late.
 const step = time.Second
 
-// pass lets time go by from one moment at which something is due to the next. The
+// pass lets time go by from one time at which something is due to the next. The
 // kubelet publishes every 75 s, in the middle of what it does.
 func (s *simulation) pass(t *testing.T, length time.Duration) {
 	t.Helper()
@@ -102,7 +102,7 @@ func (s *simulation) pass(t *testing.T, length time.Duration) {
 	end := s.clock.Now().Add(length)
 	for republish := s.clock.Now().Add(sync); ; {
 		now := earlier(republish, s.next())
-		// A driver that is about to sleep notices a jump, not a small step.
+		// A driver that is about to sleep sees a jump, not a small step.
 		if least := s.clock.Now().Add(step); now.Before(least) {
 			now = least
 		}

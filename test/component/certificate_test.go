@@ -17,14 +17,14 @@ import (
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
-// authority signs the certificates of one test.
-type authority struct {
+// testCA signs the certificates of one test.
+type testCA struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 	pem         string
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+func newCA(t *testing.T, name string) *testCA {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
@@ -33,11 +33,11 @@ func newAuthority(t *testing.T, name string) *authority {
 	}
 	key := rig.NewKey(t)
 	certificate, text := sign(t, template, template, key, key)
-	return &authority{certificate: certificate, key: key, pem: text}
+	return &testCA{certificate: certificate, key: key, pem: text}
 }
 
 // issue returns a certificate and its key in PEM form, good for both sides.
-func (a *authority) issue(t *testing.T, name string, expires time.Time) (certificate, key string) {
+func (a *testCA) issue(t *testing.T, name string, expires time.Time) (certificate, key string) {
 	t.Helper()
 	own := rig.NewKey(t)
 	_, certificate = sign(t, &x509.Certificate{
@@ -67,7 +67,7 @@ func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecds
 
 // startTLSVault serves TLS for the name vault.internal, and asks for a client
 // certificate if mutual. The name is not that of the address on purpose.
-func startTLSVault(t *testing.T, a *authority, mutual bool) *vaultFixture {
+func startTLSVault(t *testing.T, a *testCA, mutual bool) *vaultFixture {
 	t.Helper()
 	directory := t.TempDir()
 	write := func(name, content string) string {

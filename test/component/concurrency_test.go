@@ -89,7 +89,7 @@ func ownGoroutines(t *testing.T) int {
 	return count
 }
 
-// While one call works on a volume, any other for it is turned away, and told so
+// While one call works on a volume, any other for it is rejected, and told so
 // in a way that makes the kubelet come back; and a call whose caller has gone
 // mounts nothing.
 func TestOneCallAtATimePerVolume(t *testing.T) {

@@ -47,36 +47,36 @@ func vaultCA(pem string) func(*driver.Config) {
 }
 
 func TestTLS(t *testing.T) {
-	a := newAuthority(t, "the right one")
+	a := newCA(t, "the right one")
 	fixture := startTLSVault(t, a, false)
 	n := startNode(t, fixture.server.TLSAddress, fixture)
-	t.Run("authority and name of the volume", func(t *testing.T) {
+	t.Run("CA and name of the volume", func(t *testing.T) {
 		n.requirePublished(t, "own-ca", map[string]string{"ca-cert": "ca.crt", "tls-server-name": "vault.internal"}, map[string]string{"ca.crt": a.pem})
 	})
-	t.Run("authority of the cluster", func(t *testing.T) {
+	t.Run("CA of the cluster", func(t *testing.T) {
 		given := startNode(t, fixture.server.TLSAddress, fixture, func(c *driver.Config) {
 			c.Vault.ReadClusterCA = func(name string) (string, error) { return map[string]string{"ca.crt": a.pem}[name], nil }
 		})
 		given.requirePublished(t, "cluster-ca", map[string]string{
-			"ca-cert": volume.ClusterCA, "tls-server-name": "vault.internal", "template/authority": `{{ file "` + volume.ClusterCA + `" }}`,
+			"ca-cert": volume.ClusterCA, "tls-server-name": "vault.internal", "template/ca": `{{ file "` + volume.ClusterCA + `" }}`,
 		}, nil)
-		if got := mustRead(t, filepath.Join(given.kubelet, "pods", "cluster-ca-uid", "volumes", "kubernetes.io~csi", "vault-secrets", "mount", "authority")); got != a.pem {
+		if got := mustRead(t, filepath.Join(given.kubelet, "pods", "cluster-ca-uid", "volumes", "kubernetes.io~csi", "vault-secrets", "mount", "ca")); got != a.pem {
 			t.Errorf("the file holds %q", got)
 		}
 	})
 	t.Run("no verification", func(t *testing.T) {
 		n.requirePublished(t, "skip", map[string]string{"tls-skip-verify": "true"}, nil)
 	})
-	t.Run("authority of the driver", func(t *testing.T) {
+	t.Run("CA of the driver", func(t *testing.T) {
 		own := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
 		own.requirePublished(t, "driver-ca", map[string]string{"tls-server-name": "vault.internal"}, nil)
 	})
 }
 
-// The bundle on disk may change while the driver runs: when the old authority is
+// The bundle on disk may change while the driver runs: when the old CA is
 // about to expire, for one.
-func TestAuthorityIsReadAnew(t *testing.T) {
-	right, wrong := newAuthority(t, "the right one"), newAuthority(t, "the wrong one")
+func TestCABundleIsReadAgain(t *testing.T) {
+	right, wrong := newCA(t, "the right one"), newCA(t, "the wrong one")
 	fixture := startTLSVault(t, right, false)
 	var mutex sync.Mutex
 	bundle := wrong.pem
@@ -88,7 +88,7 @@ func TestAuthorityIsReadAnew(t *testing.T) {
 		}
 	})
 	if _, err := n.publish(t, "early", map[string]string{"tls-server-name": "vault.internal"}, nil); err == nil {
-		t.Fatal("a certificate of an unknown authority was accepted")
+		t.Fatal("a certificate of an unknown CA was accepted")
 	}
 	mutex.Lock()
 	bundle = right.pem
@@ -97,7 +97,7 @@ func TestAuthorityIsReadAnew(t *testing.T) {
 }
 
 func TestMutualTLS(t *testing.T) {
-	a := newAuthority(t, "the right one")
+	a := newCA(t, "the right one")
 	fixture := startTLSVault(t, a, true)
 	n := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
 	certificate, key := a.issue(t, "client", time.Now().Add(time.Hour))

@@ -130,7 +130,7 @@ func rolesThere(t *testing.T, database *postgres.Server) int {
 }
 
 // application opens a session with the credentials in a file, over and over, as a
-// program does that connects anew.
+// program does that connects again.
 type application struct {
 	database *postgres.Server
 	file     string

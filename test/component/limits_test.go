@@ -48,7 +48,7 @@ func TestSealedVault(t *testing.T) {
 	}
 }
 
-// The shortest patience that a volume may ask for.
+// The shortest waitTimeout that a volume may ask for.
 func TestClientTimeout(t *testing.T) {
 	silent, _ := listenSilently(t)
 	n := startNode(t, "http://"+silent, noVault(t))

@@ -112,7 +112,7 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 		`vaultmount_vault_circuit_breaker_open{address="`+m.vault.Server.Address+`"} 0`,
 		`vaultmount_vault_circuit_breaker_open{address="other"} 0`, // no address that a tenant chose
 	)
-	// A size of 1 MiB, some 20 inodes, and what Vault said.
+	// A size of 1 MiB, some 20 inodes, and what Vault output.
 	if taken := m.metric(t, "vaultmount_capacity_used_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
 		t.Errorf("the volume takes %.0f bytes of the capacity", taken)
 	}
@@ -186,9 +186,9 @@ func TestVolumesCommand(t *testing.T) {
 	if err != nil || json.Unmarshal([]byte(text), &volumes) != nil || len(volumes) != 1 || volumes[0].State != volumestatus.Fresh || volumes[0].Target != request.GetTargetPath() {
 		t.Errorf("got %v\n%s", err, text)
 	}
-	for _, said := range []string{table, one, text} {
-		if strings.Contains(said, password) || strings.Contains(said, "hvs.") || strings.Contains(said, "eyJ") {
-			t.Errorf("it shows a secret:\n%s", said)
+	for _, output := range []string{table, one, text} {
+		if strings.Contains(output, password) || strings.Contains(output, "hvs.") || strings.Contains(output, "eyJ") {
+			t.Errorf("it shows a secret:\n%s", output)
 		}
 	}
 	for arguments, want := range map[string]string{
@@ -196,8 +196,8 @@ func TestVolumesCommand(t *testing.T) {
 		"-o yaml":     `--output "yaml" is not a format; write json, or leave it out for a table`,
 		"--socket=/x": "check that the driver runs here and that --socket names its socket",
 	} {
-		if said, err := run(strings.Fields(arguments)...); err == nil || !strings.Contains(said, want) {
-			t.Errorf("%s: got %v, %s", arguments, err, said)
+		if output, err := run(strings.Fields(arguments)...); err == nil || !strings.Contains(output, want) {
+			t.Errorf("%s: got %v, %s", arguments, err, output)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func certificateTemplate(field string) string {
 
 const certificateTTL = 30 * time.Second
 
-func startAuthority(t *testing.T, f *lastingFixture) {
+func startPKI(t *testing.T, f *lastingFixture) {
 	t.Helper()
 	f.write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
 	f.write(t, "pki/root/generate/internal", map[string]any{"common_name": "test", "ttl": "24h", "key_type": "ec"})
@@ -32,7 +32,7 @@ func startAuthority(t *testing.T, f *lastingFixture) {
 	f.role(t, "pki", `path "pki/issue/app" { capabilities = ["update"] }`, nil)
 }
 
-// Certificate, key and authority are files of their own, and whoever reads them
+// Certificate, key and CA are files of their own, and whoever reads them
 // from one generation of the volume has a set that fits together and is valid.
 func TestCertificateAndKeyAlwaysMatch(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestCertificateAndKeyAlwaysMatch(t *testing.T) {
 func requireCertificatesMatch(t *testing.T, templates map[string]string) {
 	t.Helper()
 	fixture := startLastingVault(t)
-	startAuthority(t, fixture)
+	startPKI(t, fixture)
 	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
 	attributes := map[string]string{"role": "pki"}
 	maps.Copy(attributes, templates)
@@ -93,7 +93,7 @@ func requireCertificatesMatch(t *testing.T, templates map[string]string) {
 }
 
 // readCertificate reads a set by its generation. One that is swapped away while it
-// is read is read anew, as programs do that watch for the swap.
+// is read is read again, as programs do that watch for the swap.
 func readCertificate(target string) (*x509.Certificate, error) {
 	for {
 		generation, err := os.Readlink(filepath.Join(target, "..data"))
@@ -125,12 +125,12 @@ func checkCertificate(directory string) (*x509.Certificate, error) {
 	if block == nil {
 		return nil, errors.New("ca.crt is not in PEM form")
 	}
-	authority, err := x509.ParseCertificate(block.Bytes)
+	ca, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(authority)
+	roots.AddCert(ca)
 	// Whether it has expired is another question.
 	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "app.internal", CurrentTime: pair.Leaf.NotBefore}); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func checkCertificate(directory string) (*x509.Certificate, error) {
 func TestCertificateWhereTheClockIsWrong(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
-	startAuthority(t, fixture)
+	startPKI(t, fixture)
 	for name, wrong := range map[string]time.Duration{"right": 0, "ahead": time.Hour, "behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

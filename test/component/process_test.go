@@ -49,7 +49,7 @@ func TestProgramServesAndSurvivesItsRestarts(t *testing.T) {
 	}
 	_ = first.Wait() // killed
 	second := startProcess(t, n.kubelet, fixture.server.Address)
-	// The kubelet connects anew for each call. The connection from before may not
+	// The kubelet connects again for each call. The connection from before may not
 	// have noticed yet that its other end is dead.
 	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {

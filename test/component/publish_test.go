@@ -88,7 +88,7 @@ func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 	}
 }
 
-// The tutorial's first output: metadata stands in the file, so only its shape
+// The tutorial's first output: metadata is in the file, so only its shape
 // is fixed.
 func TestPublishWritesTheMapOfAVersion2Secret(t *testing.T) {
 	fixture := startVault(t)

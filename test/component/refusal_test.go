@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write what the tests see into testdata"
 // Vault is wrong, each from a real Vault. The file is for reading: every message
 // says what is wrong, where, and what to do.
 func TestRefusalsAreClear(t *testing.T) {
-	right, wrong := newAuthority(t, "the right one"), newAuthority(t, "the wrong one")
+	right, wrong := newCA(t, "the right one"), newCA(t, "the wrong one")
 	fixture := startTLSVault(t, right, true)
 	fixture.write(t, "sys/auth/kubernetes", map[string]any{"type": "kubernetes"})
 	fixture.write(t, "auth/kubernetes/config", map[string]any{"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": true, "token_reviewer_jwt": "x"})
@@ -44,12 +44,12 @@ func TestRefusalsAreClear(t *testing.T) {
 		with  map[string]string
 		empty bool // no Secret at all
 	}{
-		{"wrong authority", map[string]string{"ca-cert": "wrong-ca.crt"}, false},
-		{"authority that is no certificate", map[string]string{"ca-cert": "text"}, false},
-		{"authority of the cluster that the driver has not", map[string]string{"ca-cert": volume.ServiceCA}, false},
+		{"wrong CA", map[string]string{"ca-cert": "wrong-ca.crt"}, false},
+		{"CA that is no certificate", map[string]string{"ca-cert": "text"}, false},
+		{"CA of the cluster that the driver has not", map[string]string{"ca-cert": volume.ServiceCA}, false},
 		{"wrong server name", map[string]string{"tls-server-name": "vault.elsewhere"}, false},
 		{"no client certificate", map[string]string{"client-cert": absent, "client-key": absent}, false},
-		{"client certificate of another authority", map[string]string{"client-cert": "foreign.crt", "client-key": "foreign.key"}, false},
+		{"client certificate of another CA", map[string]string{"client-cert": "foreign.crt", "client-key": "foreign.key"}, false},
 		{"expired client certificate", map[string]string{"client-cert": "expired.crt", "client-key": "expired.key"}, false},
 		{"key of another certificate", map[string]string{"client-key": "other.key"}, false},
 		{"missing key in the Secret", map[string]string{"client-cert": "typo.crt"}, false},

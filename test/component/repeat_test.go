@@ -25,9 +25,9 @@ func (l *listener) Close(string)                       {}
 // whatever is new in it is told.
 func TestRepublishTellsWhatIsNew(t *testing.T) {
 	t.Parallel()
-	authority := "first"
+	bundle := "first"
 	kubelet, issuer := rig.NewKubelet(t), rig.NewIssuer(t)
-	told, publish := startListening(t, kubelet, func() (string, error) { return authority, nil })
+	told, publish := startListening(t, kubelet, func() (string, error) { return bundle, nil })
 	request := kubelet.Request(t, issuer, "pod", map[string]string{"template/db": "text"})
 	publish(request)
 	named := kubelet.Request(t, issuer, "named", map[string]string{"template/db": `{{ file "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" }}`})
@@ -41,8 +41,8 @@ func TestRepublishTellsWhatIsNew(t *testing.T) {
 		{"what made the volume", func() {}, request, true},
 		{"a fresh token", func() { request.Secrets[rig.TokensKey] = issuer.Tokens(t, "pod", rig.Role) }, request, false},
 		{"the fresh token again", func() {}, request, true},
-		{"another authority on disk", func() { authority = "second" }, request, false},
-		{"that authority again", func() {}, request, true},
+		{"another CA bundle on disk", func() { bundle = "second" }, request, false},
+		{"that bundle again", func() {}, request, true},
 		{"an attribute", func() { request.VolumeContext["client-timeout"] = "20s" }, request, false},
 		{"a key of the Secret", func() { request.Secrets["key"] = "value" }, request, false},
 		{"the same text at another key", func() { delete(request.Secrets, "key"); request.Secrets["ke"] = "yvalue" }, request, false},

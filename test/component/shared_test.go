@@ -97,7 +97,7 @@ func TestReplicasShareALogin(t *testing.T) {
 	for _, request := range f.requests {
 		n.mustPublish(t, request)
 	}
-	n.settle(t)
+	n.waitIdle(t)
 	f.requireRequests(t, "after a restart", 1, 2)
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "an interval later", 1, 3)

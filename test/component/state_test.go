@@ -126,7 +126,7 @@ func TestRestartWithoutVault(t *testing.T) {
 	way.setBroken(false)
 	n.stop()
 	n.start(t)
-	n.settle(t)
+	n.waitIdle(t)
 	if got := fixture.podTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
@@ -208,7 +208,7 @@ func TestStateIsInAPrivateTmpfs(t *testing.T) {
 }
 
 // A record that cannot be read costs its volume a login, at its next republish.
-func TestDamagedStateIsAdopted(t *testing.T) {
+func TestVolumeOfADamagedStateIsTakenOver(t *testing.T) {
 	fixture := startVault(t)
 	n := startNode(t, fixture.server.Address, fixture)
 	damaged := n.request(t, "damaged", map[string]string{"template/a": passwordTemplate, "token-file": "token"})
@@ -236,13 +236,13 @@ func TestDamagedStateIsAdopted(t *testing.T) {
 		t.Error("the other volume logged in as well")
 	}
 	if after := identify(t, damaged.GetTargetPath()); after.device != before.device {
-		t.Errorf("the volume was mounted anew: %+v, %+v", before, after)
+		t.Errorf("the volume was mounted again: %+v, %+v", before, after)
 	}
 }
 
 // What nobody will ask to remove: a volume that went while no driver ran. One whose file
 // of the kubelet is missing stays: the next kubelet may name that otherwise.
-func TestSweep(t *testing.T) {
+func TestGarbageCollection(t *testing.T) {
 	fixture := startVault(t)
 	n := startNode(t, fixture.server.Address, fixture)
 	gone := n.request(t, "gone", map[string]string{"template/a": passwordTemplate})

@@ -14,7 +14,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 )
 
-// door stands in front of a Vault and lets logins in when it is opened.
+// door is a proxy in front of a Vault and lets logins in when it is opened.
 type door struct {
 	*httptest.Server
 

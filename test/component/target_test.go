@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What stands in the way of a volume is somebody's: it stays as it is, the pod
+// What is in the way of a volume is somebody's: it stays as it is, the pod
 // says what to remove, and Vault is left with no token. The kubelet then calls
 // again.
 func TestSomethingInTheWayOfTheTargetPath(t *testing.T) {
@@ -128,7 +128,7 @@ func mustLink(t *testing.T, to, path string) {
 	}
 }
 
-// listing is what stands at a path and below it, links not followed.
+// listing is what is at a path and below it, links not followed.
 func listing(t *testing.T, path string) string {
 	t.Helper()
 	var text strings.Builder

@@ -27,7 +27,7 @@ func (n *node) pass(t *testing.T, clock *clocktesting.FakeClock, duration time.D
 	t.Helper()
 	end := clock.Now().Add(duration)
 	for {
-		n.settle(t)
+		n.waitIdle(t)
 		next := n.nextDue()
 		if next.IsZero() || next.After(end) {
 			break
@@ -35,7 +35,7 @@ func (n *node) pass(t *testing.T, clock *clocktesting.FakeClock, duration time.D
 		clock.SetTime(next)
 	}
 	clock.SetTime(end)
-	n.settle(t)
+	n.waitIdle(t)
 }
 
 func (n *node) nextDue() time.Time {
@@ -49,7 +49,7 @@ func (n *node) nextDue() time.Time {
 }
 
 // settle waits until nothing is due.
-func (n *node) settle(t *testing.T) {
+func (n *node) waitIdle(t *testing.T) {
 	t.Helper()
 	eventually(t, "all that is due is done", func() bool {
 		next := n.nextDue()
@@ -119,13 +119,13 @@ func TestEventRefreshesAtOnce(t *testing.T) {
 	fixture.setPassword(t, "rotated")
 	n.pass(t, clock, 70*time.Second)
 	n.mustPublish(t, request)
-	n.settle(t)
+	n.waitIdle(t)
 	if got := mustRead(t, volumeFile(request, "a")); got != password {
 		t.Errorf("at the kubelet's pace, the file holds %q", got)
 	}
 	n.pass(t, clock, 20*time.Second)
 	n.mustPublish(t, request)
-	n.settle(t)
+	n.waitIdle(t)
 	if got := mustRead(t, volumeFile(request, "a")); got != "rotated" {
 		t.Errorf("after an event, the file holds %q", got)
 	}

@@ -16,7 +16,7 @@ import (
 
 // verbatim is the annotations of a pod as attributes of its volume; a name
 // without a slash is one of the injector's, "!name" one that is no annotation.
-func verbatim(annotations map[string]string) map[string]string {
+func passthrough(annotations map[string]string) map[string]string {
 	attributes := map[string]string{"role": absent, "auth-type": absent}
 	for name, value := range annotations {
 		if key, plain := strings.CutPrefix(name, "!"); plain {
@@ -57,7 +57,7 @@ func TestPublishTakesAnnotations(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			attributes := verbatim(annotations)
+			attributes := passthrough(annotations)
 			attributes["mount-path"] = test.mountPath
 			request := n.request(t, strings.ReplaceAll(name, " ", "-"), attributes)
 			request.GetVolumeCapability().GetMount().VolumeMountGroup = test.fsGroup
@@ -113,7 +113,7 @@ func TestAllowedAnnotations(t *testing.T) {
 	})
 	annotations := usual()
 	annotations["agent-enable-quit"], annotations["agent-inject-perms-dbb"] = "true", "0600"
-	request := n.request(t, "allowed", verbatim(annotations))
+	request := n.request(t, "allowed", passthrough(annotations))
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestRefusedAnnotations(t *testing.T) {
 			annotations[name] = value
 		}
 		pod := podName(i)
-		request := n.request(t, pod, verbatim(annotations))
+		request := n.request(t, pod, passthrough(annotations))
 		if test.namespace != "" {
 			request.VolumeContext["csi.storage.k8s.io/pod.namespace"] = test.namespace
 		}

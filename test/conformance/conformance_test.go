@@ -19,7 +19,7 @@ import (
 )
 
 // passing are all specs of the suite that a driver with these capabilities can
-// be held against: a spec that the suite leaves out without a word is missed.
+// be compared with: a spec that the suite leaves out without a word is missed.
 var passing = []string{
 	"Identity Service GetPluginCapabilities should return appropriate capabilities",
 	"Identity Service GetPluginInfo should return appropriate information",

@@ -14,7 +14,7 @@ import (
 )
 
 // Eight replicas start at the same time, and later find the same certificate due,
-// at a real API server: there is one authority and one certificate, which all
+// at a real API server: there is one CA and one certificate, which all
 // serve and the configuration trusts. Time is the test's own.
 func TestReplicasAgreeOnACertificate(t *testing.T) {
 	const replicas = 8
@@ -62,7 +62,7 @@ func TestReplicasAgreeOnACertificate(t *testing.T) {
 		}
 		return len(serials)
 	}
-	// At first there is nothing; then the certificate is due, the authority is, and
+	// At first there is nothing; then the certificate is due, the CA is, and
 	// the replaced one has expired.
 	for _, days := range []int{0, 70, 9 * 365, 2 * 365} {
 		now = now.AddDate(0, 0, days)

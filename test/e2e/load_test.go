@@ -205,10 +205,10 @@ type session struct {
 
 func driverSession(t *testing.T, pod string) session {
 	t.Helper()
-	said := kubectl(t, "exec", "--namespace=vaultmount", currentDriver(t), "--", "/vaultmount", "volumes", pod, "--output=json")
+	output := kubectl(t, "exec", "--namespace=vaultmount", currentDriver(t), "--", "/vaultmount", "volumes", pod, "--output=json")
 	var volumes []struct{ Session session }
-	if err := json.Unmarshal([]byte(said), &volumes); err != nil || len(volumes) != 1 {
-		t.Fatalf("the driver tells of %s: %v\n%s", pod, err, said)
+	if err := json.Unmarshal([]byte(output), &volumes); err != nil || len(volumes) != 1 {
+		t.Fatalf("the driver tells of %s: %v\n%s", pod, err, output)
 	}
 	return volumes[0].Session
 }

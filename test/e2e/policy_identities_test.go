@@ -106,7 +106,7 @@ spec: {securityContext: {runAsUser: 7}, containers: [{name: app, image: app}]}`
 	})
 }
 
-// chooseUsersLater stands for OpenShift's SecurityContextConstraints: it gives a
+// chooseUsersLater is in place of OpenShift's SecurityContextConstraints: it gives a
 // container without a user one, and comes after all policies, as all webhooks do.
 func chooseUsersLater(t *testing.T) {
 	t.Helper()
@@ -118,7 +118,7 @@ func chooseUsersLater(t *testing.T) {
 	server.Listener = listener
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	configuration := `
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingWebhookConfiguration
@@ -126,7 +126,7 @@ metadata: {name: users.example.com}
 webhooks:
 - name: users.example.com
   admissionReviewVersions: [v1]
-  clientConfig: {url: "` + server.URL + `", caBundle: ` + base64.StdEncoding.EncodeToString(authority) + `}
+  clientConfig: {url: "` + server.URL + `", caBundle: ` + base64.StdEncoding.EncodeToString(bundle) + `}
   rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
   objectSelector: {matchLabels: {example.com/user: chosen}}
   sideEffects: None

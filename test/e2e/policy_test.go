@@ -20,7 +20,7 @@ func installPolicy(t *testing.T) {
 		if _, err := bed.Kubectl(ctx, "delete", "-k", "deploy/policy"); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
-		// The API server forgets a policy a moment after it is gone.
+		// The API server forgets a policy shortly after it is gone.
 		for bed.ProbeAdmission(ctx) != (testbed.Admission{}) {
 			if ctx.Err() != nil {
 				t.Error("the policy is gone and still acts")
@@ -118,7 +118,7 @@ func TestGuardWithoutTranslation(t *testing.T) {
 	if _, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--filename=test/e2e/testdata/wizard.yaml"); err != nil {
 		t.Errorf("a volume that is read-only: %v", err)
 	}
-	// This is a policy of its own, which may act a moment later.
+	// This is a policy of its own, which may act shortly later.
 	eventually(t, "a volume that is not read-only is rejected", func() bool {
 		_, err := dryRun(t, "writable.yaml", "default")
 		return err != nil && strings.Contains(err.Error(), `add "readOnly: true" beside "driver: csi.vaultmount.dev"`)

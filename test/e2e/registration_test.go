@@ -13,13 +13,13 @@ func TestRemovedRegistrationRestartsTheDriver(t *testing.T) {
 	registered := func() bool {
 		return strings.Contains(kubectl(t, "get", "csinodes", "-o", "jsonpath={.items[*].spec.drivers[*].name}"), "csi.vaultmount.dev")
 	}
-	before := announcements(t)
+	before := registrations(t)
 	if len(before) != 1 || !registered() {
 		t.Fatalf("the driver is not there from the start: %q", before)
 	}
 	onNode(t, "rm "+before[0])
 	eventually(t, "the driver has registered by a new link", func() bool {
-		now := announcements(t)
+		now := registrations(t)
 		return len(now) == 1 && !slices.Equal(now, before)
 	})
 	eventually(t, "the kubelet has registered it", registered)
@@ -30,8 +30,8 @@ func TestRemovedRegistrationRestartsTheDriver(t *testing.T) {
 	}
 }
 
-// announcements are what the driver has in the kubelet's plugins_registry.
-func announcements(t *testing.T) []string {
+// registrations are what the driver has in the kubelet's plugins_registry.
+func registrations(t *testing.T) []string {
 	t.Helper()
 	return strings.Fields(onNode(t, "find /var/lib/kubelet/plugins_registry -name 'csi.vaultmount.dev-reg-*'"))
 }

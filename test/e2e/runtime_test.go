@@ -40,7 +40,7 @@ cd /vault/secrets
 file=$(readlink -f url)
 try() {
 	name=$1; shift
-	if said=$(sh -c "$*" 2>&1); then echo "$name: DONE $said"; else echo "$name: $said"; fi
+	if output=$(sh -c "$*" 2>&1); then echo "$name: DONE $said"; else echo "$name: $said"; fi
 }
 try write "echo x > $file"
 try append "echo x >> $file"
@@ -70,24 +70,24 @@ try cover "mount -t tmpfs tmpfs /vault/secrets"
 // that the container lacks.
 func attacksFail(t *testing.T, pod, container string) {
 	t.Helper()
-	said, err := bed.KubectlWithInput(t.Context(), attack, "exec", "--stdin", pod, "--container="+container, "--", "sh", "-s")
+	output, err := bed.KubectlWithInput(t.Context(), attack, "exec", "--stdin", pod, "--container="+container, "--", "sh", "-s")
 	if err != nil {
 		t.Fatal(err)
 	}
 	attempts := 0
 	refused := regexp.MustCompile(`^[a-z ]+: .*(Read-only file system|[Pp]ermission denied|Operation not permitted)`)
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(output) {
 		attempts++
 		if !refused.MatchString(line) {
 			t.Errorf("%s in %s: %s", container, pod, strings.TrimSpace(line))
 		}
 	}
 	if want := strings.Count(attack, "\ntry "); attempts != want {
-		t.Errorf("%s in %s made %d attempts, want %d:\n%s", container, pod, attempts, want, said)
+		t.Errorf("%s in %s made %d attempts, want %d:\n%s", container, pod, attempts, want, output)
 	}
 	// A user may be refused for the file's mode, root is for the mount alone.
-	if got := strings.Count(said, "Read-only file system"); container == "root" && got < attempts-4 {
-		t.Errorf("%d attempts were refused because the mount is read-only:\n%s", got, said)
+	if got := strings.Count(output, "Read-only file system"); container == "root" && got < attempts-4 {
+		t.Errorf("%d attempts were refused because the mount is read-only:\n%s", got, output)
 	}
 }
 

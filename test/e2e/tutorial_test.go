@@ -16,7 +16,7 @@ func TestTutorialByCommand(t *testing.T) {
 
 // playTutorial plays the tutorial's steps. What the tutorial shows, shows here,
 // whichever way its manifests come in, but for the second container.
-func playTutorial(t *testing.T, in wayIn) {
+func playTutorial(t *testing.T, in installMode) {
 	t.Cleanup(func() { removeTutorial(t) })
 	play := tutorial{in}
 	t.Run("without annotations there is nothing", func(t *testing.T) {
@@ -76,8 +76,8 @@ func removeTutorial(t *testing.T) {
 	}
 }
 
-// tutorial plays the steps over a way in.
-type tutorial struct{ wayIn }
+// tutorial plays the steps over an installation mode.
+type tutorial struct{ installMode }
 
 func tutorialFile(name string) string { return "test/e2e/testdata/tutorial/" + name }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
-// wayIn is how annotated manifests become pods with volumes. The manifests and
+// installMode is how annotated manifests become pods with volumes. The manifests and
 // patches are files of testdata/tutorial.
-type wayIn interface {
+type installMode interface {
 	// apply makes what a manifest describes.
 	apply(t *testing.T, namespace, manifest string)
 	// patch changes the one object that a manifest has made.
@@ -19,8 +19,8 @@ type wayIn interface {
 }
 
 var (
-	_ wayIn = byCommand{}
-	_ wayIn = byAdmission{}
+	_ installMode = byCommand{}
+	_ installMode = byAdmission{}
 )
 
 // byCommand translates before anything reaches the cluster.

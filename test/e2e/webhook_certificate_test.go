@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Both replicas serve what one authority has signed, and what both webhooks of the
+// Both replicas serve what one CA has signed, and what both webhooks of the
 // configuration trust; who takes the trust or the Secret away gets it back.
 func testWebhookCertificate(t *testing.T) {
 	trust := webhookTrust(t)

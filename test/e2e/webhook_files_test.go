@@ -89,9 +89,9 @@ func provideCertificate(t *testing.T, serial int64) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
 }
 
-func trustCertificate(t *testing.T, authority []byte) {
+func trustCertificate(t *testing.T, bundlePEM []byte) {
 	t.Helper()
-	bundle := base64.StdEncoding.EncodeToString(authority)
+	bundle := base64.StdEncoding.EncodeToString(bundlePEM)
 	kubectl(t, "patch", "mutatingwebhookconfiguration", "vault-agent-annotations", "--type=json", "-p",
 		`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":"`+bundle+`"},{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":"`+bundle+`"}]`)
 }

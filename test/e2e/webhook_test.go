@@ -77,12 +77,12 @@ func kubectlWarnings(t *testing.T, arguments ...string) string {
 	command := exec.CommandContext(t.Context(), bed.KubectlPath(), arguments...)
 	command.Dir = "../.."
 	command.Env = append(os.Environ(), bed.Environment()...)
-	var said bytes.Buffer
-	command.Stderr = &said
+	var output bytes.Buffer
+	command.Stderr = &output
 	if err := command.Run(); err != nil {
-		t.Fatalf("%v: %s", err, said.String())
+		t.Fatalf("%v: %s", err, output.String())
 	}
-	return said.String()
+	return output.String()
 }
 
 // requireDenied applies a pod with other annotations than the tutorial's.
@@ -126,16 +126,16 @@ func testWebhookWarnsOfWorkloads(t *testing.T) {
 			t.Errorf("clean up: %v", err)
 		}
 	})
-	said := kubectlWarnings(t, "apply", "-f", "test/e2e/testdata/annotated/refused.yaml")
-	if want := "Warning: its pods will be rejected: " + command + "\nWarning: " + image + "\n"; said != want {
-		t.Errorf("kubectl says %q, want %q", said, want)
+	output := kubectlWarnings(t, "apply", "-f", "test/e2e/testdata/annotated/refused.yaml")
+	if want := "Warning: its pods will be rejected: " + command + "\nWarning: " + image + "\n"; output != want {
+		t.Errorf("kubectl says %q, want %q", output, want)
 	}
 	eventually(t, "the ReplicaSet's events name the annotation", func() bool {
 		return strings.Contains(kubectl(t, "get", "events", "--field-selector=reason=FailedCreate"), `admission webhook "`+webhookName+`" denied the request: `+command)
 	})
-	said = kubectlWarnings(t, "apply", "-f", "test/e2e/testdata/annotated/warned.yaml")
-	if want := "Warning: " + image + "\n"; said != want {
-		t.Errorf("kubectl says %q, want %q", said, want)
+	output = kubectlWarnings(t, "apply", "-f", "test/e2e/testdata/annotated/warned.yaml")
+	if want := "Warning: " + image + "\n"; output != want {
+		t.Errorf("kubectl says %q, want %q", output, want)
 	}
 	kubectl(t, "create", "job", "warned", "--from=cronjob/warned")
 	t.Cleanup(func() {
@@ -161,8 +161,8 @@ func testWebhookOutage(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `failed calling webhook "`+webhookName+`": failed to call webhook: Post "https://vaultmount-webhook.vaultmount.svc:443/mutate?timeout=30s": no endpoints available for service "vaultmount-webhook"`) {
 		t.Errorf("an annotated pod: %v", err)
 	}
-	if said := kubectlWarnings(t, "apply", "--dry-run=server", "-f", "test/e2e/testdata/annotated/refused.yaml"); said != "" {
-		t.Errorf("a workload: kubectl says %q", said)
+	if output := kubectlWarnings(t, "apply", "--dry-run=server", "-f", "test/e2e/testdata/annotated/refused.yaml"); output != "" {
+		t.Errorf("a workload: kubectl says %q", output)
 	}
 	t.Run("translated before", func(t *testing.T) {
 		t.Cleanup(func() { removeTutorial(t) })
@@ -188,11 +188,11 @@ func testWebhookIsRestricted(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(manifest, `"namespace": "vaultmount"`, `"namespace": "strict"`)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := kubectlWarnings(t, "create", "--dry-run=server", "-f", file); said != "" {
-		t.Errorf("kubectl says %q", said)
+	if output := kubectlWarnings(t, "create", "--dry-run=server", "-f", file); output != "" {
+		t.Errorf("kubectl says %q", output)
 	}
-	if said := kubectlWarnings(t, "create", "deployment", "lax", "--image=x", "--namespace=strict", "--dry-run=server"); !strings.Contains(said, "would violate PodSecurity") {
-		t.Errorf("the namespace warns of nothing: %q", said)
+	if output := kubectlWarnings(t, "create", "deployment", "lax", "--image=x", "--namespace=strict", "--dry-run=server"); !strings.Contains(output, "would violate PodSecurity") {
+		t.Errorf("the namespace warns of nothing: %q", output)
 	}
 }
 

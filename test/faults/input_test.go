@@ -18,7 +18,7 @@ import (
 	"github.com/vaultmount/vaultmount/test/tally"
 )
 
-// secretCanary stands in the Secret of each volume, tokenCanary in what comes under
+// secretCanary is in the Secret of each volume, tokenCanary in what comes under
 // the name of a service-account token.
 const (
 	secretCanary = "canary-of-the-secret"
@@ -194,7 +194,7 @@ func badRequests() []badCall {
 		change("other service account", func(r *csi.NodePublishVolumeRequest) {
 			r.VolumeContext[rig.KubeletPrefix+"serviceAccount.name"] = "other"
 		}),
-		change("pod that was made anew", func(r *csi.NodePublishVolumeRequest) { r.VolumeContext[rig.KubeletPrefix+"pod.uid"] = "other" }),
+		change("pod that was made again", func(r *csi.NodePublishVolumeRequest) { r.VolumeContext[rig.KubeletPrefix+"pod.uid"] = "other" }),
 	}
 }
 

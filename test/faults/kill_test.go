@@ -22,7 +22,7 @@ import (
 // killRounds is how often the driver is killed.
 const killRounds = 210
 
-// The driver is killed at random moments of what it does for a volume, over and
+// The driver is killed at random times during what it does for a volume, over and
 // over. Whoever looks finds all files of one generation or none, the kubelet's next
 // call succeeds, and in the end nothing is left.
 func TestKills(t *testing.T) {

@@ -36,7 +36,7 @@ func fill(t *testing.T, directory string) (empty func()) {
 }
 
 // The state is full: pods start and go, their files are refreshed, and a restart
-// costs a login. When there is room again, nothing is left behind.
+// costs a login. When there is space again, nothing is left behind.
 func TestStateIsFull(t *testing.T) {
 	tally.AtEnd(t, "state of the node full", 2)
 	vault := rig.StartVault(t)

@@ -1,4 +1,4 @@
-// Package faults breaks what the driver stands on and looks at what is left: the
+// Package faults breaks what the driver depends on and looks at what is left: the
 // driver is killed, Vault is away or talks nonsense, memory is full or unmounted, the clock
 // jumps, the node reboots. The program is a process of its own, Vault is real
 // wherever a real one can be made to fail so, and what the tests look at is what a
@@ -98,7 +98,7 @@ func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest
 }
 
 // touch has a volume refreshed that an earlier process mounted: the kubelet calls
-// twice within a moment when the pod has an event.
+// twice within a second when the pod has an event.
 func (n *node) touch(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
 	return errors.Join(n.publish(ctx, request), n.publish(ctx, request))
 }

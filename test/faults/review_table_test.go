@@ -32,7 +32,7 @@ func podWith(annotations map[string]string) string {
 	return string(text)
 }
 
-// reviewOf is the review of a new pod, its object as it stands.
+// reviewOf is the review of a new pod, its object as it is.
 func reviewOf(object string) string {
 	return envelope("admission.k8s.io/v1", "AdmissionReview", requestOf(object))
 }

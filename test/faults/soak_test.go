@@ -23,7 +23,7 @@ import (
 // a small node for seconds.
 const soakVariable = "VAULTMOUNT_SOAK"
 
-// A node full of volumes, whose secret is rotated over and over while what it stands
+// A node full of volumes, whose secret is rotated over and over while what it depends
 // on fails: each rotation arrives in every volume, whole; no fault costs a login; and
 // in the end nothing is left, and the driver is no larger than it was.
 func TestSoak(t *testing.T) {

@@ -106,18 +106,18 @@ func (s *storm) finish(t *testing.T) {
 
 // stormTally counts how calls were answered, how often the files were seen, and
 // what went wrong.
-type stormTally struct{ published, unpublished, turnedAway, seen, lost int }
+type stormTally struct{ published, unpublished, rejected, seen, lost int }
 
 func (s *stormTally) add(other stormTally) {
 	s.published += other.published
 	s.unpublished += other.unpublished
-	s.turnedAway += other.turnedAway
+	s.rejected += other.rejected
 	s.seen += other.seen
 	s.lost += other.lost
 }
 
 // calls are all; those that went wrong are lost.
-func (s *stormTally) calls() int { return s.published + s.unpublished + s.turnedAway + s.lost }
+func (s *stormTally) calls() int { return s.published + s.unpublished + s.rejected + s.lost }
 
 func (s *storm) call(t *testing.T, publish bool, counts *stormTally) {
 	count := &counts.published
@@ -132,7 +132,7 @@ func (s *storm) call(t *testing.T, publish bool, counts *stormTally) {
 	case codes.OK:
 		*count++
 	case codes.Aborted:
-		counts.turnedAway++
+		counts.rejected++
 	default:
 		counts.lost++
 		t.Errorf("publish=%t: %v", publish, err)

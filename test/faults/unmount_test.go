@@ -64,8 +64,8 @@ func TestStateIsUnmounted(t *testing.T) {
 }
 
 // Somebody unmounts a volume of a pod that runs: what would be refreshed is not
-// written to the disk beneath, people are told, and the kubelet's next call makes
-// the volume anew, with the token that the containers' files go by.
+// written to the disk beneath, people are told, and the kubelet's next call mounts
+// the volume again, with the token that the containers' files go by.
 func TestVolumeIsUnmounted(t *testing.T) {
 	t.Parallel()
 	tally.AtEnd(t, "volume unmounted under the driver", 1)

@@ -26,9 +26,9 @@ import (
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
 
-// vaultFault is a way in which Vault, or the network before it, fails.
+// vaultFault is how Vault, or the network before it, fails.
 type vaultFault struct {
-	// begin breaks it, end mends it.
+	// begin breaks it, end repairs it.
 	begin, end func(t *testing.T, v *vaultserver.Durable, g *gateway)
 	// believed says that its answer to a revocation could be Vault's own: the token
 	// is left to its TTL.
@@ -99,7 +99,7 @@ func vaultFaults() map[string]vaultFault {
 }
 
 // Whatever is wrong with Vault: a pod that starts reads why, within its kubelet's
-// patience, and nothing is left of the attempt; a pod that runs keeps its files,
+// waitTimeout, and nothing is left of the attempt; a pod that runs keeps its files,
 // also over a restart of the driver, and gets new ones when Vault is back; a pod
 // that goes is gone at once. The driver's memory stays small.
 func TestVaultFaults(t *testing.T) {

@@ -32,7 +32,7 @@ const (
 // Image is an image of one layer.
 type Image struct {
 	Name         string
-	Architecture string // in Go's terms; this machine's if empty
+	Architecture string // a GOARCH; this machine's if empty
 	Entrypoint   []string
 	User         string // "uid:gid"; root if empty
 	Labels       map[string]string

@@ -25,12 +25,12 @@ func (t tour) answer(ctx context.Context, arguments ...string) (string, error) {
 		fmt.Fprintln(t.out)
 	}
 	if err != nil {
-		// After the command, which is printed already, stands what it said.
-		said := err.Error()
-		if _, words, ok := strings.Cut(said, "exit status "); ok {
-			_, said, _ = strings.Cut(words, ": ")
+		// The output of the command follows the command, which is printed already.
+		output := err.Error()
+		if _, words, ok := strings.Cut(output, "exit status "); ok {
+			_, output, _ = strings.Cut(words, ": ")
 		}
-		fmt.Fprintln(t.out, said)
+		fmt.Fprintln(t.out, output)
 	}
 	return printed, err
 }
@@ -79,7 +79,7 @@ func (t tour) showRefusal(ctx context.Context, namespace, app, words string) err
 // ready waits until the newest pod of an app is its only one, and ready.
 func (t tour) ready(ctx context.Context, namespace, app string) (string, error) {
 	if app != "payroll" {
-		if err := t.run(ctx, "rollout", "status", "deployment/"+app, "--namespace="+namespace, "--timeout="+patience.String()); err != nil {
+		if err := t.run(ctx, "rollout", "status", "deployment/"+app, "--namespace="+namespace, "--timeout="+waitTimeout.String()); err != nil {
 			return "", err
 		}
 	}
@@ -91,7 +91,7 @@ func (t tour) ready(ctx context.Context, namespace, app string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	return pods[0], t.run(ctx, "wait", "--for=condition=Ready", "pod/"+pods[0], "--namespace="+namespace, "--timeout="+patience.String())
+	return pods[0], t.run(ctx, "wait", "--for=condition=Ready", "pod/"+pods[0], "--namespace="+namespace, "--timeout="+waitTimeout.String())
 }
 
 func (t tour) pods(ctx context.Context, namespace, app string) ([]string, error) {
@@ -99,9 +99,9 @@ func (t tour) pods(ctx context.Context, namespace, app string) ([]string, error)
 	return strings.Fields(names), err
 }
 
-// await asks until the condition holds, or patience is over.
+// await asks until the condition holds, or waitTimeout is over.
 func (t tour) await(ctx context.Context, what string, holds func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

@@ -18,8 +18,8 @@ const (
 	connection    = "postgresql://db-readonly-username:db-secret-password@postgres:5432/wizard"
 )
 
-// patience bounds each wait of the tour; all take seconds.
-const patience = 90 * time.Second
+// waitTimeout bounds each wait of the tour; all take seconds.
+const waitTimeout = 90 * time.Second
 
 // tour plays the injector's tutorial to somebody who watches: it says what comes,
 // prints each command as it would be typed, and what the command answers. It ends
@@ -54,7 +54,7 @@ func (t tour) play(ctx context.Context) error {
 func (t tour) native(ctx context.Context) error {
 	for _, command := range [][]string{
 		{"apply", "--kustomize", testbed.Manifest("example")},
-		{"wait", "--for=condition=Ready", "pod/wizard", "--timeout=" + patience.String()},
+		{"wait", "--for=condition=Ready", "pod/wizard", "--timeout=" + waitTimeout.String()},
 	} {
 		if err := t.run(ctx, command...); err != nil {
 			return err

@@ -42,8 +42,8 @@ func TestOutageFiresWhatTheTableSays(t *testing.T) {
 
 	failures := readFailures(t)
 	for _, outage := range []struct {
-		row         string
-		begin, mend func(context.Context) error
+		row        string
+		begin, end func(context.Context) error
 	}{
 		{"Vault unreachable", func(context.Context) error { vault.Kill(); return nil }, vault.Restart},
 		{"Vault sealed", vault.Seal, vault.Unseal},
@@ -53,7 +53,7 @@ func TestOutageFiresWhatTheTableSays(t *testing.T) {
 		}
 		n.endOne(t)
 		requireFiring(t, watch, outage.row, failures[outage.row].alerts)
-		if err := outage.mend(t.Context()); err != nil {
+		if err := outage.end(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		requireFiring(t, watch, "after: "+outage.row, nil)

@@ -104,7 +104,7 @@ func promtool(t *testing.T, arguments ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said, err := exec.CommandContext(t.Context(), part.Promtool, arguments...).CombinedOutput(); err != nil {
-		t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, said)
+	if output, err := exec.CommandContext(t.Context(), part.Promtool, arguments...).CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, output)
 	}
 }

@@ -49,7 +49,7 @@ func (c cache) get(ctx context.Context, part, key string, make func(ctx context.
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil // another process made it while this one waited for the lock
 	}
-	if err := c.sweep(part); err != nil {
+	if err := c.cleanUp(part); err != nil {
 		return "", err
 	}
 	tmp, err := os.MkdirTemp(c.dir, unfinished(part))
@@ -68,8 +68,8 @@ func (c cache) get(ctx context.Context, part, key string, make func(ctx context.
 	return dir, nil
 }
 
-// sweep removes what interrupted builds of a part left; its lock must be held.
-func (c cache) sweep(part string) error {
+// cleanUp removes what interrupted builds of a part left; its lock must be held.
+func (c cache) cleanUp(part string) error {
 	left, err := filepath.Glob(filepath.Join(c.dir, unfinished(part)))
 	if err != nil {
 		return err

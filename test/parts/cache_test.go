@@ -82,7 +82,7 @@ func TestFailedBuildLeavesNoPart(t *testing.T) {
 	}
 }
 
-func TestKilledBuildIsSweptByTheNext(t *testing.T) {
+func TestNextBuildCleansUpAfterAKilledOne(t *testing.T) {
 	c := cache{dir: t.TempDir(), progress: t.Output()}
 	if err := os.MkdirAll(filepath.Join(c.dir, ".unfinished-part-123", "half"), 0o755); err != nil {
 		t.Fatal(err)

@@ -8,9 +8,9 @@ import (
 )
 
 // Driver is vaultmount for some architecture. It is no part of the cache: what is
-// under test, or given out, is what stands in the checkout now.
+// under test, or given out, is the checkout as it is.
 type Driver struct {
-	Architecture string // in Go's terms; this machine's if empty
+	Architecture string // a GOARCH; this machine's if empty
 	Version      string // what vaultmount version says; dev if empty
 	Commit, Date string // the same of the sources; unknown if empty
 	Tags         string // build tags, with commas between

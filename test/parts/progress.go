@@ -14,7 +14,7 @@ import (
 const quick = 3 * time.Second
 
 // startProgress tells on w that title is under way, once that takes longer than a
-// moment: one line rewritten each second on a terminal, otherwise a new line every
+// second: one line rewritten each second on a terminal, otherwise a new line every
 // half minute. The function it returns ends that, and writes the total.
 func startProgress(w io.Writer, title string) (stop func()) {
 	p := &progress{w: w, title: title, terminal: isTerminal(w), begin: time.Now()}

@@ -67,8 +67,8 @@ func TestReleaseIsWhatItSays(t *testing.T) {
 func openIndex(t *testing.T, archive string) v1.ImageIndex {
 	t.Helper()
 	directory := t.TempDir()
-	if said, err := exec.CommandContext(t.Context(), "tar", "-xf", archive, "-C", directory).CombinedOutput(); err != nil {
-		t.Fatalf("tar: %v\n%s", err, said)
+	if output, err := exec.CommandContext(t.Context(), "tar", "-xf", archive, "-C", directory).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, output)
 	}
 	list, err := layout.ImageIndexFromPath(directory)
 	if err != nil {

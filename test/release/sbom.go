@@ -19,8 +19,8 @@ func writeSBOM(ctx context.Context, program, version, path string) error {
 	command := exec.CommandContext(ctx, "go", "run", "-trimpath", sbomTool,
 		"bin", "-json", "-std", "-noserial", "-notimestamp", "-version", version, "-output", path, program)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("list the modules of %s: %w\n%s", program, err, strings.TrimSpace(string(said)))
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("list the modules of %s: %w\n%s", program, err, strings.TrimSpace(string(output)))
 	}
 	return nil
 }

@@ -55,8 +55,8 @@ func repository(t *testing.T) string {
 	command := exec.CommandContext(t.Context(), "sh", "-c", script)
 	command.Dir = root
 	command.Env = append(os.Environ(), "GIT_COMMITTER_DATE=1600000000 +0000")
-	if said, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("git: %v\n%s", err, said)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("git: %v\n%s", err, output)
 	}
 	return root
 }

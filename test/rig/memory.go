@@ -49,14 +49,14 @@ func NewMemory(t testing.TB, limit int64) *Memory {
 	return m
 }
 
-// remove tries again while the group is busy: a process that was killed leaves it a
-// moment after its parent has collected it.
+// remove tries again while the group is busy: a process that was killed leaves it shortly
+// after its parent has collected it.
 func (m *Memory) remove(t testing.TB) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	err := unix.Rmdir(m.directory)
-	for end := time.Now().Add(patience); err == unix.EBUSY && time.Now().Before(end); err = unix.Rmdir(m.directory) {
+	for end := time.Now().Add(waitTimeout); err == unix.EBUSY && time.Now().Before(end); err = unix.Rmdir(m.directory) {
 		<-tick.C
 	}
 	if err != nil {

@@ -101,19 +101,19 @@ func (p *Process) Stop(t testing.TB) {
 // Calls are the kubelet's to a driver's socket. Each connects for itself, as the
 // kubelet does, and waits for a driver that is not there yet: a connection from
 // before a kill may not have noticed that its other end is dead.
-func Calls(socket string) csi.NodeClient { return csi.NewNodeClient(anew{socket}) }
+func Calls(socket string) csi.NodeClient { return csi.NewNodeClient(reconnecting{socket}) }
 
-type anew struct{ socket string }
+type reconnecting struct{ socket string }
 
 // Invoke implements grpc.ClientConnInterface.
-func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
+func (r reconnecting) Invoke(ctx context.Context, method string, arguments, reply any, options ...grpc.CallOption) error {
 	// A driver is back within milliseconds; by default the next look is after a second.
 	// On a busy machine, one that is there takes longer than that to greet.
 	soon := grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond},
-		MinConnectTimeout: patience,
+		MinConnectTimeout: waitTimeout,
 	}
-	connection, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(soon))
+	connection, err := grpc.NewClient("unix://"+r.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(soon))
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (a anew) Invoke(ctx context.Context, method string, arguments, reply any, o
 }
 
 // NewStream implements grpc.ClientConnInterface.
-func (anew) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (reconnecting) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, errors.New("CSI has no streams")
 }
 

@@ -18,14 +18,14 @@ import (
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
-// patience is how long Eventually waits: much longer than anything takes, so that
+// waitTimeout is how long Eventually waits: much longer than anything takes, so that
 // only what never happens runs into it.
-const patience = 60 * time.Second
+const waitTimeout = 60 * time.Second
 
-// Eventually asks until the condition holds or the test's patience is over.
+// Eventually asks until the condition holds or the test's waitTimeout is over.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

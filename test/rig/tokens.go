@@ -38,8 +38,8 @@ func (v *Vault) PodTokens(t testing.TB) int {
 }
 
 // IsGood is false for a token that Vault lists and does not take: Vault marks what it
-// is about to revoke by a number of uses below zero, and keeps the entry for a moment,
-// or, if it is killed in the midst of that, until somebody has it tidied up.
+// is about to revoke by a number of uses below zero, and keeps the entry for a short
+// time, or, if it is killed meanwhile, until the entries are tidied.
 func (v *Vault) IsGood(t testing.TB, accessor string) bool {
 	t.Helper()
 	about, err := v.Root.Auth().Token().LookupAccessorWithContext(t.Context(), accessor)

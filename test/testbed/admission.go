@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Admission is what the API server does with annotated pods at the moment. It acts
+// Admission is what the API server does with annotated pods now. It acts
 // on a policy some time after it has stored it, and on each policy for itself: the
 // guard may reject a pod that the mutating policy does not translate yet.
 type Admission struct {

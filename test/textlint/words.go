@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -54,9 +55,10 @@ func parseWords(text string) (words, error) {
 	return w, err
 }
 
+// skip reports whether a path is left out, itself or by a directory or a pattern.
 func (w words) skip(path string) bool {
 	for _, skipped := range w.skips {
-		if path == skipped || strings.HasPrefix(path, skipped+"/") {
+		if matches, err := filepath.Match(skipped, path); matches && err == nil || strings.HasPrefix(path, skipped+"/") {
 			return true
 		}
 	}

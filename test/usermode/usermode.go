@@ -66,11 +66,11 @@ func Run(ctx context.Context, parts parts.UserMode, command Command) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("run in user mode: %w", ctx.Err())
 	}
-	said, err := os.ReadFile(status)
+	output, err := os.ReadFile(status)
 	if err != nil {
 		return fmt.Errorf("run in user mode: read exit status: %w", errors.Join(err, kernelErr))
 	}
-	code, err := strconv.Atoi(strings.TrimSpace(string(said)))
+	code, err := strconv.Atoi(strings.TrimSpace(string(output)))
 	if err != nil {
 		return fmt.Errorf("run in user mode: the kernel ended before the command: %w", errors.Join(err, kernelErr))
 	}

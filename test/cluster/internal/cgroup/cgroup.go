@@ -95,7 +95,7 @@ func removeTree(ctx context.Context, root string) error {
 
 // removeOne tries again while the directory is busy: a killed process counts as
 // a member until the kernel has switched away from it for the last time, which
-// can be a moment after its parent collected it.
+// can be shortly after its parent collected it.
 func removeOne(ctx context.Context, dir string) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -26,7 +26,7 @@ func newAPIClient(ca []byte, user pki.Pair) (*apiClient, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		return nil, errors.New("load authority: no certificate in it")
+		return nil, errors.New("load the CA: no certificate in it")
 	}
 	return &apiClient{http: http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}},

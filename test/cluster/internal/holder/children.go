@@ -96,7 +96,7 @@ func (c *children) killAll() error {
 	}
 }
 
-// wait is wait4(2) for any child, begun anew when a signal interrupts it.
+// wait is wait4(2) for any child, started again when a signal interrupts it.
 func wait(options int) (int, unix.WaitStatus, error) {
 	for {
 		var status unix.WaitStatus

@@ -80,7 +80,7 @@ type inherited struct {
 	images        []*os.File
 }
 
-func inherit() (*inherited, error) {
+func inheritedFiles() (*inherited, error) {
 	in := &inherited{report: inheritFile(reportFD, "report")}
 	// Only a file the poller knows can be closed under a read.
 	if err := unix.SetNonblock(leashFD, true); err != nil {

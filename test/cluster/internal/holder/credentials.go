@@ -10,14 +10,14 @@ import (
 
 func pkiFile(name string) string { return filepath.Join(state, "pki", name) }
 
-// writeCredentials makes the cluster's authority and all that it signs, and
+// writeCredentials makes the cluster's CA and all that it signs, and
 // returns the holder's own client of the API server.
 func (h *holder) writeCredentials() (*apiClient, error) {
-	authority, err := pki.NewAuthority("vaultmount-test")
+	ca, err := pki.NewCA("vaultmount-test")
 	if err != nil {
 		return nil, err
 	}
-	if err := writeKeys(authority); err != nil {
+	if err := writeKeys(ca); err != nil {
 		return nil, err
 	}
 	for name, user := range map[string]string{
@@ -25,25 +25,25 @@ func (h *holder) writeCredentials() (*apiClient, error) {
 		"controller-manager": "system:kube-controller-manager",
 		"scheduler":          "system:kube-scheduler",
 	} {
-		pair, err := authority.Issue(user, groupsOf(name))
+		pair, err := ca.Issue(user, groupsOf(name))
 		if err != nil {
 			return nil, err
 		}
-		if err := writeKubeconfig(pkiFile(name+".kubeconfig"), authority, "https://"+APIAddress, pair); err != nil {
+		if err := writeKubeconfig(pkiFile(name+".kubeconfig"), ca, "https://"+APIAddress, pair); err != nil {
 			return nil, err
 		}
 	}
-	admin, err := authority.Issue("admin", []string{"system:masters"})
+	admin, err := ca.Issue("admin", []string{"system:masters"})
 	if err != nil {
 		return nil, err
 	}
-	if err := writeKubeconfig(pkiFile("admin.kubeconfig"), authority, "https://"+APIAddress, admin); err != nil {
+	if err := writeKubeconfig(pkiFile("admin.kubeconfig"), ca, "https://"+APIAddress, admin); err != nil {
 		return nil, err
 	}
-	if err := writeKubeconfig(h.kubeconfig(), authority, h.APIURL, admin); err != nil {
+	if err := writeKubeconfig(h.kubeconfig(), ca, h.APIURL, admin); err != nil {
 		return nil, err
 	}
-	return newAPIClient(authority.CertPEM, admin)
+	return newAPIClient(ca.CertPEM, admin)
 }
 
 // groupsOf: only the kubelet gets its rights by a group.
@@ -56,14 +56,14 @@ func groupsOf(name string) []string {
 
 // writeKeys writes the serving certificates. The API server's is also what it
 // shows to the kubelet, when it asks for logs: hence its group.
-func writeKeys(authority *pki.Authority) error {
-	apiserver, err := authority.Issue("kube-apiserver", []string{"system:masters"},
+func writeKeys(ca *pki.CA) error {
+	apiserver, err := ca.Issue("kube-apiserver", []string{"system:masters"},
 		"127.0.0.1", "localhost", NodeIP, serviceIP,
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 	if err != nil {
 		return err
 	}
-	kubelet, err := authority.Issue("system:node:"+Node, []string{"system:nodes"}, NodeIP, Node)
+	kubelet, err := ca.Issue("system:node:"+Node, []string{"system:nodes"}, NodeIP, Node)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func writeKeys(authority *pki.Authority) error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"ca.crt":              authority.CertPEM,
+		"ca.crt":              ca.CertPEM,
 		"apiserver.crt":       apiserver.CertPEM,
 		"apiserver.key":       apiserver.KeyPEM,
 		"kubelet.crt":         kubelet.CertPEM,
@@ -87,8 +87,8 @@ func writeKeys(authority *pki.Authority) error {
 	return nil
 }
 
-func writeKubeconfig(path string, authority *pki.Authority, server string, pair pki.Pair) error {
-	if err := os.WriteFile(path, authority.Kubeconfig(server, pair), 0o600); err != nil {
+func writeKubeconfig(path string, ca *pki.CA, server string, pair pki.Pair) error {
+	if err := os.WriteFile(path, ca.Kubeconfig(server, pair), 0o600); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ var errEnd = errors.New("asked to end")
 
 // Main is the whole life of the holder; it returns its exit status.
 func Main() int {
-	in, err := inherit()
+	in, err := inheritedFiles()
 	if err != nil {
 		report(in.report, Report{Error: err.Error()})
 		return 1

@@ -50,7 +50,7 @@ func (h *holder) apiserver() program {
 		"--enable-admission-plugins=NodeRestriction",
 		"--enable-aggregator-routing=true",
 		"--allow-privileged=true",
-		"--kubelet-certificate-authority="+pkiFile("ca.crt"),
+		"--kubelet-certificate-ca="+pkiFile("ca.crt"),
 		"--kubelet-client-certificate="+pkiFile("apiserver.crt"),
 		"--kubelet-client-key="+pkiFile("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP",
@@ -118,11 +118,11 @@ func (h *holder) importImage(ctx context.Context, archive *os.File) error {
 		if exitCode(status) == 0 {
 			return nil
 		}
-		said, err := os.ReadFile(messages.Name())
+		output, err := os.ReadFile(messages.Name())
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("ctr: %s: %s", describe(status), strings.TrimSpace(string(said)))
+		return fmt.Errorf("ctr: %s: %s", describe(status), strings.TrimSpace(string(output)))
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // Kubeconfig is a kubeconfig for the API server at a URL and the user of pair.
-func (a *Authority) Kubeconfig(server string, pair Pair) []byte {
+func (a *CA) Kubeconfig(server string, pair Pair) []byte {
 	encoded := base64.StdEncoding.EncodeToString
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config

@@ -1,5 +1,5 @@
 // Package pki makes the certificates and kubeconfigs of one cluster. It keeps
-// nothing: the authority's key is forgotten when the cluster is up.
+// nothing: the CA's key is forgotten when the cluster is up.
 package pki
 
 import (
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Authority signs the certificates of one cluster.
-type Authority struct {
+// CA signs the certificates of one cluster.
+type CA struct {
 	CertPEM []byte
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
@@ -27,29 +27,29 @@ type Pair struct {
 	CertPEM, KeyPEM []byte
 }
 
-// NewAuthority makes a self-signed authority.
-func NewAuthority(name string) (*Authority, error) {
+// NewCA makes a self-signed CA.
+func NewCA(name string) (*CA, error) {
 	template := certificate(name, nil)
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make authority: %w", err)
+		return nil, fmt.Errorf("create a CA: %w", err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return nil, fmt.Errorf("make authority: %w", err)
+		return nil, fmt.Errorf("create a CA: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("make authority: %w", err)
+		return nil, fmt.Errorf("create a CA: %w", err)
 	}
-	return &Authority{CertPEM: encode("CERTIFICATE", der), cert: cert, key: key}, nil
+	return &CA{CertPEM: encode("CERTIFICATE", der), cert: cert, key: key}, nil
 }
 
 // Issue signs a certificate for a user and its groups, as Kubernetes reads a
 // certificate's subject, and for the hosts it may serve as.
-func (a *Authority) Issue(user string, groups []string, hosts ...string) (Pair, error) {
+func (a *CA) Issue(user string, groups []string, hosts ...string) (Pair, error) {
 	template := certificate(user, groups)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}

@@ -7,11 +7,11 @@ import (
 )
 
 func TestIssuedCertificateServesItsHosts(t *testing.T) {
-	authority, err := NewAuthority("authority")
+	ca, err := NewCA("ca")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := authority.Issue("user", []string{"group"}, "10.0.0.1", "example.test")
+	pair, err := ca.Issue("user", []string{"group"}, "10.0.0.1", "example.test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestIssuedCertificateServesItsHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(authority.CertPEM)
+	roots.AppendCertsFromPEM(ca.CertPEM)
 	for _, host := range []string{"10.0.0.1", "example.test"} {
 		if _, err := loaded.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
 			t.Error(err)
