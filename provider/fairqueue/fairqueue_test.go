@@ -212,3 +212,16 @@ func TestNothingIsLostUnderLoad(t *testing.T) {
 		t.Errorf("%d of %d units are free, %v held, %d waiting", l.free, size, l.held, l.Waiting())
 	}
 }
+
+func TestTenantTravelsInContext(t *testing.T) {
+	if got := Tenant(context.Background()); got != "" {
+		t.Errorf("tenant of an empty context: %q", got)
+	}
+	ctx := WithTenant(context.Background(), "payments")
+	if got := Tenant(WithTenant(ctx, "billing")); got != "billing" {
+		t.Errorf("the nearest tenant is not the one that counts: %q", got)
+	}
+	if got := Tenant(ctx); got != "payments" {
+		t.Errorf("tenant: %q", got)
+	}
+}

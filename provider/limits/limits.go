@@ -9,108 +9,50 @@ import "fmt"
 // Limit is one row of the table.
 type Limit int
 
-// The limits. String returns the name that errors and the reference use, and Max
-// the value.
+// The limits. README.md says what each applies to.
 const (
-	// AttributeKeyBytes: a key holds a verb and a file path.
 	AttributeKeyBytes Limit = iota
-	// Attributes is how many attributes a volume has.
 	Attributes
-	// Annotations is how many annotations under the prefix a pod has.
 	Annotations
-	// AnnotationNameBytes is for the name of an annotation behind the prefix. It is
-	// the limit of Kubernetes, which checks it after admission.
 	AnnotationNameBytes
-	// AnnotationsBytes is for all names and values of these annotations. It is the
-	// limit of Kubernetes for all annotations of an object, which it checks after
-	// admission.
 	AnnotationsBytes
-	// PodVolumes is how many volumes a pod gets: one for each mount path.
 	PodVolumes
-	// PodItems is how many containers and volumes of its own a pod has.
 	PodItems
-	// PodMounts is how many volume mounts the containers of a pod have, those of the
-	// translation included: each container gets each volume.
 	PodMounts
-	// NameBytes is for a role, an auth path, a Vault namespace, an audience, and each
-	// value that has no other limit.
 	NameBytes
-	// HostBytes is for a host name (RFC 1035, section 2.3.4).
 	HostBytes
-	// SecretKeyBytes is for a key of a Kubernetes Secret.
 	SecretKeyBytes
-	// AddressBytes is for the URL of a Vault server or a proxy.
 	AddressBytes
-	// CABundleBytes is for CA certificates, client certificates and keys.
 	CABundleBytes
-	// FilePathBytes is for the path of a file in its volume.
 	FilePathBytes
-	// FileNameBytes is for one part of that path (NAME_MAX of Linux).
 	FileNameBytes
-	// Files is how many files a volume has, those of writeToFile among them.
 	Files
-	// Directories is how many directories these files need.
 	Directories
-	// DirectoryDepth is how deep they may be nested.
 	DirectoryDepth
-	// TemplateBytes is for one template.
 	TemplateBytes
-	// VolumeTemplateBytes is for all templates of a volume.
 	VolumeTemplateBytes
-	// CredentialBytes is for the service-account tokens that the kubelet sends, for a role
-	// id and for a secret id.
 	CredentialBytes
-	// TargetPathBytes is for the path where a volume is mounted (PATH_MAX of Linux).
 	TargetPathBytes
-	// VaultPathBytes is for a path in Vault: it is repeated in errors.
 	VaultPathBytes
-	// Dependencies is how many reads, writes and lists a volume asks of Vault.
 	Dependencies
-	// ResponseBytes is for one response of Vault.
 	ResponseBytes
-	// ResponseDepth is how deep the lists and objects of a response are nested.
 	ResponseDepth
-	// AuthResponseBytes is for a response that holds no secret: to a login, a renewal,
-	// a revocation or a look-up of a mount.
 	AuthResponseBytes
-	// AuthResponseValues is how many JSON values such a response holds.
 	AuthResponseValues
-	// VolumeResponseBytes is for all responses that a volume keeps.
 	VolumeResponseBytes
-	// VolumeResponseValues is how many JSON values these hold: a value of two bytes
-	// takes some hundred bytes of memory.
 	VolumeResponseValues
-	// NodeResponseBytes is for the memory of the responses that a node reads at one
-	// time, decoded values included. One namespace has at most half of what the others
-	// leave.
 	NodeResponseBytes
-	// ReviewBytes is for the body of an admission review. A request to the API server
-	// has at most as much.
 	ReviewBytes
-	// ReviewValues is how many JSON values a review holds: the two bytes of a value
-	// may take a hundred bytes of memory.
 	ReviewValues
-	// CheckpointBytes is for the record of one volume, session or revocation.
 	CheckpointBytes
-	// NamespaceCheckpointBytes and NamespaceMountBytes are for all records of the pods of
-	// one namespace: together half of the memory for the records of a node.
 	NamespaceCheckpointBytes
 	NamespaceMountBytes
-	// Revocations is how many Vault tokens of pods that are gone wait to be revoked, for
-	// the pods of one namespace.
 	Revocations
-	// ManifestBytes is for one input of "vaultmount translate".
 	ManifestBytes
-	// Diagnostics is how many warnings and errors a pod gets.
 	Diagnostics
-	// SuggestionBytes is the longest word that a suggestion is computed for: the
-	// edit distance takes quadratic time.
 	SuggestionBytes
-	// SuggestionCandidates is how many words a suggestion is chosen from.
 	SuggestionCandidates
-	// ErrorBytes is for an error that a call returns.
 	ErrorBytes
-	// LogLineBytes is for a log line.
 	LogLineBytes
 	end
 )
@@ -121,95 +63,51 @@ type row struct {
 }
 
 func (l Limit) row() row {
-	switch l {
-	case AttributeKeyBytes:
-		return row{"attribute-key-bytes", "bytes", 1100}
-	case Attributes:
-		return row{"attributes", "attributes", 4096}
-	case Annotations:
-		return row{"annotations", "annotations", 4000}
-	case AnnotationNameBytes:
-		return row{"annotation-name-bytes", "bytes", 63}
-	case AnnotationsBytes:
-		return row{"annotations-bytes", "bytes", 256 << 10}
-	case PodVolumes:
-		return row{"pod-volumes", "volumes", 100}
-	case PodItems:
-		return row{"pod-items", "containers and volumes", 4096}
-	case PodMounts:
-		return row{"pod-mounts", "mounts", 4096}
-	case NameBytes:
-		return row{"name-bytes", "bytes", 256}
-	case HostBytes:
-		return row{"host-bytes", "bytes", 253}
-	case SecretKeyBytes:
-		return row{"secret-key-bytes", "bytes", 253}
-	case AddressBytes:
-		return row{"address-bytes", "bytes", 2 << 10}
-	case CABundleBytes:
-		return row{"ca-bundle-bytes", "bytes", 256 << 10}
-	case FilePathBytes:
-		return row{"file-path-bytes", "bytes", 1024}
-	case FileNameBytes:
-		return row{"file-name-bytes", "bytes", 255}
-	case Files:
-		return row{"files", "files", 500}
-	case Directories:
-		return row{"directories", "directories", 500}
-	case DirectoryDepth:
-		return row{"directory-depth", "levels", 16}
-	case TemplateBytes:
-		return row{"template-bytes", "bytes", 256 << 10}
-	case VolumeTemplateBytes:
-		return row{"volume-template-bytes", "bytes", 512 << 10}
-	case CredentialBytes:
-		return row{"credential-bytes", "bytes", 64 << 10}
-	case TargetPathBytes:
-		return row{"target-path-bytes", "bytes", 4 << 10}
-	case VaultPathBytes:
-		return row{"vault-path-bytes", "bytes", 2 << 10}
-	case Dependencies:
-		return row{"dependencies", "dependencies", 1000}
-	case ResponseBytes:
-		return row{"response-bytes", "bytes", 4 << 20}
-	case ResponseDepth:
-		return row{"response-depth", "levels", 100}
-	case AuthResponseBytes:
-		return row{"auth-response-bytes", "bytes", 256 << 10}
-	case AuthResponseValues:
-		return row{"auth-response-values", "JSON values", 5000}
-	case VolumeResponseBytes:
-		return row{"volume-response-bytes", "bytes", 8 << 20}
-	case VolumeResponseValues:
-		return row{"volume-response-values", "JSON values", 500_000}
-	case NodeResponseBytes:
-		return row{"node-response-bytes", "bytes", 64 << 20}
-	case ReviewBytes:
-		return row{"review-bytes", "bytes", 3 << 20}
-	case ReviewValues:
-		return row{"review-values", "JSON values", 50_000}
-	case CheckpointBytes:
-		return row{"checkpoint-bytes", "bytes", 16 << 20}
-	case NamespaceCheckpointBytes:
-		return row{"namespace-checkpoint-bytes", "bytes", 18 << 20}
-	case NamespaceMountBytes:
-		return row{"namespace-mount-bytes", "bytes", 2 << 20}
-	case Revocations:
-		return row{"revocations", "Vault tokens", 1024}
-	case ManifestBytes:
-		return row{"manifest-bytes", "bytes", 16 << 20}
-	case Diagnostics:
-		return row{"diagnostics", "diagnostics", 20}
-	case SuggestionBytes:
-		return row{"suggestion-bytes", "bytes", 64}
-	case SuggestionCandidates:
-		return row{"suggestion-candidates", "words", 100}
-	case ErrorBytes:
-		return row{"error-bytes", "bytes", 400}
-	case LogLineBytes:
-		return row{"log-line-bytes", "bytes", 2 << 10}
-	}
-	panic(fmt.Sprintf("limit %d has no row", int(l)))
+	return [end]row{
+		AttributeKeyBytes:        {"attribute-key-bytes", "bytes", 1100}, // a verb and a file path
+		Attributes:               {"attributes", "attributes", 4096},
+		Annotations:              {"annotations", "annotations", 4000},
+		AnnotationNameBytes:      {"annotation-name-bytes", "bytes", 63},    // as in Kubernetes, which checks it after admission
+		AnnotationsBytes:         {"annotations-bytes", "bytes", 256 << 10}, // the same
+		PodVolumes:               {"pod-volumes", "volumes", 100},
+		PodItems:                 {"pod-items", "containers and volumes", 4096},
+		PodMounts:                {"pod-mounts", "mounts", 4096}, // each container gets each volume
+		NameBytes:                {"name-bytes", "bytes", 256},
+		HostBytes:                {"host-bytes", "bytes", 253}, // RFC 1035, section 2.3.4
+		SecretKeyBytes:           {"secret-key-bytes", "bytes", 253},
+		AddressBytes:             {"address-bytes", "bytes", 2 << 10},
+		CABundleBytes:            {"ca-bundle-bytes", "bytes", 256 << 10},
+		FilePathBytes:            {"file-path-bytes", "bytes", 1024},
+		FileNameBytes:            {"file-name-bytes", "bytes", 255}, // NAME_MAX of Linux
+		Files:                    {"files", "files", 500},
+		Directories:              {"directories", "directories", 500},
+		DirectoryDepth:           {"directory-depth", "levels", 16},
+		TemplateBytes:            {"template-bytes", "bytes", 256 << 10},
+		VolumeTemplateBytes:      {"volume-template-bytes", "bytes", 512 << 10},
+		CredentialBytes:          {"credential-bytes", "bytes", 64 << 10},
+		TargetPathBytes:          {"target-path-bytes", "bytes", 4 << 10}, // PATH_MAX of Linux
+		VaultPathBytes:           {"vault-path-bytes", "bytes", 2 << 10},  // errors repeat it
+		Dependencies:             {"dependencies", "dependencies", 1000},
+		ResponseBytes:            {"response-bytes", "bytes", 4 << 20},
+		ResponseDepth:            {"response-depth", "levels", 100},
+		AuthResponseBytes:        {"auth-response-bytes", "bytes", 256 << 10},
+		AuthResponseValues:       {"auth-response-values", "JSON values", 5000},
+		VolumeResponseBytes:      {"volume-response-bytes", "bytes", 8 << 20},
+		VolumeResponseValues:     {"volume-response-values", "JSON values", 500_000}, // a value of two bytes takes a hundred bytes of memory
+		NodeResponseBytes:        {"node-response-bytes", "bytes", 64 << 20},         // decoded values included
+		ReviewBytes:              {"review-bytes", "bytes", 3 << 20},                 // the API server sends no more
+		ReviewValues:             {"review-values", "JSON values", 50_000},           // a value of two bytes may take a hundred bytes of memory
+		CheckpointBytes:          {"checkpoint-bytes", "bytes", 16 << 20},
+		NamespaceCheckpointBytes: {"namespace-checkpoint-bytes", "bytes", 18 << 20}, // with the next one, half of the memory for the records of a node
+		NamespaceMountBytes:      {"namespace-mount-bytes", "bytes", 2 << 20},
+		Revocations:              {"revocations", "Vault tokens", 1024},
+		ManifestBytes:            {"manifest-bytes", "bytes", 16 << 20},
+		Diagnostics:              {"diagnostics", "diagnostics", 20},
+		SuggestionBytes:          {"suggestion-bytes", "bytes", 64}, // the edit distance takes quadratic time
+		SuggestionCandidates:     {"suggestion-candidates", "words", 100},
+		ErrorBytes:               {"error-bytes", "bytes", 400},
+		LogLineBytes:             {"log-line-bytes", "bytes", 2 << 10},
+	}[l]
 }
 
 // All returns the limits in the order of the reference.
