@@ -17,7 +17,7 @@ func TestNotes(t *testing.T) {
 			name: "webhook", set: "webhook.enabled=true",
 			want: []string{
 				"from https://vault.vault.svc:8200.", "get their volumes from the webhook.", `Before "helm uninstall", delete the pods`, "on each node an empty directory\n/var/lib/kubelet/plugins/csi.vaultmount.dev",
-				"kubectl label namespace secrets pod-security.kubernetes.io/enforce=privileged", "the namespace secrets, which the chart has not made",
+				"kubectl label namespace secrets pod-security.kubernetes.io/enforce=privileged", "Afterwards these remain: the namespace secrets",
 			},
 			never: []string{"WARNING", "policy in the API server", "cert-manager"},
 		},

@@ -50,7 +50,7 @@ for the webhook, and for what the policy has to send.
 {{- else if not $wanted }}true{{ end -}}
 {{- end -}}
 
-{{/* The ConfigMap with the authorities of Vault's certificate. */}}
+{{/* The ConfigMap with the CA certificates of Vault. */}}
 {{- define "vaultmount.caConfigMap" -}}
 {{- with .Values.vault.ca -}}
 {{- if .certificate }}vaultmount-vault-ca{{ else }}{{ .configMap }}{{ end -}}
