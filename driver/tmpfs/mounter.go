@@ -82,20 +82,17 @@ func (m *Mounter) Create(target string, sizeBytes int64, payload Payload) error 
 	if err := makeTarget(target); err != nil {
 		return err
 	}
-	if err := mount.fillAndAttach(target, payload); err != nil {
+	err = mount.fill(payload)
+	if err == nil {
+		err = mount.setReadOnly(true)
+	}
+	if err == nil {
+		err = mount.attach(target)
+	}
+	if err != nil {
 		return errors.Join(err, removeTarget(target))
 	}
 	return nil
-}
-
-func (d *detachedMount) fillAndAttach(target string, payload Payload) error {
-	if err := d.fill(payload); err != nil {
-		return err
-	}
-	if err := d.setReadOnly(true); err != nil {
-		return err
-	}
-	return d.attach(target)
 }
 
 // fill writes the files while this process starts no other. A child process holds the open
@@ -195,29 +192,21 @@ func openVolume(target string) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("open the target path: %w", err)
 	}
-	if err := checkVolume(fd); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-func checkVolume(fd int) error {
 	var status unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &status); err != nil {
-		return fmt.Errorf("check the target path for a mount: %w", err)
+	var fileSystem unix.Statfs_t
+	err = errors.Join(unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &status), unix.Fstatfs(fd, &fileSystem))
+	switch {
+	case err != nil:
+		err = fmt.Errorf("check the target path for a mount: %w", err)
+	case status.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0:
+		err = ErrNotMounted
+	case fileSystem.Type != unix.TMPFS_MAGIC:
+		err = errors.New("the target path is a mount of another file system than tmpfs")
+	default:
+		return fd, nil
 	}
-	if status.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
-		return ErrNotMounted
-	}
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(fd, &stat); err != nil {
-		return fmt.Errorf("read the file system type of the target path: %w", err)
-	}
-	if stat.Type != unix.TMPFS_MAGIC {
-		return errors.New("the target path is a mount of another file system than tmpfs")
-	}
-	return nil
+	unix.Close(fd)
+	return -1, err
 }
 
 // makeTarget accepts an empty directory, which some kubelets create. A mount would hide the

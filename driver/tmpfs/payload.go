@@ -40,38 +40,25 @@ type File struct {
 	UID, GID int
 }
 
-// Digest describes a payload that was written, in the order of paths. The driver compares a
-// new payload with it, and never with the volume, where a container may have put files of
-// any size and type.
-type Digest []FileDigest
+// Digest is a SHA-256 of a payload: of each file's path, content, size, mode and owner. The
+// driver compares a new payload with the digest of the one that it wrote, and never with the
+// volume, where a container may have put files of any size and type.
+type Digest []byte
 
-// FileDigest describes one file.
-type FileDigest struct {
-	Path     string
-	SHA256   []byte // of the content
-	Size     int64  // of the content, in bytes
-	Perms    uint32
-	UID, GID int
-}
-
-// Digest returns the description of the payload.
+// Digest returns the digest of the payload, for files in any order.
 func (p Payload) Digest() Digest {
-	digest := make(Digest, 0, len(p))
-	for _, file := range p {
-		sum := sha256.Sum256(file.Content)
-		digest = append(digest, FileDigest{Path: file.Path, SHA256: sum[:], Size: int64(len(file.Content)), Perms: file.Perms, UID: file.UID, GID: file.GID})
+	sorted := slices.SortedFunc(slices.Values(p), func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	hash := sha256.New()
+	for _, file := range sorted {
+		fmt.Fprintf(hash, "%q %o %d %d %d ", file.Path, file.Perms, file.UID, file.GID, len(file.Content))
+		hash.Write(file.Content)
 	}
-	slices.SortFunc(digest, func(a, b FileDigest) int { return cmp.Compare(a.Path, b.Path) })
-	return digest
+	return hash.Sum(nil)
 }
 
-// Equal reports whether both describe the same payload. An empty digest describes an unknown
-// payload, and equals none.
-func (d Digest) Equal(other Digest) bool {
-	return len(d) > 0 && slices.EqualFunc(d, other, func(a, b FileDigest) bool {
-		return a.Path == b.Path && a.Size == b.Size && a.Perms == b.Perms && a.UID == b.UID && a.GID == b.GID && bytes.Equal(a.SHA256, b.SHA256)
-	})
-}
+// Equal reports whether both are digests of the same payload. An empty digest is that of an
+// unknown payload, and equals none.
+func (d Digest) Equal(other Digest) bool { return len(d) > 0 && bytes.Equal(d, other) }
 
 // userVisibleNames are the names at the top of the volume: each file, or the first directory
 // on its path.
