@@ -20,8 +20,6 @@ import (
 	"github.com/vaultmount/vaultmount/test/tally"
 )
 
-func TestMain(m *testing.M) { rig.Main(m) }
-
 // isLong says whether make attacks runs the tests; without it, they are in small.
 func isLong() bool { return os.Getenv("VAULTMOUNT_LONG") != "" }
 

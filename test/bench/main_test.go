@@ -1,13 +1,13 @@
 package bench
 
 import (
+	"os"
 	"testing"
 
 	"github.com/vaultmount/vaultmount/test/cluster"
-	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 func TestMain(m *testing.M) {
 	cluster.Hold()
-	rig.Main(m)
+	os.Exit(m.Run())
 }

@@ -1,38 +1,16 @@
 package chart
 
 import (
-	"context"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/vaultmount/vaultmount/test/parts"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
-
-func TestMain(m *testing.M) {
-	directory, err := os.MkdirTemp("", "chart")
-	if err != nil {
-		panic(err)
-	}
-	programDirectory = directory
-	status := m.Run()
-	if err := os.RemoveAll(directory); err != nil {
-		panic(err)
-	}
-	os.Exit(status)
-}
-
-var programDirectory string
-
-var vaultmount = sync.OnceValues(func() (string, error) {
-	return parts.Vaultmount(context.Background(), programDirectory, os.Stderr)
-})
 
 // The program takes the arguments that the chart writes: names, and values too.
 func TestArgumentsAreTheProgram(t *testing.T) {
@@ -103,10 +81,6 @@ func requireAccepted(t *testing.T, arguments []string) {
 // their end makes it do.
 func accepted(t *testing.T, arguments []string) (string, error) {
 	t.Helper()
-	program, err := vaultmount()
-	if err != nil {
-		t.Fatal(err)
-	}
-	printed, err := exec.CommandContext(t.Context(), program, append(slices.Clone(arguments), "--help")...).CombinedOutput()
+	printed, err := exec.CommandContext(t.Context(), rig.Program(t), append(slices.Clone(arguments), "--help")...).CombinedOutput()
 	return string(printed), err
 }

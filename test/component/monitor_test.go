@@ -167,7 +167,7 @@ func TestVolumesCommand(t *testing.T) {
 	request := m.request(t, "pod")
 	m.publish(t, request)
 	run := func(arguments ...string) (string, error) {
-		command := exec.Command(program(t), append([]string{"volumes", "--socket=" + kubeletplugin.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
+		command := exec.Command(rig.Program(t), append([]string{"volumes", "--socket=" + kubeletplugin.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
 		output, err := command.CombinedOutput()
 		return string(output), err
 	}

@@ -12,8 +12,6 @@ import (
 	"github.com/vaultmount/vaultmount/test/tally"
 )
 
-func TestMain(m *testing.M) { rig.Main(m) }
-
 // program is a driver in a process of its own, and what the kubelet sends for the
 // pod whose volumes it is asked for.
 type program struct {

@@ -153,14 +153,13 @@ func (l *load) requireSteady(t *testing.T) []time.Duration {
 // nextImage brings the driver's image into the cluster under another tag.
 func nextImage(t *testing.T, tag string) {
 	t.Helper()
-	directory := t.TempDir()
-	program, err := parts.Vaultmount(t.Context(), directory, t.Output())
+	program, err := parts.Vaultmount(t.Context(), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
 	next := image.Vaultmount(program)
 	next.Name = strings.TrimSuffix(next.Name, "dev") + tag
-	archive := filepath.Join(directory, "next.tar")
+	archive := filepath.Join(t.TempDir(), "next.tar")
 	if err := next.Save(archive); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ type byCommand struct{ program string }
 
 func newByCommand(t *testing.T) byCommand {
 	t.Helper()
-	program, err := parts.Vaultmount(t.Context(), t.TempDir(), t.Output())
+	program, err := parts.Vaultmount(t.Context(), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,6 @@ import (
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
-func TestMain(m *testing.M) { rig.Main(m) }
-
 // node is a kubelet and a driver in front of a Vault.
 type node struct {
 	*rig.Kubelet

@@ -23,8 +23,6 @@ import (
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
-func TestMain(m *testing.M) { rig.Main(m) }
-
 // faster is how much the rules are scaled: half an hour takes a minute. Windows stay
 // longer than the 5 seconds between two attempts of a circuit that is open.
 const faster = 30

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 )
 
@@ -16,9 +17,23 @@ type Driver struct {
 	Tags         string // build tags, with commas between
 }
 
-// Vaultmount builds the driver from the checkout into a directory and returns
-// the path of the program.
-func Vaultmount(ctx context.Context, directory string, progress io.Writer) (string, error) {
+// Vaultmount builds the driver from the checkout, into the checkout's .build, and
+// returns the path of the program. All packages of a run share it: go build leaves a
+// program alone that is up to date.
+func Vaultmount(ctx context.Context, progress io.Writer) (string, error) {
+	root, err := Checkout()
+	if err != nil {
+		return "", err
+	}
+	directory := filepath.Join(root, ".build", "test")
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := cache{dir: directory, progress: progress}.lock(ctx, "vaultmount")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	program := filepath.Join(directory, "vaultmount")
 	return program, Driver{}.Build(ctx, program, progress)
 }

@@ -38,39 +38,19 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// directory is where the program is built, once for all tests of a package.
-var directory string
-
-// Main runs the tests of a package that call Program.
-func Main(m *testing.M) {
-	var err error
-	if directory, err = os.MkdirTemp("", "vaultmount"); err != nil {
-		panic(err)
-	}
-	status := m.Run()
-	if err := os.RemoveAll(directory); err != nil {
-		panic(err)
-	}
-	os.Exit(status)
-}
-
 var build = sync.OnceValues(func() (string, error) {
-	return parts.Vaultmount(context.Background(), directory, os.Stderr)
+	return parts.Vaultmount(context.Background(), os.Stderr)
 })
 
 // binaryVariable names a program to test in place of the one that the checkout
 // builds, such as an earlier version.
 const binaryVariable = "VAULTMOUNT_BINARY"
 
-// Program returns the path of the real program, built from the checkout. It is for
-// packages whose TestMain calls Main.
+// Program returns the path of the real program, built from the checkout.
 func Program(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv(binaryVariable); path != "" {
 		return path
-	}
-	if directory == "" {
-		t.Fatal("a TestMain that calls rig.Main is missing")
 	}
 	path, err := build()
 	if err != nil {

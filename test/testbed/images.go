@@ -12,7 +12,7 @@ import (
 
 // buildImages writes the archives of the images that the testbed's pods use.
 func buildImages(ctx context.Context, all *parts.Parts, directory string, progress io.Writer) ([]string, error) {
-	program, err := parts.Vaultmount(ctx, directory, progress)
+	program, err := parts.Vaultmount(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
