@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
-	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // The attributes of an AppRole. Their values are keys of the volume's Secret.
@@ -24,7 +23,13 @@ const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 // setLogin sets the attributes of the login. It returns false if the role is unknown.
 func (t *translation) setLogin() bool {
-	t.setAuthPath()
+	authPath, present := t.values[nameAuthPath]
+	if !present {
+		authPath = t.settings.AuthPath
+	}
+	if strings.Trim(authPath, "/") != t.authType().DefaultPath() {
+		t.setAttribute("auth-path", authPath, nameAuthPath)
+	}
 	if t.authType() == volume.AppRole {
 		return t.checkAppRole()
 	}
@@ -40,20 +45,6 @@ func (t *translation) setLogin() bool {
 
 func (t *translation) authType() volume.AuthType {
 	return volume.AuthType(cmp.Or(t.values[nameAuthType], string(volume.Kubernetes)))
-}
-
-func (t *translation) setAuthPath() {
-	value, present := t.values[nameAuthPath]
-	if present && value == "" {
-		t.reject(nameAuthPath, "no Vault Auth Path found; remove it for %q", t.settings.AuthPath)
-		return
-	}
-	if !present {
-		value = t.settings.AuthPath
-	}
-	if strings.Trim(value, "/") != t.authType().DefaultPath() {
-		t.setAttribute("auth-path", value, nameAuthPath)
-	}
 }
 
 // checkAppRole: the credentials are in the Secret. The injector checks the volume of the
@@ -95,10 +86,8 @@ func authType(t *translation, name, value string) {
 	switch volume.AuthType(value) {
 	case volume.JWT, volume.AppRole:
 		t.setAttribute("auth-type", value, name)
-	case "":
-		t.reject(name, "no Vault Auth Type found; remove it for kubernetes")
 	default:
-		t.reject(name, "auth-type %s is not available without an agent in the pod; use kubernetes", limits.Truncate(value, maxQuoted))
+		t.reject(name, "auth-type %s is not available without an agent in the pod; use kubernetes", quote(value))
 	}
 }
 
@@ -120,7 +109,7 @@ func authConfig(t *translation, name, value string) {
 	case key == tokenSetting(kind) && key != "":
 		// Read by audience.
 	case key == "token_path":
-		t.warn(name, "has no effect with auth-type %s; remove it", limits.Truncate(string(kind), maxQuoted))
+		t.warn(name, "has no effect with auth-type %s; remove it", quote(string(kind)))
 	case key == "remove_jwt_after_reading" || key == "remove_secret_id_file_after_reading":
 		t.warn(name, "has no effect: the kubelet gives tokens and Secrets to the driver without a file; remove it")
 	case key == "role_id_file_path" && kind == volume.AppRole:

@@ -34,8 +34,16 @@ type file struct {
 // files returns what the pod asks for, without rejected files: with FallbackWarn no
 // container gets a file that differs from its annotations.
 func (t *translation) files() []*file {
+	// The injector joins annotations by the suffix as it is written, and changes the case
+	// of names later.
+	suffixes := map[string]bool{}
+	for _, m := range t.rows {
+		if slices.Contains([]string{familySecret, familyTemplate, familyTemplateFile}, m.family) {
+			suffixes[m.suffix] = true
+		}
+	}
 	var files []*file
-	for _, suffix := range t.suffixes() {
+	for _, suffix := range slices.Sorted(maps.Keys(suffixes)) {
 		f := &file{suffix: suffix, attributes: map[string]attribute{}}
 		if t.readContent(f) {
 			t.place(f)
@@ -54,18 +62,6 @@ func (t *translation) files() []*file {
 func (t *translation) rejectFile(f *file, name, format string, arguments ...any) {
 	f.rejected = true
 	t.reject(name, format, arguments...)
-}
-
-// suffixes are all that may make a file, in their own spelling: the injector joins
-// annotations by the suffix before it changes the case.
-func (t *translation) suffixes() []string {
-	found := map[string]bool{}
-	for _, m := range t.rows {
-		if slices.Contains([]string{familySecret, familyTemplate, familyTemplateFile}, m.family) {
-			found[m.suffix] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
 }
 
 // readContent chooses among the annotations for the content of a file, as the injector
@@ -141,20 +137,6 @@ func (t *translation) readTemplateFile(f *file) {
 	}
 }
 
-// defaultFormat is the built-in template of the pod's files.
-func (t *translation) defaultFormat() volume.Format {
-	value, present := t.values[nameDefaultTemplate]
-	if !present {
-		return t.settings.DefaultTemplate
-	}
-	format := volume.Format(strings.ToLower(value))
-	if format != volume.Map && format != volume.JSON {
-		t.reject(nameDefaultTemplate, "invalid default template type: %s; write %q or %q", limits.Truncate(value, maxQuoted), volume.Map, volume.JSON)
-		return t.settings.DefaultTemplate
-	}
-	return format
-}
-
 // place sets the destination of a file: below the mount path of its suffix, under its
 // own name or that of agent-inject-file-X.
 func (t *translation) place(f *file) {
@@ -168,23 +150,16 @@ func (t *translation) place(f *file) {
 	}
 	f.destination = f.mount + "/" + name
 	option := familyFile + f.suffix
-	value, present := t.values[option]
-	err = limits.FilePathBytes.Check(len(value))
-	switch {
-	case !present:
-		return
-	case value == "":
+	switch value, present := t.values[option]; {
+	case present && value == "":
 		t.warn(option, "is empty; the file is %s", f.destination)
-		return
-	case err != nil:
-		t.rejectFile(f, option, "the path of the file: %v; rename it", err)
-		return
-	}
-	f.destination = path.Join(f.mount, value)
-	if !isBelow(f.destination, f.mount) {
-		t.rejectFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
-	} else if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
-		t.rejectFile(f, option, "%v; rename it", err)
+	case present:
+		f.destination = path.Join(f.mount, value)
+		if !isBelow(f.destination, f.mount) {
+			t.rejectFile(f, option, "%s leads out of %s, where no container would see it; write a path below it", quote(value), f.mount)
+		} else if err := volume.CheckFilePath(f.destination[len(f.mount)+1:]); err != nil {
+			t.rejectFile(f, option, "%v; rename it", err)
+		}
 	}
 }
 
@@ -203,28 +178,21 @@ func (t *translation) readOptions(f *file) {
 	perms := familyPerms + f.suffix
 	if value, present := t.values[perms]; present {
 		f.attributes["perms"] = attribute{value, perms}
-		if bits, err := strconv.ParseUint(value, 8, 32); err == nil {
-			t.warnOfPerms(perms, bits)
+		bits, err := strconv.ParseUint(value, 8, 32)
+		if err == nil && bits&0o7000 != 0 {
+			t.warn(perms, "asks for a set-id or sticky bit, which no file gets, as under the injector; leave it out")
+		}
+		if err == nil && bits&0o002 != 0 {
+			t.warn(perms, "lets every user write; the mount is read-only, write for example \"0640\"")
 		}
 	}
 	missingKey := familyMissingKey + f.suffix
-	if isError, err := parseBoolean(t.values[missingKey]); err != nil {
-		t.rejectFile(f, missingKey, "%v", err)
-	} else if isError == "true" {
-		f.attributes["error-on-missing-key"] = attribute{"true", missingKey}
+	if value := t.values[missingKey]; value != "" {
+		f.attributes["error-on-missing-key"] = attribute{value, missingKey}
 	}
 	t.readDelim(f, familyLeftDelim, "left-delim", "{{")
 	t.readDelim(f, familyRightDelim, "right-delim", "}}")
 	t.rejectCommand(f)
-}
-
-func (t *translation) warnOfPerms(name string, bits uint64) {
-	if bits&0o7000 != 0 {
-		t.warn(name, "asks for a set-id or sticky bit, which no file gets, as under the injector; leave it out")
-	}
-	if bits&0o002 != 0 {
-		t.warn(name, "lets every user write; the mount is read-only, write for example \"0640\"")
-	}
 }
 
 // readDelim rejects delimiters without a template: the injector writes the built-in one

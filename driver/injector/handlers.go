@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,75 +10,38 @@ import (
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
-// The parsers of the table accept and reject the same values as the injector.
+// The parsers of the table accept and reject the same values as the injector, and return
+// them in their usual form.
+
+// mismatch returns the error for a value that is not what the text says.
+func mismatch(err error, value, text string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s is not %s", quote(value), text)
+}
 
 func parseBoolean(value string) (string, error) {
 	if value == "" {
 		return "false", nil
 	}
 	b, err := strconv.ParseBool(value)
-	if err != nil {
-		return "", fmt.Errorf(`%s is not a boolean; write "true" or "false"`, quote(value))
-	}
-	return strconv.FormatBool(b), nil
+	return strconv.FormatBool(b), mismatch(err, value, `a boolean; write "true" or "false"`)
 }
 
 func parseInteger(value string) (string, error) {
 	number, err := strconv.ParseInt(value, 0, 64)
-	if err != nil {
-		return "", fmt.Errorf(`%s is not a whole number; write for example "2"`, quote(value))
-	}
-	return strconv.FormatInt(number, 10), nil
+	return strconv.FormatInt(number, 10), mismatch(err, value, `a whole number; write for example "2"`)
 }
 
 func parseSeconds(value string) (string, error) {
-	if _, err := strconv.ParseUint(value, 10, 64); err != nil {
-		return "", fmt.Errorf(`%s is not a number of seconds; write for example "5"`, quote(value))
-	}
-	return value, nil
-}
-
-func parseID(value string) (string, error) {
-	if value == "" {
-		return "", errors.New("is empty, for which the injector's agent runs as root; write the number")
-	}
-	id, err := strconv.ParseInt(value, 10, 64)
-	if err != nil {
-		return "", fmt.Errorf(`%s is not a numeric ID; write for example "1000"`, quote(value))
-	}
-	return strconv.FormatInt(id, 10), nil
-}
-
-func parseDuration(value string) (string, error) {
-	if _, err := time.ParseDuration(value); err != nil {
-		return "", fmt.Errorf(`%s is not a duration; write for example "60s"`, quote(value))
-	}
-	return value, nil
-}
-
-// parseDurationOrSeconds reads a bare number as seconds, as the Vault Agent does.
-func parseDurationOrSeconds(value string) (string, error) {
-	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
-		value += "s"
-	}
-	return parseDuration(value)
-}
-
-// parseThreshold accepts a fraction of a lease; the injector accepts any number.
-func parseThreshold(value string) (string, error) {
-	threshold, err := strconv.ParseFloat(value, 64)
-	// The comparison is written so that it rejects NaN as well.
-	if err != nil || !(threshold > 0 && threshold <= 1) {
-		return "", fmt.Errorf(`%s is not a fraction of a lease; write for example "0.90"`, quote(value))
-	}
-	return value, nil
+	_, err := strconv.ParseUint(value, 10, 64)
+	return value, mismatch(err, value, `a number of seconds; write for example "5"`)
 }
 
 func parseQuantity(value string) (string, error) {
-	if _, err := volume.ParseQuantity(value); err != nil {
-		return "", fmt.Errorf(`%s is not a quantity; write for example "128Mi"`, quote(value))
-	}
-	return value, nil
+	_, err := volume.ParseQuantity(value)
+	return value, mismatch(err, value, `a quantity; write for example "128Mi"`)
 }
 
 // oneOf accepts a list of some of the words, separated by commas.
@@ -108,10 +70,14 @@ func token(t *translation, name, _ string) {
 	}
 }
 
-// clamped sets an attribute that the driver clamps to a range.
+// clamped sets an attribute that the driver clamps to a range. A bare number is in seconds,
+// as in the Vault Agent.
 func clamped(attribute string, allowed volume.Range) func(*translation, string, string) {
 	return func(t *translation, name, value string) {
 		t.setAttribute(attribute, value, name)
+		if _, err := strconv.Atoi(value); err == nil {
+			value += "s"
+		}
 		duration, err := time.ParseDuration(value)
 		if err == nil && duration > 0 && allowed.Clamp(duration) != duration {
 			t.warn(name, "the driver uses %s in place of %s; write a value %s", allowed.Clamp(duration), value, allowed)
@@ -120,32 +86,15 @@ func clamped(attribute string, allowed volume.Range) func(*translation, string, 
 }
 
 func maxRetries(t *translation, name, value string) {
-	retries, err := strconv.ParseInt(value, 10, 64)
-	if err != nil || retries < 0 {
-		t.reject(name, "%s would be without a limit; write a number from 0 to %d", value, volume.MaxRetries)
-		return
-	}
 	t.setAttribute(name, value, name)
-	if retries > volume.MaxRetries {
+	if retries, err := strconv.Atoi(value); err == nil && retries > volume.MaxRetries {
 		t.warn(name, "the driver retries at most %d times; write a number from 0 to %d", volume.MaxRetries, volume.MaxRetries)
-	}
-}
-
-// vaultNamespace ignores the root, which is also the namespace of a volume without the
-// attribute.
-func vaultNamespace(t *translation, name, value string) {
-	if strings.Trim(value, "/") != "" {
-		t.setAttribute("namespace", value, name)
 	}
 }
 
 // service leaves the choice to the driver's allow-list: the pod's token is sent to the
 // address, and a volume can be written by hand too.
 func service(t *translation, name, value string) {
-	if value == "" {
-		t.reject(name, "no Vault address found; remove it for the driver's Vault")
-		return
-	}
 	address := strings.TrimRight(t.settings.Address, "/")
 	if address == "" || strings.TrimRight(value, "/") != address {
 		t.setAttribute("address", value, name)

@@ -19,7 +19,7 @@ const (
 // setOwner sets the attributes uid and gid to what the agent would run as. The pod's
 // fsGroup, which the kubelet passes to the driver, takes precedence over gid.
 func (t *translation) setOwner() {
-	uid, gid := t.numericID(nameRunAsUser, agentUser), t.numericID(nameRunAsGroup, agentGroup)
+	uid, gid := t.agentID(nameRunAsUser, agentUser), t.agentID(nameRunAsGroup, agentGroup)
 	switch {
 	case t.isOn(nameRunAsSameUser, false):
 		uid = t.containerUser(uid)
@@ -36,9 +36,9 @@ func (t *translation) setOwner() {
 	}
 }
 
-func (t *translation) numericID(name, otherwise string) attribute {
-	if id, err := parseID(t.values[name]); err == nil {
-		return attribute{id, name}
+func (t *translation) agentID(name, otherwise string) attribute {
+	if value, present := t.values[name]; present {
+		otherwise = value
 	}
 	return attribute{otherwise, name}
 }
@@ -136,12 +136,11 @@ func ownerAttributes() map[string]string {
 func (o operation) check() error {
 	field, rest, _ := strings.Cut(strings.TrimPrefix(o.Path, "/"), "/")
 	harmless := []string{"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy", "securityContext"}
-	_, err := strconv.ParseInt(string(o.Value), 10, 64)
 	switch {
 	case !slices.Contains([]string{"add", "replace", "remove"}, o.Op):
 		return fmt.Errorf("the operation %s is not supported; write add, replace or remove", quote(o.Op))
-	case ownerAttributes()[o.Path] != "" && (err != nil || o.Op == "remove"):
-		return fmt.Errorf("%s needs a number; add or replace it with one", o.Path)
+	case ownerAttributes()[o.Path] != "" && o.Op == "remove":
+		return fmt.Errorf("%s needs a number; replace it with one", o.Path)
 	case field == "securityContext" && rest == "":
 		return fmt.Errorf("%s as a whole is not supported; write an operation for each of its fields", quote(o.Path))
 	case !slices.Contains(harmless, field):

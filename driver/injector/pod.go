@@ -36,7 +36,7 @@ func (t *translation) volumes(files []*file) []Volume {
 	files = slices.DeleteFunc(slices.Clone(files), func(f *file) bool { return f.rejected })
 	hasLogin := t.setLogin()
 	t.setOwner()
-	if t.format != volume.Map {
+	if t.format != volume.Map && !t.has(nameDefaultTemplate) {
 		t.setAttribute("default-template", string(t.format), nameDefaultTemplate)
 	}
 	byRoot := byRoot(files)
@@ -96,12 +96,9 @@ func (t *translation) volume(mount string, files []*file) (Volume, bool) {
 	if name := familyVolumePath + files[0].suffix; t.has(name) {
 		v.pathSource = name
 	}
-	var err error
-	if v.Spec, err = volume.Parse(v.Attributes); err != nil {
-		t.rejectAttribute(all, err)
-		return Volume{}, false
-	}
-	return v, true
+	var problem *volume.AttributeError
+	v.Spec, problem = parse(v.Attributes)
+	return v, t.isRight(all, problem)
 }
 
 // checkCommon parses the attributes of the whole volume, beside a file that is correct,
@@ -116,20 +113,16 @@ func (t *translation) checkCommon(mount string, files []*file) (correct map[stri
 	for {
 		values := valuesOf(correct)
 		values[attrSecret+"/any"] = "any"
-		_, err := volume.Parse(values)
-		if err == nil {
+		_, problem := parse(values)
+		if problem == nil {
 			return correct, complete
 		}
-		key := attributeError(err).Key
-		_, present := correct[key]
-		if present || len(t.errors) == 0 {
-			t.rejectAttribute(correct, err)
-		}
-		if !present {
+		if _, present := correct[problem.Key]; !present && len(t.errors) > 0 {
 			return nil, false // what is missing was rejected before
+		} else if complete = t.isRight(correct, problem); !present {
+			return nil, false
 		}
-		delete(correct, key)
-		complete = false
+		delete(correct, problem.Key)
 	}
 }
 
@@ -137,16 +130,16 @@ func (t *translation) checkCommon(mount string, files []*file) (correct map[stri
 func (t *translation) checkFile(f *file, context map[string]string, attributes map[string]attribute) bool {
 	values := valuesOf(attributes)
 	maps.Copy(values, context)
-	spec, err := volume.Parse(values)
-	if err != nil {
-		t.rejectAttribute(attributes, err)
+	spec, problem := parse(values)
+	if !t.isRight(attributes, problem) {
 		return false
 	}
 	text := spec.Text(spec.Files[0])
 	if text == "" || t.settings.CheckTemplate == nil {
 		return true
 	}
-	if err = t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath); err == nil {
+	err := t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath)
+	if err == nil {
 		return true
 	}
 	if f.attributes[attrTemplate].source == familySecret+f.suffix {
@@ -156,16 +149,23 @@ func (t *translation) checkFile(f *file, context map[string]string, attributes m
 	return false
 }
 
-// rejectAttribute reports an error of the parser under the name of the annotation.
-func (t *translation) rejectAttribute(attributes map[string]attribute, err error) {
-	problem := attributeError(err)
-	t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
+// isRight reports a problem under the name of the annotation.
+func (t *translation) isRight(attributes map[string]attribute, problem *volume.AttributeError) bool {
+	if problem != nil {
+		t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
+	}
+	return problem == nil
 }
 
-func attributeError(err error) *volume.AttributeError {
+// parse is the driver's own parser.
+func parse(values map[string]string) (volume.Spec, *volume.AttributeError) {
+	spec, err := volume.Parse(values)
+	if err == nil {
+		return spec, nil
+	}
 	problem := &volume.AttributeError{Problem: err.Error()}
 	errors.As(err, &problem)
-	return problem
+	return spec, problem
 }
 
 func valuesOf(attributes map[string]attribute) map[string]string {
@@ -201,13 +201,12 @@ func (t *translation) mountPath(name, otherwise string) (string, error) {
 	return path.Clean(t.values[name]), nil
 }
 
-// checkMountPath asks the driver's own parser.
 func checkMountPath(value string) error {
-	_, err := volume.Parse(map[string]string{keyMountPath: value, "role": "any", attrSecret + "/any": "any"})
-	if err == nil {
+	_, problem := parse(map[string]string{keyMountPath: value, "role": "any", attrSecret + "/any": "any"})
+	if problem == nil {
 		return nil
 	}
-	return errors.New(attributeError(err).Problem)
+	return errors.New(problem.Problem)
 }
 
 // byRoot groups files by the mount paths that are inside no other one. The container

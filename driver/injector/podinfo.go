@@ -218,19 +218,14 @@ func (s Translator) TranslateVolume(attributes map[string]string, namespace stri
 // errorOf has the first error in full and names the others: the message is an Event.
 func errorOf(result Result) error {
 	const enough = 3
-	first := result.Errors[0]
-	others := map[string]bool{}
-	for _, d := range result.Errors[1:] {
-		others[d.Annotation] = true
+	var names []string
+	for _, d := range result.Errors {
+		names = append(names, d.Annotation)
 	}
-	delete(others, first.Annotation)
-	names, more := slices.Sorted(maps.Keys(others)), result.More
-	if len(names) > enough {
-		names, more = names[:enough], more+len(names)-enough
-	}
-	problem := first.Text
-	if len(names) > 0 {
-		problem += "; rejected as well: " + strings.Join(names, ", ")
+	first, others := result.Errors[0], slices.Compact(names)[1:] // they are sorted
+	problem, more := first.Text, result.More+max(0, len(others)-enough)
+	if len(others) > 0 {
+		problem += "; rejected as well: " + strings.Join(others[:min(len(others), enough)], ", ")
 	}
 	if more > 0 {
 		problem += fmt.Sprintf(", and %d more", more)

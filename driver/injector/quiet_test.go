@@ -154,7 +154,7 @@ func quietPreserveCase(r *translation, m match, value string) bool {
 	if isFalse(r, m, value) && m.family == "" {
 		return true
 	}
-	for _, suffix := range r.suffixes() {
+	for _, suffix := range suffixesOf(r) {
 		_, named := r.values[familyFile+suffix]
 		_, own := r.values[familyPreserveCase+suffix]
 		decides := m.suffix == suffix || m.family == "" && !own
@@ -183,4 +183,15 @@ func saysNothingOfUsers(pod PodInfo) bool {
 	}
 	c := pod.Spec.Containers[0].SecurityContext
 	return c == nil || c.RunAsUser == nil && c.RunAsGroup == nil
+}
+
+// suffixesOf are those that may make a file.
+func suffixesOf(r *translation) []string {
+	var suffixes []string
+	for _, m := range r.rows {
+		if strings.HasPrefix(m.family, familySecret) || strings.HasPrefix(m.family, familyTemplate) {
+			suffixes = append(suffixes, m.suffix)
+		}
+	}
+	return suffixes
 }

@@ -25,7 +25,8 @@ type row struct {
 	name  string
 	level Level
 	// parse returns the value in its usual form, or an error for a value that the
-	// injector rejects too. Nil accepts any value.
+	// injector rejects too. It is nil where any value is right, or the driver's parser
+	// checks it.
 	parse func(value string) (string, error)
 	// noop are values that state a default: they change nothing and need no diagnostic.
 	noop []string
@@ -101,7 +102,7 @@ func annotationTable() []row {
 		{name: nameStatus, level: Supported},
 		{name: nameContainers, level: Supported},
 		{name: nameVolumePath, level: Supported},
-		{name: nameDefaultTemplate, level: Supported},
+		{name: nameDefaultTemplate, level: Supported, noop: []string{"map"}, attribute: "default-template"},
 		{name: namePreserveCase, level: Supported, parse: parseBoolean},
 		{name: nameShareProcesses, level: Supported, parse: parseBoolean},
 		{name: "agent-request-namespace", level: Ignored, handle: requestNamespace},
@@ -126,13 +127,13 @@ func annotationTable() []row {
 		{name: nameAuthType, level: Supported, noop: []string{string(volume.Kubernetes)}, handle: authType},
 		{name: nameAuthPath, level: Supported},
 		{name: familyAuthConfig + "Y", level: Mapped, handle: authConfig},
-		{name: "auth-min-backoff", level: Mapped, parse: parseDuration, noop: []string{"1s"}, handle: clamped("auth-min-backoff", volume.Backoffs())},
-		{name: "auth-max-backoff", level: Mapped, parse: parseDuration, noop: []string{"5m"}, handle: clamped("auth-max-backoff", volume.Backoffs())},
+		{name: "auth-min-backoff", level: Mapped, noop: []string{"1s"}, handle: clamped("auth-min-backoff", volume.Backoffs())},
+		{name: "auth-max-backoff", level: Mapped, noop: []string{"5m"}, handle: clamped("auth-max-backoff", volume.Backoffs())},
 		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: "a failed login keeps the pod from starting, and the kubelet tries again; remove it"},
 		{name: nameTokenVolume, level: Mapped, noop: empty},
 
 		// The connection to Vault.
-		{name: "namespace", level: Supported, noop: []string{"", "/"}, handle: vaultNamespace},
+		{name: "namespace", level: Supported, noop: []string{"", "/"}, attribute: "namespace"},
 		{name: "service", level: Mapped, handle: service},
 		{name: "proxy-address", level: Mapped, noop: empty, attribute: "proxy-address"},
 		{name: nameSkipVerify, level: Supported, parse: parseBoolean, noop: off, handle: skipVerify},
@@ -142,15 +143,15 @@ func annotationTable() []row {
 		{name: nameClientCert, level: Mapped, noop: empty, handle: clientCert},
 		{name: nameClientKey, level: Mapped, noop: empty, handle: clientCert},
 		{name: "tls-server-name", level: Supported, noop: empty, attribute: "tls-server-name"},
-		{name: "client-max-retries", level: Mapped, parse: parseInteger, noop: []string{"2", ""}, handle: maxRetries},
-		{name: "client-timeout", level: Mapped, parse: parseDurationOrSeconds, noop: empty, handle: clamped("client-timeout", volume.ClientTimeouts())},
+		{name: "client-max-retries", level: Mapped, noop: []string{"2", ""}, handle: maxRetries},
+		{name: "client-timeout", level: Mapped, noop: empty, handle: clamped("client-timeout", volume.ClientTimeouts())},
 		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: "has no effect: the driver's connections serve all pods of the node; remove it"},
 		{name: "agent-disable-idle-connections", level: Ignored, parse: connections, noop: empty, note: noAgent},
 		{name: "agent-disable-keep-alives", level: Ignored, parse: connections, noop: empty, note: noAgent},
 
 		// Rendering and leases.
-		{name: "template-static-secret-render-interval", level: Supported, parse: parseDurationOrSeconds, noop: empty, handle: clamped("static-secret-render-interval", volume.StaticIntervals())},
-		{name: "template-lease-renewal-threshold", level: Supported, parse: parseThreshold, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
+		{name: "template-static-secret-render-interval", level: Supported, noop: empty, handle: clamped("static-secret-render-interval", volume.StaticIntervals())},
+		{name: "template-lease-renewal-threshold", level: Supported, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
 		// The kubelet repeats a failed first rendering, as a restarted agent would. Later
 		// there is no process in the pod that could exit.
 		{name: "template-config-exit-on-retry-failure", level: Mapped, parse: parseBoolean, noop: []string{"true", "false"}},
@@ -167,8 +168,8 @@ func annotationTable() []row {
 		{name: "agent-enable-quit", level: Rejected, parse: parseBoolean, noop: off, handle: enableQuit},
 
 		// The owner of the files.
-		{name: nameRunAsUser, level: Mapped, parse: parseID, noop: []string{agentUser}},
-		{name: nameRunAsGroup, level: Mapped, parse: parseID, noop: []string{agentGroup}},
+		{name: nameRunAsUser, level: Mapped, noop: []string{agentUser}},
+		{name: nameRunAsGroup, level: Mapped, noop: []string{agentGroup}},
 		{name: nameRunAsSameUser, level: Mapped, parse: parseBoolean},
 		{name: nameSetSecurityContext, level: Mapped, parse: parseBoolean},
 

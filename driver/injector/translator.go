@@ -209,7 +209,10 @@ func (t *translation) index() {
 			t.podVolumes[v.Name] = v
 		}
 	}
-	t.format = t.defaultFormat()
+	t.format = t.settings.DefaultTemplate
+	if value := t.values[nameDefaultTemplate]; value != "" {
+		t.format = volume.Format(strings.ToLower(value))
+	}
 	t.directory, _ = t.mountPath(nameVolumePath, volume.DefaultMountPath) // volumes reports the error
 }
 

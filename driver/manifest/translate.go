@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
@@ -50,12 +51,7 @@ type Result struct {
 
 // HasErrors is true if any object was rejected.
 func (r Result) HasErrors() bool {
-	for _, diagnostic := range r.Diagnostics {
-		if diagnostic.IsError {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Diagnostics, func(d Diagnostic) bool { return d.IsError })
 }
 
 // translation is the work on one manifest.
@@ -102,15 +98,14 @@ func (t *translation) document(p part) ([]byte, error) {
 	if err != nil || document == nil || !mayHoldPod(document.Content[0]) {
 		return nil, err
 	}
-	root := document.Content[0]
-	if line := aliasLine(document); line > 0 {
-		if t.asks(root) {
-			return nil, fmt.Errorf("line %d has a YAML alias or merge key, and a pod with them cannot be edited; expand them first, for example with: yq 'explode(.)'", line)
+	if err := walk(document, checkAlias); err != nil {
+		if t.asks(document) {
+			return nil, err
 		}
 		return nil, nil
 	}
 	before := t.result.Translated
-	if err := t.object(root); err != nil || t.result.Translated == before {
+	if err := t.object(document.Content[0]); err != nil || t.result.Translated == before {
 		return nil, err
 	}
 	var out bytes.Buffer
@@ -130,34 +125,59 @@ func mayHoldPod(object *yaml.Node) bool {
 	return ok || kind == "List" || object.Kind == yaml.AliasNode || child(object, "<<") != nil
 }
 
-// aliasLine returns the line of the first alias or merge key, or 0.
-func aliasLine(node *yaml.Node) int {
-	if node.Kind == yaml.AliasNode || node.ShortTag() == "!!merge" {
-		return node.Line
+// walk visits a node and all below it until an error. It does not follow aliases.
+func walk(node *yaml.Node, visit func(*yaml.Node) error) error {
+	if node == nil {
+		return nil
+	}
+	if err := visit(node); err != nil {
+		return err
 	}
 	for _, below := range node.Content {
-		if line := aliasLine(below); line > 0 {
-			return line
+		if err := walk(below, visit); err != nil {
+			return err
 		}
 	}
-	return 0
+	return nil
+}
+
+func checkAlias(node *yaml.Node) error {
+	if node.Kind == yaml.AliasNode || node.ShortTag() == "!!merge" {
+		return fmt.Errorf("line %d has a YAML alias or merge key, and a pod with them cannot be edited; expand them first, for example with: yq 'explode(.)'", node.Line)
+	}
+	return nil
+}
+
+// checkKeys rejects keys that a parser and an edit read differently: one in base64, and one
+// that is in a mapping twice. YAML forbids this, and parsers that accept it use the last
+// one, where an edit finds the first.
+func checkKeys(node *yaml.Node) error {
+	lines := map[string]int{}
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		key := node.Content[i]
+		before, found := lines[key.Value]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			continue
+		case key.ShortTag() == "!!binary":
+			return fmt.Errorf("the key %q in line %d is in base64; write it as text", key.Value, key.Line)
+		case found:
+			return fmt.Errorf("the key %q is there twice, in lines %d and %d; remove one of them", key.Value, before, key.Line)
+		}
+		lines[key.Value] = key.Line
+	}
+	return nil
 }
 
 // asks is true if the annotation agent-inject is anywhere below a node, and may be on.
 func (t *translation) asks(node *yaml.Node) bool {
-	if node == nil {
-		return false
-	}
 	key := cmp.Or(t.translator.Prefix, injector.DefaultPrefix) + "agent-inject"
-	if node.Kind == yaml.MappingNode && child(node, key) != nil && scalar(node, key) != "false" {
-		return true
-	}
-	for _, below := range node.Content {
-		if t.asks(below) {
-			return true
-		}
-	}
-	return false
+	asks := false
+	_ = walk(node, func(node *yaml.Node) error {
+		asks = asks || node.Kind == yaml.MappingNode && child(node, key) != nil && scalar(node, key) != "false"
+		return nil
+	})
+	return asks
 }
 
 // object translates the pod of an object, or those of a List.
@@ -175,7 +195,7 @@ func (t *translation) object(object *yaml.Node) error {
 	if !ok {
 		return nil
 	}
-	if err := checkKeys(object); err != nil {
+	if err := walk(object, checkKeys); err != nil {
 		return err
 	}
 	pod := object
@@ -197,30 +217,29 @@ func (t *translation) object(object *yaml.Node) error {
 }
 
 func (t *translation) pod(node *yaml.Node, object, namespace string) error {
-	pod, err := read(node)
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return fmt.Errorf("read the pod: %w", err)
+	}
+	if text, err = sigsyaml.YAMLToJSON(text); err != nil {
+		return fmt.Errorf("read the pod: %w", err)
+	}
+	pod, err := injector.DecodePod("Pod", text)
 	if err != nil {
 		return fmt.Errorf("read the pod: %w", err)
 	}
 	t.rejectWritable(object, pod)
 	result := t.translator.Translate(pod, namespace)
-	t.addAll(object, result)
+	t.add(object, false, result.Warnings...)
+	t.add(object, true, result.Errors...)
+	if result.More > 0 {
+		t.add(object, result.Decision == injector.Reject, injector.Diagnostic{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", result.More)})
+	}
 	if result.Decision != injector.Translate {
 		return nil
 	}
 	t.result.Translated++
 	return apply(node, result.Patch)
-}
-
-func read(node *yaml.Node) (injector.PodInfo, error) {
-	text, err := yaml.Marshal(node)
-	if err != nil {
-		return injector.PodInfo{}, err
-	}
-	encoded, err := sigsyaml.YAMLToJSON(text)
-	if err != nil {
-		return injector.PodInfo{}, err
-	}
-	return injector.DecodePod("Pod", encoded)
 }
 
 // rejectWritable reports hand-written volumes that the driver would reject when the pod
@@ -229,10 +248,8 @@ func (t *translation) rejectWritable(object string, pod injector.PodInfo) {
 	driver := cmp.Or(t.translator.Driver, injector.DefaultDriver)
 	for _, v := range pod.Spec.Volumes {
 		if v.CSI != nil && v.CSI.Driver == driver && !v.CSI.ReadOnly {
-			t.add(object, true, injector.Diagnostic{
-				Annotation: "volume " + v.Name,
-				Text:       fmt.Sprintf("is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver),
-			})
+			text := fmt.Sprintf("is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver)
+			t.add(object, true, injector.Diagnostic{Annotation: "volume " + v.Name, Text: text})
 		}
 	}
 }
@@ -241,41 +258,4 @@ func (t *translation) add(object string, isError bool, diagnostics ...injector.D
 	for _, diagnostic := range diagnostics {
 		t.result.Diagnostics = append(t.result.Diagnostics, Diagnostic{object, isError, diagnostic})
 	}
-}
-
-func (t *translation) addAll(object string, result injector.Result) {
-	t.add(object, false, result.Warnings...)
-	t.add(object, true, result.Errors...)
-	if result.More > 0 {
-		rest := injector.Diagnostic{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", result.More)}
-		t.add(object, result.Decision == injector.Reject, rest)
-	}
-}
-
-// checkKeys rejects keys that a parser and an edit read differently: one with a tag, which
-// may change it, and one that is in a mapping twice. YAML forbids this, and parsers that
-// accept it use the last one, where an edit finds the first.
-func checkKeys(node *yaml.Node) error {
-	if node.Kind == yaml.MappingNode {
-		lines := map[string]int{}
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			key := node.Content[i]
-			if key.Kind != yaml.ScalarNode {
-				continue
-			}
-			if key.Style&yaml.TaggedStyle != 0 {
-				return fmt.Errorf("the key %q in line %d has a tag; write the key without it", key.Value, key.Line)
-			}
-			if before, found := lines[key.Value]; found {
-				return fmt.Errorf("the key %q is there twice, in lines %d and %d; remove one of them", key.Value, before, key.Line)
-			}
-			lines[key.Value] = key.Line
-		}
-	}
-	for _, below := range node.Content {
-		if err := checkKeys(below); err != nil {
-			return err
-		}
-	}
-	return nil
 }

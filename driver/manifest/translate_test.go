@@ -170,3 +170,18 @@ func FuzzTranslate(f *testing.F) {
 		}
 	})
 }
+
+// The commonest mistake: a controller does not copy its own annotations to its pods.
+func TestTranslateWarnsOfAnnotationsOnAWorkload(t *testing.T) {
+	t.Parallel()
+	const text = "kind: Deployment\nmetadata: {name: web, annotations: {vault.hashicorp.com/agent-inject: \"true\"}}\nspec: {template: {spec: {containers: [{name: a}]}}}\n"
+	got, err := Translate(injector.Translator{}, []byte(text))
+	want := "warning: Deployment/web: metadata.annotations: the annotations of a Deployment have no effect; move them to the metadata of its pod template"
+	if err != nil || len(got.Diagnostics) != 1 || got.Diagnostics[0].String() != want || string(got.Text) != text {
+		t.Errorf("got %v, %v", got.Diagnostics, err)
+	}
+	off := strings.Replace(text, `"true"`, `"false"`, 1)
+	if got, err := Translate(injector.Translator{}, []byte(off)); err != nil || len(got.Diagnostics) != 0 {
+		t.Errorf("a switch that is off: %v, %v", got.Diagnostics, err)
+	}
+}

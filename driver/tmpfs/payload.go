@@ -22,8 +22,9 @@ import (
 //	..data -> ..<name>       swapped by rename
 //	conf -> ..data/conf      a user-visible name
 const (
-	dataLink = "..data"
-	hidden   = ".."
+	dataLink      = "..data"
+	hidden        = ".."
+	directoryMode = 0o755
 )
 
 // Payload is the files that a volume holds at one time.

@@ -2,16 +2,12 @@ package component
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/checkpoint"
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -67,26 +63,8 @@ func TestRepublishTellsWhatIsNew(t *testing.T) {
 
 func startListening(t *testing.T, kubelet *rig.Kubelet, readCA func() (string, error)) (*listener, func(*csi.NodePublishVolumeRequest)) {
 	t.Helper()
-	mounter, err := tmpfs.NewMounter(rig.DriverName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(kubelet.StateDirectory()), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	state, err := mounter.OpenStateMount(kubelet.StateDirectory(), checkpoint.Size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := checkpoint.Open(klog.Background(), state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	mounter := newMounter(t)
+	store := openStore(t, mounter, kubelet.StateDirectory())
 	mounts, err := driver.NewMounts(klog.Background(), mounter, store)
 	if err != nil {
 		t.Fatal(err)
