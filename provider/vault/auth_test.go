@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What answers a login with OK and without a token is not Vault, and may be gone in
-// a moment: the pod waits. If Vault itself gives none, it is final.
+// What answers a login with OK and without a token is not Vault, and may be gone
+// soon: the pod waits. If Vault itself gives none, it is final.
 func TestLoginWithoutAToken(t *testing.T) {
 	t.Parallel()
 	const notVault = "the answer is not Vault's"

@@ -47,12 +47,12 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
-// kvArea is the part of a KV version 2 mount that an operation works on.
-type kvArea string
+// kvPrefix is the part of a KV version 2 mount that an operation reads or writes.
+type kvPrefix string
 
 const (
-	kvData     kvArea = "data"
-	kvMetadata kvArea = "metadata"
+	kvData     kvPrefix = "data"
+	kvMetadata kvPrefix = "metadata"
 )
 
 // mount is a secrets engine as sys/internal/ui/mounts describes it. The zero value is
@@ -69,23 +69,23 @@ func (m mount) isKV2() bool { return m.version == "2" }
 func (m mount) isKV() bool { return m.engine == "kv" }
 
 // fullPath puts "data/" or "metadata/" where KV version 2 needs it, unless the path names
-// an area. The rules are consul-template's, so that a template means the same as with the
+// a prefix. The rules are consul-template's, so that a template means the same as with the
 // Vault Agent.
-func (m mount) fullPath(full string, area kvArea) string {
+func (m mount) fullPath(full string, prefix kvPrefix) string {
 	if !m.isKV2() {
 		return full
 	}
 	rest := strings.TrimSuffix(strings.TrimPrefix(full+"/", m.path), "/")
-	areas := []string{"metadata/"}
-	if area == kvData {
-		areas = []string{"data/", "metadata/", "subkeys/"}
+	prefixes := []string{"metadata/"}
+	if prefix == kvData {
+		prefixes = []string{"data/", "metadata/", "subkeys/"}
 	}
-	for _, prefix := range areas {
-		if strings.HasPrefix(rest, prefix) {
+	for _, known := range prefixes {
+		if strings.HasPrefix(rest, known) {
 			return full
 		}
 	}
-	return path.Join(m.path, string(area), rest)
+	return path.Join(m.path, string(prefix), rest)
 }
 
 const (
@@ -147,21 +147,13 @@ func (c *Client) probeAgain(ctx context.Context, full string, cached mount) (mou
 	return found, nil
 }
 
-// resolve returns the path to request, and its mount. A token that may not read the mount
-// gets the path as it is, like in consul-template. If Vault does not answer, resolve
-// fails: a path of the wrong KV version is not found, which would look like an answer.
-func (c *Client) resolve(ctx context.Context, full string, area kvArea) (string, mount, error) {
-	found, err := c.mountOf(ctx, full)
-	if err != nil {
-		return "", mount{}, err
-	}
-	return found.fullPath(full, area), found, nil
-}
-
 // mountOf returns the mount of a path, from the cache or from Vault. Of the starting pods
 // of a namespace one asks, and the others wait. Its token may not be allowed to read the
-// mount, so each of the others asks for itself if the cache has no answer then. The error
-// is ErrUnavailable or ErrTokenGone.
+// mount, so each of the others asks for itself if the cache has no answer then.
+//
+// A token that may not read the mount gets the zero mount, so its path is requested as it
+// is, like in consul-template. If Vault does not answer, the error is ErrUnavailable or
+// ErrTokenGone: a path of the wrong KV version is not found, which looks like an answer.
 func (c *Client) mountOf(ctx context.Context, full string) (mount, error) {
 	cache, namespace := c.endpoint.mounts, c.api.Namespace()
 	if found, ok := cache.find(namespace, full); ok {

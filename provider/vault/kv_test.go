@@ -206,7 +206,7 @@ func TestFullPath(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		mount, path string
-		area        kvArea
+		prefix      kvPrefix
 		want        string
 	}{
 		{"kv/", "kv/app", kvData, "kv/data/app"},
@@ -222,9 +222,9 @@ func TestFullPath(t *testing.T) {
 		{"kv/", "kv", kvMetadata, "kv/metadata"},
 	}
 	for _, test := range tests {
-		t.Run(string(test.area)+" of "+test.path, func(t *testing.T) {
+		t.Run(string(test.prefix)+" of "+test.path, func(t *testing.T) {
 			t.Parallel()
-			if got := (mount{path: test.mount, version: "2"}).fullPath(test.path, test.area); got != test.want {
+			if got := (mount{path: test.mount, version: "2"}).fullPath(test.path, test.prefix); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})

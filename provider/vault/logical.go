@@ -58,10 +58,11 @@ func (c *Client) Write(ctx context.Context, rawPath string, data map[string]any)
 	if err != nil {
 		return nil, err
 	}
-	fullPath, mount, err := c.resolve(ctx, path, kvData)
+	mount, err := c.mountOf(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	fullPath := mount.fullPath(path, kvData)
 	if mount.isKV2() {
 		data = map[string]any{"data": data}
 	}
@@ -92,14 +93,15 @@ func (c *Client) get(ctx context.Context, operation Operation, rawPath string) (
 	if err != nil {
 		return "", nil, err
 	}
-	area := kvData
+	prefix := kvData
 	if operation == OperationList {
-		area, query = kvMetadata, url.Values{"list": {"true"}}
+		prefix, query = kvMetadata, url.Values{"list": {"true"}}
 	}
-	fullPath, cached, err := c.resolve(ctx, path, area)
+	cached, err := c.mountOf(ctx, path)
 	if err != nil {
 		return "", nil, err
 	}
+	fullPath = cached.fullPath(path, prefix)
 	ctx = withOperation(ctx, operation)
 	secret, err = c.getAt(ctx, cached, path, fullPath, query)
 	if cached.mayBeReplaced(err) {
@@ -107,7 +109,7 @@ func (c *Client) get(ctx context.Context, operation Operation, rawPath string) (
 		if probeErr != nil {
 			return "", nil, probeErr
 		}
-		if now := current.fullPath(path, area); now != fullPath {
+		if now := current.fullPath(path, prefix); now != fullPath {
 			fullPath = now
 			secret, err = c.getAt(ctx, current, path, fullPath, query)
 		}
@@ -123,7 +125,7 @@ func (c *Client) get(ctx context.Context, operation Operation, rawPath string) (
 func (c *Client) getAt(ctx context.Context, mount mount, path, fullPath string, query url.Values) (*api.Secret, error) {
 	secret, err := c.getOnce(ctx, fullPath, query)
 	if errors.Is(err, errNeedsSlot) {
-		if err = quotaOf(ctx).acquireSlot(ctx); err == nil {
+		if err = callOf(ctx).quota.acquireSlot(ctx); err == nil {
 			secret, err = c.getOnce(ctx, fullPath, query)
 		}
 	}
@@ -132,9 +134,9 @@ func (c *Client) getAt(ctx context.Context, mount mount, path, fullPath string, 
 	}
 	switch {
 	case err != nil:
-		return nil, c.failure(string(operationOf(ctx)), fullPath, err)
+		return nil, c.failure(string(callOf(ctx).operation), fullPath, err)
 	case isNotFound(secret):
-		return secret, fmt.Errorf("%s %s: %w", operationOf(ctx), fullPath, redact(notFound(path, fullPath, secret), c.api.Token()))
+		return secret, fmt.Errorf("%s %s: %w", callOf(ctx).operation, fullPath, redact(notFound(path, fullPath, secret), c.api.Token()))
 	}
 	return secret, nil
 }
@@ -156,7 +158,7 @@ func (c *Client) decode(ctx context.Context, response *api.Response, err error) 
 	}
 	if err == nil && response.ContentLength > longResponse {
 		namespace := fairqueue.Tenant(ctx)
-		if err := c.endpoint.pool.decoding.Acquire(ctx, namespace, classOf(ctx), 1); err != nil {
+		if err := c.endpoint.pool.decoding.Acquire(ctx, namespace, callOf(ctx).class, 1); err != nil {
 			return nil, fmt.Errorf("%w: %w", errNotSent, err)
 		}
 		defer c.endpoint.pool.decoding.Release(namespace, 1)

@@ -1,3 +1,9 @@
+// Package vault logs in to Vault, and reads, lists, writes, renews and revokes with the
+// token of one login. README.md follows a request through its files.
+//
+// It never touches the file system, starts no refresh by itself, keeps no secret that it has
+// returned, and puts no token into an error. Of this module it imports limits, fairqueue
+// and recovery.
 package vault
 
 import (
@@ -99,13 +105,11 @@ func (p *ClientPool) Client(ctx context.Context, endpoint Endpoint, options Clie
 
 // newClient returns a client without a token. It takes about 10 microseconds.
 func (p *ClientPool) newClient(ctx context.Context, endpoint Endpoint, options ClientOptions) (*Client, error) {
+	var client *api.Client
 	used, err := p.get(ctx, endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("prepare a client for Vault at %s: %w", endpoint.Address, err)
+	if err == nil {
+		client, err = api.NewClient(options.config(endpoint.Address, used.http))
 	}
-	config := &api.Config{Address: endpoint.Address, HttpClient: used.http}
-	options.apply(config)
-	client, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a client for Vault at %s: %w", endpoint.Address, err)
 	}

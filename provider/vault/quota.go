@@ -149,7 +149,7 @@ func (q *Quota) acquireSlot(ctx context.Context) error {
 	if hasSlot {
 		return nil
 	}
-	if err := q.slots.Acquire(ctx, q.namespace, classOf(ctx), 1); err != nil {
+	if err := q.slots.Acquire(ctx, q.namespace, callOf(ctx).class, 1); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	q.mutex.Lock()
@@ -215,17 +215,4 @@ func checkVolume(total Size) error {
 		return fmt.Errorf("%w: the secrets of the volume together: %w; read fewer or smaller secrets, or split the volume", ErrTooLarge, err)
 	}
 	return nil
-}
-
-type quotaKey struct{}
-
-// WithQuota counts the responses to the requests of a context.
-func WithQuota(ctx context.Context, q *Quota) context.Context {
-	return context.WithValue(ctx, quotaKey{}, q)
-}
-
-// quotaOf returns nil for a request that reads no secret of a volume.
-func quotaOf(ctx context.Context) *Quota {
-	q, _ := ctx.Value(quotaKey{}).(*Quota)
-	return q
 }

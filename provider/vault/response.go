@@ -57,24 +57,24 @@ func readBody(ctx context.Context, response *http.Response) (content []byte, err
 }
 
 func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error) {
-	quota, operation := quotaOf(ctx), operationOf(ctx)
+	marks := callOf(ctx)
 	var counted counter
 	var taken Size
 	defer func() {
-		if err != nil && quota != nil {
-			quota.undo(taken)
+		if err != nil && marks.quota != nil {
+			marks.quota.undo(taken)
 		}
 	}()
 	for chunk := make([]byte, chunkBytes); ; {
 		n, readErr := body.Read(chunk)
 		part := counted.count(chunk[:n])
-		if err := counted.check(operation.readsSecret()); err != nil {
+		if err := counted.check(marks.operation.readsSecret()); err != nil {
 			return nil, err
 		}
-		if quota != nil {
+		if marks.quota != nil {
 			// A short response, as of credentials that Vault makes, needs no slot.
 			isLong := counted.size.Bytes > chunkBytes
-			if err := quota.take(part, isLong && operation != OperationWrite && !isSharedCall(ctx)); err != nil {
+			if err := marks.quota.take(part, isLong && marks.operation != OperationWrite && !marks.isShared); err != nil {
 				return nil, err
 			}
 			taken = taken.Add(part)

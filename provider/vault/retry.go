@@ -42,11 +42,12 @@ type ClientOptions struct {
 // NoRetries is for ClientOptions.MaxRetries.
 const NoRetries = -1
 
-// apply sets the options, with their defaults, in the configuration of a client.
-func (o ClientOptions) apply(config *api.Config) {
-	config.Timeout, config.MaxRetries = defaultTimeout, defaultRetries
-	config.MinRetryWait, config.MaxRetryWait = defaultMinBackoff, defaultMaxBackoff
-	config.CheckRetry, config.Backoff = shouldRetry, backoff
+// config returns the configuration of an api.Client with the options and their defaults.
+func (o ClientOptions) config(address string, client *http.Client) *api.Config {
+	config := &api.Config{
+		Address: address, HttpClient: client, Timeout: defaultTimeout, MaxRetries: defaultRetries,
+		MinRetryWait: defaultMinBackoff, MaxRetryWait: defaultMaxBackoff, CheckRetry: shouldRetry, Backoff: backoff,
+	}
 	if o.Timeout > 0 {
 		config.Timeout = o.Timeout
 	}
@@ -59,6 +60,7 @@ func (o ClientOptions) apply(config *api.Config) {
 	if o.MinBackoff > 0 {
 		config.MinRetryWait, config.MaxRetryWait = o.MinBackoff, max(o.MaxBackoff, o.MinBackoff)
 	}
+	return config
 }
 
 // shouldRetry is Vault's own policy, which retries 429, 412 and most 5xx. It leaves out

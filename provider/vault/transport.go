@@ -79,41 +79,47 @@ func Results() []Result {
 	}
 }
 
-type (
-	operationKey  struct{}
-	classKey      struct{}
-	sharedCallKey struct{}
-)
-
-// withOperation marks the requests of a context with what they are for: a path does
-// not say it, since each plugin has its own.
-func withOperation(ctx context.Context, operation Operation) context.Context {
-	return context.WithValue(ctx, operationKey{}, operation)
+// call is what a context says about its requests.
+type call struct {
+	operation Operation // a path does not say it, since each plugin has its own
+	class     fairqueue.Class
+	isShared  bool
+	quota     *Quota // nil for a request that reads no secret of a volume
 }
 
-func operationOf(ctx context.Context) Operation {
-	operation, _ := ctx.Value(operationKey{}).(Operation)
-	return operation
+type callKey struct{}
+
+func callOf(ctx context.Context) call {
+	c, _ := ctx.Value(callKey{}).(call)
+	return c
+}
+
+func withCall(ctx context.Context, change func(*call)) context.Context {
+	c := callOf(ctx)
+	change(&c)
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+func withOperation(ctx context.Context, operation Operation) context.Context {
+	return withCall(ctx, func(c *call) { c.operation = operation })
 }
 
 // WithBackground marks the requests of a context as ones that can wait for those that
 // starting pods wait for.
 func WithBackground(ctx context.Context) context.Context {
-	return context.WithValue(ctx, classKey{}, fairqueue.Background)
+	return withCall(ctx, func(c *call) { c.class = fairqueue.Background })
 }
 
 // WithSharedCall marks the requests of a context as ones whose result several volumes
 // wait for, starting pods among them. They are in the foreground, and do not wait for a
 // slot of Quota, which a waiting volume may hold.
 func WithSharedCall(ctx context.Context) context.Context {
-	return context.WithValue(context.WithValue(ctx, classKey{}, fairqueue.Foreground), sharedCallKey{}, true)
+	return withCall(ctx, func(c *call) { c.class, c.isShared = fairqueue.Foreground, true })
 }
 
-func isSharedCall(ctx context.Context) bool { return ctx.Value(sharedCallKey{}) != nil }
-
-func classOf(ctx context.Context) fairqueue.Class {
-	class, _ := ctx.Value(classKey{}).(fairqueue.Class)
-	return class // Foreground by default
+// WithQuota counts the responses to the requests of a context.
+func WithQuota(ctx context.Context, q *Quota) context.Context {
+	return withCall(ctx, func(c *call) { c.quota = q })
 }
 
 var errNotSent = errors.New("the request was not sent because many others wait")
@@ -141,7 +147,7 @@ func (e *endpointClient) RoundTrip(request *http.Request) (*http.Response, error
 		e.observe(request, ResultCircuitOpen, 0)
 		return nil, err
 	}
-	response, err := e.sendInTurn(request)
+	response, err := e.sendWithinLimit(request)
 	e.breaker.report(ctx, response, err)
 	if err != nil {
 		return nil, shorten(err)
@@ -149,10 +155,10 @@ func (e *endpointClient) RoundTrip(request *http.Request) (*http.Response, error
 	return response, nil
 }
 
-func (e *endpointClient) sendInTurn(request *http.Request) (*http.Response, error) {
+func (e *endpointClient) sendWithinLimit(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	namespace := fairqueue.Tenant(ctx)
-	if err := e.limiter.Acquire(ctx, namespace, classOf(ctx), 1); err != nil {
+	if err := e.limiter.Acquire(ctx, namespace, callOf(ctx).class, 1); err != nil {
 		e.observe(request, ResultCanceled, 0)
 		return nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
@@ -172,11 +178,11 @@ func (e *endpointClient) send(request *http.Request) (response *http.Response, r
 		err = e.checkRedirect(request, response)
 	}
 	var content []byte
-	if err == nil && response != nil {
+	if err == nil {
 		content, err = readBody(request.Context(), response)
 	}
 	result = resultOf(response, err)
-	if err == nil && isSealed(operationOf(request.Context()), response, content) {
+	if err == nil && isSealed(callOf(request.Context()).operation, response, content) {
 		result = ResultSealed
 	}
 	e.observe(request, result, duration)
@@ -193,20 +199,24 @@ func (e *endpointClient) probe(ctx context.Context) error {
 		return err
 	}
 	response, result, err := e.send(request)
+	if response == nil {
+		return err
+	}
+	defer response.Body.Close()
 	switch {
 	case result == ResultSealed:
 		return errSealed
-	case response == nil:
-		return err
 	case response.StatusCode >= http.StatusInternalServerError:
 		return statusError(response.StatusCode)
+	case errors.Is(err, errNotVault), errors.Is(err, errRedirect):
+		return nil // a gateway rejects the path
 	}
-	return nil // a gateway that rejects the path answers as well
+	return err
 }
 
 func (e *endpointClient) observe(request *http.Request, result Result, duration time.Duration) {
 	if e.pool.config.Observer != nil {
-		e.pool.config.Observer.ObserveRequest(operationOf(request.Context()), result, duration)
+		e.pool.config.Observer.ObserveRequest(callOf(request.Context()).operation, result, duration)
 	}
 }
 

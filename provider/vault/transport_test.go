@@ -68,7 +68,7 @@ func TestHangingEngineLeavesRequestsToOtherNamespaces(t *testing.T) {
 func TestForegroundAndBackground(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	if classOf(ctx) != fairqueue.Foreground || classOf(WithBackground(ctx)) != fairqueue.Background || classOf(WithSharedCall(WithBackground(ctx))) != fairqueue.Foreground {
+	if callOf(ctx).class != fairqueue.Foreground || callOf(WithBackground(ctx)).class != fairqueue.Background || callOf(WithSharedCall(WithBackground(ctx))).class != fairqueue.Foreground {
 		t.Error("the nearest class is not the one that counts, or the default is not the foreground")
 	}
 }
