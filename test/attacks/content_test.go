@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -122,16 +123,12 @@ func (c *contents) after(t *testing.T, s *stage) {
 func writableView(t *testing.T, target string) string {
 	t.Helper()
 	view := t.TempDir()
-	if err := unix.Mount(target, view, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, unix.Mount(target, view, "", unix.MS_BIND, ""))
 	t.Cleanup(func() {
 		if err := unix.Unmount(view, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := unix.Mount("", view, "", unix.MS_BIND|unix.MS_REMOUNT, ""); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, unix.Mount("", view, "", unix.MS_BIND|unix.MS_REMOUNT, ""))
 	return view
 }

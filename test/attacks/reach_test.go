@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -201,9 +202,7 @@ func checkWorkers(t *testing.T, a *arena) {
 func (s *stage) workers(t *testing.T) map[int]int {
 	t.Helper()
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.driver.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	all := map[int]int{}
 	for _, list := range lists {
 		content, err := os.ReadFile(list)
@@ -212,9 +211,7 @@ func (s *stage) workers(t *testing.T) map[int]int {
 		}
 		for _, child := range strings.Fields(string(content)) {
 			pid, err := strconv.Atoi(child)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			fields, err := processFields(pid)
 			if err != nil {
 				continue // it has ended

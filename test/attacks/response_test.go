@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -109,9 +110,7 @@ func costlyRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	var zeros bytes.Buffer
 	compressed := gzip.NewWriter(&zeros)
 	_, err := compressed.Write(make([]byte, 8*size))
-	if err := errors.Join(err, compressed.Close()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, errors.Join(err, compressed.Close()))
 	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
 		number := 0
 		if _, err := fmt.Sscanf(r.URL.Path, "/v1/kv/data/costly-%d", &number); err != nil {

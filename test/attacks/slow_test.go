@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -89,17 +90,11 @@ func requireRevocation(t *testing.T, s *stage) {
 	request := s.request(t, victim, map[string]string{"template/a": victimTemplate, "token-file": "token"})
 	s.mustPublish(t, request)
 	token, err := os.ReadFile(rig.VolumeFile(request, "token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.unpublish(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, s.unpublish(t.Context(), request))
 	start := time.Now()
 	client, err := s.vault.Server.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	client.SetToken(string(token))
 	rig.Eventually(t, "the token of the victim's pod is revoked", func() bool {
 		_, err := client.Auth().Token().LookupSelfWithContext(t.Context())

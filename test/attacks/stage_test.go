@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
@@ -71,9 +72,7 @@ func memoryLimit(t *testing.T, manifest string) int64 {
 func inCheckout(t *testing.T, path string) string {
 	t.Helper()
 	root, err := parts.Checkout()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return filepath.Join(root, path)
 }
 
@@ -157,9 +156,7 @@ func (s *stage) publish(ctx context.Context, request *csi.NodePublishVolumeReque
 
 func (s *stage) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
 	t.Helper()
-	if err := s.publish(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.publish(t.Context(), request))
 }
 
 func (s *stage) unpublish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
@@ -222,15 +219,11 @@ func processFields(pid int) ([]string, error) {
 func cpuTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	fields, err := processFields(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var ticks int64
 	for _, field := range fields[11:13] { // utime and stime
 		number, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		ticks += number
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
@@ -269,14 +262,10 @@ func (s *stage) awaitMemory(t *testing.T, before int64) int64 {
 func (s *stage) metrics(t *testing.T) string {
 	t.Helper()
 	response, err := http.Get("http://" + s.driver.Address(t, "Serving health and metrics") + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(text)
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -35,9 +36,7 @@ const (
 // nobody who translates, with the policy, and with the webhook.
 func admissions(b *testing.B, r *Report, size size) {
 	bed, err := testbed.Up(b.Context(), parts.Packaged, filepath.Join(b.TempDir(), "run"), os.Stderr)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	b.Cleanup(func() {
 		if err := bed.Down(context.Background()); err != nil {
 			b.Error(err)
@@ -92,13 +91,9 @@ type apiServer struct {
 func newAPIServer(b *testing.B, kubeconfig string) *apiServer {
 	b.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	return &apiServer{client: client, pods: config.Host + "/api/v1/namespaces/default/pods?dryRun=All"}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -27,21 +29,13 @@ type agent struct {
 func newAgent(b testing.TB, vault *rig.Vault, pod string, paths []string, interval time.Duration) *agent {
 	b.Helper()
 	program, err := parts.Vault(b.Context(), os.Stderr)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	a := &agent{program: program, directory: b.TempDir(), paths: paths}
-	if err := os.WriteFile(filepath.Join(a.directory, "jwt"), []byte(jwtOf(b, vault, pod)), 0o600); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, os.WriteFile(filepath.Join(a.directory, "jwt"), []byte(jwtOf(b, vault, pod)), 0o600))
 	for name, initial := range map[string]bool{"init.json": true, "sidecar.json": false} {
 		text, err := json.Marshal(a.config(vault.Server.Address, initial, interval))
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(a.directory, name), text, 0o600); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
+		require.NoError(b, os.WriteFile(filepath.Join(a.directory, name), text, 0o600))
 	}
 	return a
 }
@@ -97,9 +91,7 @@ func (a *agent) initialize(b testing.TB) (readable, ended time.Duration) {
 	b.Helper()
 	command := a.command("init.json")
 	start := time.Now()
-	if err := command.Start(); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, command.Start())
 	done := make(chan error, 1)
 	go func() { done <- command.Wait() }()
 	tick := time.NewTicker(time.Millisecond)
@@ -144,9 +136,7 @@ func (a *agent) awaitFiles(b testing.TB) {
 func (a *agent) awaitSidecar(b testing.TB) {
 	b.Helper()
 	info, err := os.Stat(filepath.Join(a.directory, "token"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	rig.Eventually(b, "the sidecar has a token of its own", func() bool {
 		now, err := os.Stat(filepath.Join(a.directory, "token"))
 		return err == nil && now.ModTime().After(info.ModTime())
@@ -158,9 +148,7 @@ func (a *agent) awaitSidecar(b testing.TB) {
 func (a *agent) sidecar(b testing.TB) *exec.Cmd {
 	b.Helper()
 	command := a.command("sidecar.json")
-	if err := command.Start(); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, command.Start())
 	b.Cleanup(func() { end(command) })
 	return command
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -85,9 +86,7 @@ func BenchmarkSideBySide(b *testing.B) {
 		b.Log("there is no report yet to compare with; make bench UPDATE=1 on a quiet machine writes one")
 		return
 	}
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	for _, text := range Worse(committed, report.Ratios) {
 		b.Errorf("worse by more than a quarter: %s", text)
 	}
@@ -112,39 +111,25 @@ func inOrder(steps []step) {
 func write(b *testing.B, report *Report, directory string) {
 	b.Helper()
 	plots := filepath.Join(directory, "plots")
-	if err := os.MkdirAll(plots, 0o755); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, os.MkdirAll(plots, 0o755))
 	for _, plot := range report.Plots {
-		if err := plot.Draw(plots); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, plot.Draw(plots))
 	}
 	file, err := os.Create(filepath.Join(directory, "REPORT.md"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	defer file.Close()
-	if err := report.Write(file); err != nil {
-		b.Fatal(err)
-	}
-	if err := WriteRatios(filepath.Join(directory, "ratios.json"), report.Ratios); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, report.Write(file))
+	require.NoError(b, WriteRatios(filepath.Join(directory, "ratios.json"), report.Ratios))
 }
 
 // machine says what the times depend on.
 func machine(b *testing.B) string {
 	b.Helper()
 	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, unix.Uname(&name))
 	model := "unknown processor"
 	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	for line := range strings.Lines(string(text)) {
 		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
 			model = strings.TrimSpace(value)
@@ -167,9 +152,7 @@ func conditions(b *testing.B) string {
 func load(b *testing.B) string {
 	b.Helper()
 	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	first, _, _ := strings.Cut(string(text), " ")
 	return first
 }

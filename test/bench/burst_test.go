@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // burst starts many pods at once, as on a node after its reboot.
@@ -85,9 +87,7 @@ func atOnce(b *testing.B, count int, do func(i int) error) Series {
 	}
 	group.Wait()
 	for _, err := range failures {
-		if err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
 	}
 	return done
 }

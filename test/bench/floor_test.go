@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
@@ -82,8 +84,6 @@ func (f *floor) ask(ctx context.Context, method, path, token string, body []byte
 func jwtOf(b testing.TB, vault *rig.Vault, pod string) string {
 	b.Helper()
 	var tokens map[string]struct{ Token string }
-	if err := json.Unmarshal([]byte(vault.Tokens(b, pod, rig.Role)), &tokens); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, json.Unmarshal([]byte(vault.Tokens(b, pod, rig.Role)), &tokens))
 	return tokens["vault"].Token
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -50,9 +51,7 @@ func measureLevel(b *testing.B, n *node, requests []*csi.NodePublishVolumeReques
 		some := n.requests(b, fmt.Sprintf("one-more-%d", l.volumes), size.samples, 1)
 		for _, request := range some {
 			took, err := n.publish(b.Context(), request, 1)
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			l.publish = append(l.publish, took)
 		}
 		n.remove(b, some)

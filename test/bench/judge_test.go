@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestQuantile(t *testing.T) {
@@ -75,13 +77,9 @@ func TestGuard(t *testing.T) {
 	committed := Ratios{
 		"time": {1.2, Lower}, "speed": {20, Higher}, "requests": {0, Lower}, "dropped": {1, Lower}, TimeExponent: {0.01, Lower}, IdleShare: {0.1, Lower},
 	}
-	if err := WriteRatios(path, committed); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, WriteRatios(path, committed))
 	before, err := ReadRatios(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for name, c := range map[string]struct {
 		now  Ratios
 		want []string
@@ -136,9 +134,7 @@ func TestReport(t *testing.T) {
 	}
 	r.Put(PublishOverFloor, 1.5, Lower)
 	var text strings.Builder
-	if err := r.Write(&text); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.Write(&text))
 	for _, want := range []string{
 		"| " + PublishOverFloor + " | ≤ 1.25 | 1.5 | **missed** |", "| " + IdleShare + " | ≤ 0.5 | – | not measured |",
 		"| a | b |\n|---|---|\n| 1 | 2 |", "![Speed](plots/speed.svg)\n\nFast.", "### publish\n\n```\nmain\n```",
@@ -148,9 +144,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	directory := t.TempDir()
-	if err := r.Plots[0].Draw(directory); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.Plots[0].Draw(directory))
 	if found, err := filepath.Glob(filepath.Join(directory, "*.svg")); err != nil || len(found) != 1 {
 		t.Errorf("drawn: %q, %v", found, err)
 	}
@@ -164,13 +158,9 @@ func TestDraw(t *testing.T) {
 		plot.Lines = append(plot.Lines, Distribution(fmt.Sprintf("series %d", i), Series{1e6, 2e6}))
 	}
 	directory := t.TempDir()
-	if err := plot.Draw(directory); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, plot.Draw(directory))
 	content, err := os.ReadFile(filepath.Join(directory, plot.File))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	strokes := map[string]bool{}
 	for _, stroke := range regexp.MustCompile(`stroke:(#[0-9A-F]{6})`).FindAllStringSubmatch(string(content), -1) {
 		strokes[stroke[1]] = true

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // latency takes turns, so that what else the machine does meets all alike: the
@@ -55,18 +57,12 @@ func measureLatency(b *testing.B, n *node, secrets int, size size) map[string]Se
 	for i, request := range requests {
 		jwt := jwtOf(b, n.vault, fmt.Sprintf("floor-%d", i))
 		start := time.Now()
-		if err := n.floor.pod(b.Context(), jwt, n.paths[:secrets]); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, n.floor.pod(b.Context(), jwt, n.paths[:secrets]))
 		bare := time.Since(start)
 		took, err := n.publish(b.Context(), request, secrets)
-		if err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
 		alone, err := publishBy(b.Context(), kept, others[i], secrets)
-		if err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
 		if i == 0 {
 			continue // the first one opens connections
 		}

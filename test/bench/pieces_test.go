@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,9 +57,7 @@ func repeat(b *testing.B, count int, do func(i int) error) Series {
 	var series Series
 	for i := range count {
 		start := time.Now()
-		if err := do(i); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, do(i))
 		series = append(series, time.Since(start))
 	}
 	return series
@@ -66,9 +65,7 @@ func repeat(b *testing.B, count int, do func(i int) error) Series {
 
 func measureRender(b *testing.B, size size) (first, second Series) {
 	pool := worker.New(klog.Background(), worker.Config{Program: rig.Program(b)})
-	if err := pool.Start(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, pool.Start(b.Context()))
 	defer func() {
 		if err := pool.Stop(b.Context()); err != nil {
 			b.Error(err)
@@ -86,9 +83,7 @@ func measureRender(b *testing.B, size size) (first, second Series) {
 
 func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 	mounter, err := tmpfs.NewMounter(rig.DriverName)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	payload := func(content string) tmpfs.Payload {
 		return tmpfs.Payload{{Path: "file", Content: []byte(content), Perms: 0o644}}
 	}
@@ -99,9 +94,7 @@ func measureVolume(b *testing.B, size size) (create, swap, same Series) {
 		}
 		return tmpfs.Remove(target)
 	})
-	if err := mounter.Create(target, 64<<10, payload("0")); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, mounter.Create(target, 64<<10, payload("0")))
 	defer func() {
 		if err := tmpfs.Remove(target); err != nil {
 			b.Error(err)
@@ -135,9 +128,7 @@ func measureReview(b *testing.B, size size) Series {
 			Namespace: "default", Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: []byte(annotatedPod)},
 		},
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	return repeat(b, size.republishes, func(int) error {
 		response, err := http.Post(server.URL, "application/json", bytes.NewReader(body))
 		if err != nil {

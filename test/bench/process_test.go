@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,9 +28,7 @@ func (n *node) metrics(b testing.TB) map[string]float64 {
 		b.Fatal("the driver does not say where it serves metrics")
 	}
 	response, err := http.Get("http://" + found[len(found)-1][1] + "/metrics")
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	defer response.Body.Close()
 	all := map[string]float64{}
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
@@ -74,9 +73,7 @@ func (n *node) liveHeap(b testing.TB) float64 {
 func (n *node) renderers(b testing.TB) []int {
 	b.Helper()
 	entries, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	var children []int
 	for _, entry := range entries {
 		text, err := os.ReadFile(entry)
@@ -88,9 +85,7 @@ func (n *node) renderers(b testing.TB) []int {
 		fields := strings.Fields(rest)
 		if len(fields) > 1 && fields[1] == strconv.Itoa(n.process.Process.Pid) {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			children = append(children, pid)
 		}
 	}
@@ -123,22 +118,16 @@ func (n *node) processorTimes(b testing.TB) (driver, renderers time.Duration) {
 func proportional(b testing.TB, pid int) float64 {
 	b.Helper()
 	file, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	defer file.Close()
 	text, err := io.ReadAll(file)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	found := regexp.MustCompile(`(?m)^Pss: +(\d+) kB`).FindSubmatch(text)
 	if found == nil {
 		b.Fatalf("no Pss in %s", text)
 	}
 	kilobytes, err := strconv.ParseFloat(string(found[1]), 64)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	return kilobytes * 1024
 }
 
@@ -146,16 +135,12 @@ func proportional(b testing.TB, pid int) float64 {
 func bytesRead(b testing.TB, pid int) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	found := regexp.MustCompile(`(?m)^rchar: (\d+)`).FindSubmatch(text)
 	if found == nil {
 		b.Fatalf("no rchar in %s", text)
 	}
 	bytes, err := strconv.ParseFloat(string(found[1]), 64)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	return bytes
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -19,9 +20,7 @@ import (
 func (n *node) kept(b testing.TB) csi.NodeClient {
 	b.Helper()
 	connection, err := grpc.NewClient("unix://"+n.kubelet.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	b.Cleanup(func() { _ = connection.Close() })
 	return csi.NewNodeClient(connection)
 }
@@ -31,9 +30,7 @@ func (n *node) driverTime(b testing.TB, count int, call func(i int) error) time.
 	b.Helper()
 	before := cpuTime(b, n.process.Process.Pid)
 	for i := range count {
-		if err := call(i); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, call(i))
 	}
 	return (cpuTime(b, n.process.Process.Pid) - before) / time.Duration(count)
 }
@@ -115,9 +112,7 @@ func (n *node) asked(b testing.TB) float64 {
 func (n *node) mountTableReads(b testing.TB, requests []*csi.NodePublishVolumeRequest) float64 {
 	b.Helper()
 	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.process.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	before := bytesRead(b, n.process.Process.Pid)
 	n.republishTime(b, requests, len(requests))
 	return math.Floor((bytesRead(b, n.process.Process.Pid) - before) / float64(len(requests)) / float64(len(table)))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -41,9 +42,7 @@ func profiles(b *testing.B, r *Report, vault *rig.Vault, size size) {
 
 func profile(b *testing.B, vault *rig.Vault, prepare func(*node) func(), size size) string {
 	program := filepath.Join(b.TempDir(), "vaultmount")
-	if err := (parts.Driver{Tags: "profile"}).Build(b.Context(), program, os.Stderr); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, (parts.Driver{Tags: "profile"}).Build(b.Context(), program, os.Stderr))
 	socket := filepath.Join(b.TempDir(), "profile")
 	b.Setenv("VAULTMOUNT_PROFILE", socket)
 	n := startNodeWith(b, vault, program, "--static-secret-render-interval=10s")
@@ -55,9 +54,7 @@ func profile(b *testing.B, vault *rig.Vault, prepare func(*node) func(), size si
 	done := make(chan error, 1)
 	go func() { done <- fetchProfile(b.Context(), socket, size.profile, result) }()
 	do()
-	if err := <-done; err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, <-done)
 	n.end(b)
 	text, err := exec.Command("go", "tool", "pprof", "-top", "-cum", "-nodecount=40", result).CombinedOutput()
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestFind(t *testing.T) {
@@ -32,13 +34,9 @@ func TestRequireNoneBelow(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()
 	kept := filepath.Join(directory, "state")
-	if err := os.Mkdir(kept, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.Mkdir(kept, 0o700))
 	for path, content := range map[string]string{"state/record": "s3cr3t-value", "vol_data.json": "{}"} {
-		if err := os.WriteFile(filepath.Join(directory, path), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(filepath.Join(directory, path), []byte(content), 0o600))
 	}
 	if got := (Canaries{"the password": "s3cr3t-value"}).RequireNoneBelow(t, directory, kept); got != 2 {
 		t.Errorf("%d files were read, want 2", got)

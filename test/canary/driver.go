@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Driver is a running driver, and where to look at it.
@@ -97,9 +99,7 @@ func requireNoDumps(t testing.TB, pid int) {
 func children(t testing.TB, pid int) []string {
 	t.Helper()
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var all []string
 	for _, list := range lists {
 		// A thread may have ended.

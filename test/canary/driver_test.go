@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // recorded collects what a check says, instead of failing.
@@ -39,22 +41,16 @@ func TestRequireNoneOfLooksEverywhere(t *testing.T) {
 	root := t.TempDir()
 	// Paths of sockets are short, t.TempDir's are not.
 	short, err := os.MkdirTemp("", "canary")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer os.RemoveAll(short)
 	socket := filepath.Join(short, "s")
 	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	status := &httptest.Server{Listener: listener, Config: &http.Server{Handler: shows}}
 	status.Start()
 	defer status.Close()
 	program := filepath.Join(root, "program")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho s3cr3t-value\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho s3cr3t-value\n"), 0o700))
 	found := &recorded{TB: t}
 	Canaries{"the password": "s3cr3t-value"}.RequireNoneOf(found, Driver{
 		Program: program, PID: os.Getpid(), Log: "s3cr3t-value", Health: health.URL, Socket: socket, Root: root,
@@ -76,8 +72,6 @@ func TestRequireNoneOfLooksEverywhere(t *testing.T) {
 func coreForbidden(t *testing.T) bool {
 	t.Helper()
 	limits, err := os.ReadFile("/proc/self/limits")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return noCore.Match(limits)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
@@ -69,9 +71,7 @@ func TestAPITypesFindMistakes(t *testing.T) {
 func checkAPITypes(t *testing.T, version string, documents []string) (string, error) {
 	t.Helper()
 	program, err := parts.APITypes(t.Context(), version, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	command := exec.CommandContext(t.Context(), program)
 	command.Stdin = strings.NewReader(strings.Join(documents, "---\n"))
 	var stderr bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
@@ -43,9 +44,7 @@ func certificateSecrets(t *testing.T, rendered string) map[string]string {
 			Metadata struct{ Name string }
 			Spec     struct{ SecretName string }
 		}
-		if err := yaml.Unmarshal([]byte(document), &certificate); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, yaml.Unmarshal([]byte(document), &certificate))
 		secrets[certificate.Metadata.Name] = certificate.Spec.SecretName
 	}
 	return secrets

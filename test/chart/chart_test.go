@@ -19,6 +19,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/test/parts"
@@ -45,9 +46,7 @@ var helmProgram = sync.OnceValues(func() (string, error) { return parts.Helm(con
 func helm(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()
 	program, err := helmProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	home := t.TempDir() // nobody's repositories and plugins
 	command := exec.CommandContext(t.Context(), program, arguments...)
 	command.Env = append(os.Environ(), "HELM_CONFIG_HOME="+home, "HELM_CACHE_HOME="+home, "HELM_DATA_HOME="+home, "KUBECONFIG=/dev/null")
@@ -71,9 +70,7 @@ func template(t *testing.T, version string, arguments ...string) (string, error)
 func mustTemplate(t *testing.T, version string, arguments ...string) string {
 	t.Helper()
 	rendered, err := template(t, version, arguments...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return rendered
 }
 
@@ -125,16 +122,12 @@ func object[T any](t *testing.T, rendered, kind, name string) *T {
 				Name string `json:"name"`
 			} `json:"metadata"`
 		}
-		if err := yaml.Unmarshal([]byte(document), &head); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, yaml.Unmarshal([]byte(document), &head))
 		if head.Kind != kind || head.Metadata.Name != name {
 			continue
 		}
 		decoded := new(T)
-		if err := yaml.UnmarshalStrict([]byte(document), decoded); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, yaml.UnmarshalStrict([]byte(document), decoded))
 		return decoded
 	}
 	t.Fatalf("there is no %s %s in\n%s", kind, name, rendered)
@@ -145,18 +138,12 @@ func object[T any](t *testing.T, rendered, kind, name string) *T {
 func compare(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 		return
 	}
 	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got == string(want) {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -34,9 +35,7 @@ func evictable(t *testing.T, pdb policyv1.PodDisruptionBudgetSpec, pods int) int
 	t.Helper()
 	scaled := func(value *intstr.IntOrString) int {
 		count, err := intstr.GetScaledValueFromIntOrPercent(value, pods, true)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return count
 	}
 	if pdb.MaxUnavailable != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -100,8 +101,6 @@ func rules(t *testing.T, rendered string) []rbacv1.PolicyRule {
 func quantity(t *testing.T, text string) resource.Quantity {
 	t.Helper()
 	parsed, err := resource.ParseQuantity(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return parsed
 }

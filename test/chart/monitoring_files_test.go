@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -17,13 +18,9 @@ func TestMonitoringFilesArriveAsTheyAre(t *testing.T) {
 	rendered := mustTemplate(t, newest, address, "--set=monitoring.rules.enabled=true,monitoring.dashboard.enabled=true")
 	t.Run("rules", func(t *testing.T) {
 		text, err := os.ReadFile(directory + "/monitoring/alerts.yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		var want any
-		if err := yaml.Unmarshal(text, &want); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, yaml.Unmarshal(text, &want))
 		got := *object[map[string]any](t, rendered, "PrometheusRule", "vaultmount")
 		if !reflect.DeepEqual(got["spec"], want) {
 			t.Errorf("the rules are\n%v\nand should be\n%v", got["spec"], want)
@@ -31,9 +28,7 @@ func TestMonitoringFilesArriveAsTheyAre(t *testing.T) {
 	})
 	t.Run("dashboard", func(t *testing.T) {
 		text, err := os.ReadFile(directory + "/monitoring/dashboard.json")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		got := object[corev1.ConfigMap](t, rendered, "ConfigMap", "vaultmount-dashboard").Data["vaultmount.json"]
 		if strings.TrimSpace(got) != strings.TrimSpace(string(text)) || !json.Valid([]byte(got)) {
 			t.Errorf("the dashboard is\n%s", got)

@@ -3,6 +3,8 @@ package chart
 import (
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // What Helm prints after an install warns of what is dangerous, and is silent of what
@@ -29,9 +31,7 @@ func TestNotes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			printed, err := helm(t, "install", "vaultmount", directory, "--namespace=secrets", "--dry-run=client", address, "--set="+test.set)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			_, notes, _ := strings.Cut(printed, "\nNOTES:\n")
 			for _, want := range test.want {
 				if !strings.Contains(notes, want) {

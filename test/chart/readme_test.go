@@ -5,15 +5,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // The command of deploy/README.md, as it is written there, renders what a cluster of
 // the version that it names can be given with kubectl, and no more.
 func TestReadmeRendersForTheClusterAlone(t *testing.T) {
 	rendered, err := helm(t, readmeCommand(t)...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if strings.Contains(rendered, "helm.sh/hook") {
 		t.Error("a hook of helm is rendered, which kubectl takes for a pod like others")
 	}
@@ -29,9 +29,7 @@ func TestReadmeRendersForTheClusterAlone(t *testing.T) {
 func readmeCommand(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile(deploy + "/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	command := regexp.MustCompile("(?m)^helm (template (?:.*\\\\\n)*.*)$").FindSubmatch(text)
 	if command == nil {
 		t.Fatal("README.md has no command helm template")

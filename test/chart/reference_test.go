@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -21,9 +22,7 @@ const (
 func TestValuesTable(t *testing.T) {
 	readme := directory + "/README.md"
 	text, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	before, rest, begins := strings.Cut(string(text), tableBegin)
 	_, after, ends := strings.Cut(rest, tableEnd)
 	if !begins || !ends {
@@ -40,13 +39,9 @@ func TestValuesTable(t *testing.T) {
 // Every value has a comment, and the schema knows it; the schema knows no other.
 func TestSchemaKnowsTheValues(t *testing.T) {
 	text, err := os.ReadFile(directory + "/values.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var schema schemaNode
-	if err := json.Unmarshal(text, &schema); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(text, &schema))
 	var got []string
 	for _, leaf := range leaves(t) {
 		if leaf.comment == "" {
@@ -70,13 +65,9 @@ func TestSchemaKnowsTheValues(t *testing.T) {
 // The values of testdata named everything are other than the defaults, each of them.
 func TestEverythingIsEveryValue(t *testing.T) {
 	text, err := os.ReadFile("testdata/values/everything.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var set map[string]any
-	if err := yaml.Unmarshal(text, &set); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, yaml.Unmarshal(text, &set))
 	// What something else among the values excludes.
 	excluded := []string{"monitoring.serviceMonitor.enabled", "networkPolicy.enabled", "policy.enabled", "vault.ca.configMap", "webhook.hostNetwork"}
 	for _, leaf := range leaves(t) {
@@ -122,13 +113,9 @@ type leaf struct{ path, value, comment string }
 func leaves(t *testing.T) []leaf {
 	t.Helper()
 	text, err := os.ReadFile(directory + "/values.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, yaml.Unmarshal(text, &document))
 	return collect(t, document.Content[0], "")
 }
 
@@ -145,9 +132,7 @@ func collect(t *testing.T, mapping *yaml.Node, path string) []leaf {
 			continue
 		}
 		var decoded any
-		if err := value.Decode(&decoded); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, value.Decode(&decoded))
 		all = append(all, leaf{full, flow(t, decoded), comment})
 	}
 	return all
@@ -162,8 +147,6 @@ func isSection(value *yaml.Node) bool {
 func flow(t *testing.T, value any) string {
 	t.Helper()
 	text, err := json.Marshal(value)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(text)
 }

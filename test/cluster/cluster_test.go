@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/cluster"
 	"github.com/vaultmount/vaultmount/test/image"
 	"github.com/vaultmount/vaultmount/test/parts"
@@ -35,15 +37,11 @@ func testCluster(t *testing.T, p *parts.Parts) {
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	c, err := cluster.Up(t.Context(), cluster.Options{Parts: p, RunDir: runDir, Forward: []string{kubeletAddress}, Progress: t.Output()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	left.see(t)
 	t.Cleanup(func() { _ = cluster.Down(context.Background(), runDir) }) // for a test that fails half-way
 
-	if err := c.ImportImage(t.Context(), busyboxArchive(t, p)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.ImportImage(t.Context(), busyboxArchive(t, p)))
 	t.Run("second Up is refused", func(t *testing.T) {
 		if _, err := cluster.Up(t.Context(), cluster.Options{Parts: p, RunDir: runDir}); err == nil || !strings.Contains(err.Error(), "lab down") {
 			t.Errorf("up gives %v; want to be told how to end the cluster", err)
@@ -61,9 +59,7 @@ func testCluster(t *testing.T, p *parts.Parts) {
 	}
 	t.Run("command runs inside", func(t *testing.T) { testRun(t, c) })
 	t.Run("kubelet restarts", func(t *testing.T) {
-		if err := c.RestartKubelet(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, c.RestartKubelet(t.Context()))
 		kubectl(t, p, c, "run", "again", "--image="+image.BusyboxName, "--restart=Never", "--", "-c", "true")
 		kubectl(t, p, c, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/again", "--timeout=60s")
 	})
@@ -77,9 +73,7 @@ func testCluster(t *testing.T, p *parts.Parts) {
 	// A pod that runs on is to be ended with the rest.
 	kubectl(t, p, c, "run", "sleeper", "--image="+image.BusyboxName, "--restart=Never", "--", "-c", "sleep 3600")
 	kubectl(t, p, c, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s")
-	if err := c.Down(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.Down(t.Context()))
 	if _, err := os.Stat(runDir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("run directory is still there: %v", err)
 	}
@@ -93,9 +87,7 @@ func testCluster(t *testing.T, p *parts.Parts) {
 // container where runc keeps another.
 func testCrun(t *testing.T, p *parts.Parts, c *cluster.Cluster) {
 	class := filepath.Join(t.TempDir(), "crun.yaml")
-	if err := os.WriteFile(class, []byte("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: crun}\nhandler: crun\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(class, []byte("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: crun}\nhandler: crun\n"), 0o644))
 	kubectl(t, p, c, "apply", "-f", class)
 	kubectl(t, p, c, "run", "crun", "--image="+image.BusyboxName, "--restart=Never", `--overrides={"spec": {"runtimeClassName": "crun"}}`, "--", "-c", "sleep 3600")
 	kubectl(t, p, c, "wait", "--for=condition=Ready", "pod/crun", "--timeout=30s")
@@ -112,9 +104,7 @@ func testCrun(t *testing.T, p *parts.Parts, c *cluster.Cluster) {
 // makes a handshake.
 func testForwarded(t *testing.T, c *cluster.Cluster) {
 	conn, err := tls.Dial("tcp", c.Forwarded(kubeletAddress), &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer conn.Close()
 	if name := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "system:node:"+cluster.Node {
 		t.Errorf("%s answers", name)
@@ -123,9 +113,7 @@ func testForwarded(t *testing.T, c *cluster.Cluster) {
 
 func testRun(t *testing.T, c *cluster.Cluster) {
 	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer read.Close()
 	err = c.Run(t.Context(), cluster.Command{Args: []string{"sh", "-c", "hostname; exit 3"}, Stdout: write})
 	write.Close()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/cluster"
@@ -61,12 +62,8 @@ func killCaller(t *testing.T, runDir, stage string, see func(*testing.T)) {
 	caller.Env = append(os.Environ(), callerVariable+"="+runDir)
 	caller.Stderr = t.Output()
 	stdout, err := caller.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := caller.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, caller.Start())
 	defer func() {
 		_ = caller.Process.Kill()
 		_ = caller.Wait() // tells what killed it
@@ -87,21 +84,15 @@ func TestHolderKilled(t *testing.T) {
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	c, err := cluster.Up(t.Context(), cluster.Options{Parts: p, RunDir: runDir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	left.see(t)
-	if err := unix.Kill(holderPID(t, runDir), unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, unix.Kill(holderPID(t, runDir), unix.SIGKILL))
 	select {
 	case <-c.Done():
 	case <-time.After(10 * time.Second):
 		t.Fatal("the cluster is not known to have ended")
 	}
-	if err := c.Down(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.Down(t.Context()))
 	left.compare(t)
 }
 
@@ -110,9 +101,7 @@ func TestFailureShowsTheLog(t *testing.T) {
 	runDir := newRunDir(t)
 	left := look(t, runDir)
 	p.Runtime.Etcd = filepath.Join(t.TempDir(), "etcd")
-	if err := os.WriteFile(p.Runtime.Etcd, []byte("#!/bin/sh\necho no such luck\nexit 7\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(p.Runtime.Etcd, []byte("#!/bin/sh\necho no such luck\nexit 7\n"), 0o755))
 	_, err := cluster.Up(t.Context(), cluster.Options{Parts: &p, RunDir: runDir})
 	for _, want := range []string{"etcd ended with exit status 7", "no such luck"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/cluster"
@@ -38,9 +39,7 @@ func look(t *testing.T, runDir string) *traces {
 func (tr *traces) see(t *testing.T) {
 	t.Helper()
 	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", holderPID(t, tr.runDir)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	tr.pidNamespace = namespace
 }
 
@@ -69,9 +68,7 @@ func (tr *traces) compare(t *testing.T) {
 func (tr *traces) processes(t *testing.T) []string {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return slices.DeleteFunc(dirs, func(dir string) bool {
 		namespace, _ := os.Readlink(filepath.Join(dir, "ns/pid")) // it may have ended just now
 		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
@@ -83,22 +80,16 @@ func (tr *traces) processes(t *testing.T) []string {
 func cgroups(t *testing.T, name string) []string {
 	t.Helper()
 	unified, err := filepath.Glob("/sys/fs/cgroup/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	legacy, err := filepath.Glob("/sys/fs/cgroup/*/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return append(unified, legacy...)
 }
 
 func interfaces(t *testing.T) []string {
 	t.Helper()
 	found, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var names []string
 	for _, one := range found {
 		names = append(names, one.Name)
@@ -111,9 +102,7 @@ func interfaces(t *testing.T) []string {
 func mounts(t *testing.T, runDir string) []string {
 	t.Helper()
 	content, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var found []string
 	for line := range strings.Lines(string(content)) {
 		point := strings.Fields(line)[4]
@@ -127,9 +116,7 @@ func mounts(t *testing.T, runDir string) []string {
 func buildParts(t *testing.T, source parts.Source) *parts.Parts {
 	t.Helper()
 	p, err := parts.Build(t.Context(), source, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return p
 }
 
@@ -137,9 +124,7 @@ func buildParts(t *testing.T, source parts.Source) *parts.Parts {
 func newRunDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cluster-*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return filepath.Join(dir, "run")
 }
@@ -147,13 +132,9 @@ func newRunDir(t *testing.T) string {
 func busyboxArchive(t *testing.T, p *parts.Parts) string {
 	t.Helper()
 	busybox, err := image.Busybox(t.Context(), p.Runtime.Busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	archive := filepath.Join(t.TempDir(), "busybox.tar")
-	if err := busybox.Save(archive); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, busybox.Save(archive))
 	return archive
 }
 
@@ -173,13 +154,9 @@ func kubectl(t *testing.T, p *parts.Parts, c *cluster.Cluster, args ...string) s
 func holderPID(t *testing.T, runDir string) int {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(runDir, "holder.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var state struct{ Holder struct{ PID int } }
-	if err := json.Unmarshal(content, &state); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(content, &state))
 	return state.Holder.PID
 }
 
@@ -187,18 +164,14 @@ func holderPID(t *testing.T, runDir string) int {
 // its end can be waited for, and no zombie depends on the machine's process 1.
 func reapOrphans(t *testing.T) {
 	t.Helper()
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 }
 
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); {
 		ended, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if ended == pid {
 			return
 		}

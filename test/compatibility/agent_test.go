@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
@@ -33,18 +35,12 @@ type agent struct {
 func newAgent(t *testing.T, vault *vault) *agent {
 	t.Helper()
 	program, err := parts.Vault(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	// Beside the containers, so that these can have it as a link.
 	content, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	beside := filepath.Join(t.TempDir(), "vault")
-	if err := os.WriteFile(beside, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(beside, content, 0o755))
 	return &agent{program: beside, address: vault.server.Address, token: vault.token(t)}
 }
 
@@ -73,15 +69,9 @@ func (a *agent) render(t *testing.T, c testCase) outcome {
 func (a *agent) container(t *testing.T, c testCase) string {
 	t.Helper()
 	root, err := os.MkdirTemp(filepath.Dir(a.program), "container")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Link(a.program, filepath.Join(root, "vault-program")); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(root, 0o755))
+	require.NoError(t, os.Link(a.program, filepath.Join(root, "vault-program")))
 	files := map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/ash\nvault:x:100:1000::/home/vault:/bin/ash\n",
 		"etc/group":  "root:x:0:\nvault:x:1000:\n",
@@ -95,18 +85,12 @@ func (a *agent) container(t *testing.T, c testCase) string {
 	}
 	for name, content := range files {
 		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 	}
 	for name, mode := range map[string]os.FileMode{"vault/secrets": 0o777 | os.ModeSticky, "tmp": 0o777 | os.ModeSticky} {
 		path := filepath.Join(root, name)
-		if err := os.Mkdir(path, mode); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.Mkdir(path, mode))
 		if err := os.Chmod(path, mode); err != nil { // less umask
 			t.Fatal(err)
 		}
@@ -134,8 +118,6 @@ func (a *agent) config(t *testing.T, c testCase) string {
 		"auto_auth":       map[string]any{"method": []any{map[string]any{"type": "token_file", "config": map[string]any{"token_file_path": "/token"}}}},
 		"template":        []any{template},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(config)
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // testCase is one file of testdata. Lines "#: SETTING VALUE" may stand before the
@@ -27,15 +29,11 @@ type testCase struct {
 func readCases(t *testing.T) []testCase {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/*.tmpl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var cases []testCase
 	for _, path := range paths {
 		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		c := testCase{name: strings.TrimSuffix(filepath.Base(path), ".tmpl"), text: string(content)}
 		for strings.HasPrefix(c.text, "#: ") {
 			setting, rest, _ := strings.Cut(c.text, "\n")

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestTemplatesRenderAsByTheVaultAgent(t *testing.T) {
@@ -54,9 +56,7 @@ func compare(t *testing.T, c testCase, theirs, ours outcome) {
 func TestTheReferenceListsTheDifferences(t *testing.T) {
 	const path = "../../provider/template/README.md"
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	_, section, ok := strings.Cut(string(content), "\n## Differences from the Vault Agent\n")
 	if !ok {
 		t.Fatal("the reference has no section about differences")

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // outcome is what a program made of a template: files, or a failure.
@@ -56,17 +58,13 @@ func readFiles(t *testing.T, directory string) map[string]file {
 	t.Helper()
 	files := map[string]file{}
 	entries, err := os.ReadDir(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), "..") {
 			continue
 		}
 		top, err := filepath.EvalSymlinks(filepath.Join(directory, entry.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		err = filepath.WalkDir(top, func(path string, entry2 fs.DirEntry, err error) error {
 			if err != nil || entry2.IsDir() {
 				return err
@@ -74,9 +72,7 @@ func readFiles(t *testing.T, directory string) map[string]file {
 			files[entry.Name()+strings.TrimPrefix(path, top)], err = readFile(path)
 			return err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 	}
 	return files
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -22,9 +23,7 @@ func startVault(t *testing.T) *vault {
 	t.Helper()
 	v := &vault{server: vaultserver.ForTest(t, nil)}
 	client, err := v.server.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	v.root = client
 	v.write(t, "sys/policies/acl/"+policyName, map[string]any{"policy": `
 		path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }
@@ -96,9 +95,7 @@ func (v *vault) store(t *testing.T, name, data string) {
 func (v *vault) write(t *testing.T, path string, data map[string]any) *api.Secret {
 	t.Helper()
 	secret, err := v.root.Logical().WriteWithContext(t.Context(), path, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return secret
 }
 
@@ -111,9 +108,7 @@ func (v *vault) token(t *testing.T) string {
 func (v *vault) appRole(t *testing.T) (roleID, secretID string) {
 	t.Helper()
 	role, err := v.root.Logical().ReadWithContext(t.Context(), "auth/approle/role/"+policyName+"/role-id")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	secret := v.write(t, "auth/approle/role/"+policyName+"/secret-id", nil)
 	return role.Data["role_id"].(string), secret.Data["secret_id"].(string)
 }

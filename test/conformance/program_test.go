@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -28,9 +29,7 @@ func startProgram(t *testing.T) *program {
 		"template/db": `{{ with secret "internal/database/config" }}{{ .Data.data.password }}{{ end }}`,
 	})}
 	// The suite makes the parent of the target path, before each spec.
-	if err := os.RemoveAll(p.targetParent()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.RemoveAll(p.targetParent()))
 	p.Process = rig.StartProcess(t, kubelet, vault.Server.Address)
 	t.Cleanup(func() { p.Stop(t) })
 	return p
@@ -40,9 +39,7 @@ func startProgram(t *testing.T) *program {
 // through with it, and while a volume is there.
 func (p *program) requireNoSecretShown(t *testing.T) {
 	t.Helper()
-	if err := os.MkdirAll(p.targetParent(), 0o750); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.MkdirAll(p.targetParent(), 0o750))
 	calls := rig.Calls(p.socket)
 	if _, err := calls.NodePublishVolume(t.Context(), p.request); err != nil {
 		t.Fatal(err)
@@ -61,12 +58,8 @@ func (p *program) targetParent() string { return filepath.Dir(p.request.GetTarge
 func (p *program) secretsFile(t *testing.T) string {
 	t.Helper()
 	text, err := yaml.Marshal(map[string]any{"NodePublishVolumeSecret": p.request.GetSecrets()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "secrets.yaml")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, text, 0o600))
 	return path
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -25,14 +26,10 @@ func TestReplicasAgreeOnACertificate(t *testing.T) {
 		}
 	})
 	config, err := clientcmd.BuildConfigFromFlags("", bed.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	config.QPS = -1 // no limit: eight replicas share one client
 	secrets, configurations, err := certificate.NewClients(config, "default")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	now := time.Now()
 	var all []*certificate.Managed
 	for range replicas {
@@ -44,17 +41,13 @@ func TestReplicasAgreeOnACertificate(t *testing.T) {
 	}
 	trusted := func() int {
 		configuration, err := configurations.Get(t.Context(), "certificate-test", metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(configuration.Webhooks[0].ClientConfig.CABundle)
 		serials := map[string]bool{}
 		for _, m := range all {
 			current, err := m.Current()
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if _, err := current.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "webhook.test", CurrentTime: now}); err != nil {
 				t.Errorf("what a replica serves is not trusted: %v", err)
 			}

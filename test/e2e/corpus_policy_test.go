@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 
@@ -78,13 +79,9 @@ func TestPolicyAndWebhookAgree(t *testing.T) {
 func translated(t *testing.T, pod *corev1.Pod) injector.Result {
 	t.Helper()
 	text, err := json.Marshal(pod)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	info, err := injector.DecodePod("Pod", text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return injector.Translator{CheckTemplate: checkTemplate}.Translate(info, pod.Namespace)
 }
 
@@ -98,25 +95,15 @@ func checkTemplate(file volume.File, text, mountPath string) error {
 func patched(t *testing.T, pod *corev1.Pod, operations []injector.Operation) *corev1.Pod {
 	t.Helper()
 	before, err := json.Marshal(pod)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	text, err := json.Marshal(operations)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	patch, err := jsonpatch.DecodePatch(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	after, err := patch.Apply(before)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	changed := &corev1.Pod{}
-	if err := json.Unmarshal(after, changed); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(after, changed))
 	return changed
 }
 

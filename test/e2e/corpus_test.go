@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,9 +55,7 @@ func runPods(t *testing.T) []*corev1.Pod {
 	printed := kubectl(t, "create", "--dry-run=client", "--output=json", "--filename=test/e2e/testdata/same-files.yaml")
 	for decoder := json.NewDecoder(strings.NewReader(printed)); decoder.More(); {
 		pod := &corev1.Pod{}
-		if err := decoder.Decode(pod); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, decoder.Decode(pod))
 		pod.Name, pod.Namespace = "run-"+pod.Name, "default"
 		pods = append(pods, pod)
 	}
@@ -72,9 +71,7 @@ func goldenPods(t *testing.T) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
 		if err := yaml.UnmarshalStrict(text, pod); err != nil {
 			t.Fatalf("%s: %v", file, err)
@@ -134,9 +131,7 @@ func tutorialPod(t *testing.T, text string) *corev1.Pod {
 			t.Fatalf("no pod in %s: %v", text, err)
 		}
 		var meta metav1.PartialObjectMetadata
-		if err := json.Unmarshal(object, &meta); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, json.Unmarshal(object, &meta))
 		pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
 		switch meta.Kind {
 		case "Pod":
@@ -154,9 +149,7 @@ func tutorialPod(t *testing.T, text string) *corev1.Pod {
 
 func decode(t *testing.T, text []byte, into any) {
 	t.Helper()
-	if err := json.Unmarshal(text, into); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(text, into))
 }
 
 // admitted is what the API server makes of a pod: the pod, or why not.
@@ -219,12 +212,8 @@ func admit(t *testing.T, pods []*corev1.Pod) map[string]admitted {
 	directory := t.TempDir()
 	for _, pod := range pods {
 		text, err := json.Marshal(pod)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(directory, pod.Name+".json"), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(directory, pod.Name+".json"), text, 0o600))
 	}
 	printed, err := bed.Kubectl(t.Context(), "create", "--dry-run=server", "--output=json", "--filename="+directory)
 	all := map[string]admitted{}
@@ -232,9 +221,7 @@ func admit(t *testing.T, pods []*corev1.Pod) map[string]admitted {
 	printed = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`).ReplaceAllString(printed, "kube-api-access")
 	for decoder := json.NewDecoder(strings.NewReader(printed)); decoder.More(); {
 		pod := &corev1.Pod{}
-		if err := decoder.Decode(pod); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, decoder.Decode(pod))
 		pod.UID, pod.CreationTimestamp = "", metav1.Time{}
 		all[pod.Name] = admitted{pod: pod}
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/cluster"
 	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/testbed"
@@ -54,9 +56,7 @@ func run(m *testing.M) int {
 func kubectl(t *testing.T, arguments ...string) string {
 	t.Helper()
 	printed, err := bed.Kubectl(t.Context(), arguments...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return printed
 }
 
@@ -87,9 +87,7 @@ func readFile(t *testing.T, namespace, pod, path string) string {
 func vault(t *testing.T, script string) string {
 	t.Helper()
 	printed, err := bed.Vault(t.Context(), "set -eu\n"+script)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return printed
 }
 

@@ -5,15 +5,15 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Whoever looks at a pod reads that its secrets are not refreshed, and why, and then
 // that they are again. The files stay meanwhile.
 func TestPodTellsOfItsRefresh(t *testing.T) {
 	manifest, err := os.ReadFile("testdata/wizard.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	often := strings.Replace(strings.ReplaceAll(string(manifest), "wizard", "refreshed"), "        role: internal-app\n", "        role: internal-app\n        static-secret-render-interval: 10s\n", 1)
 	if _, err := bed.KubectlWithInput(t.Context(), often, "apply", "-f", "-"); err != nil {
 		t.Fatal(err)

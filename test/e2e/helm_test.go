@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/cluster"
 	"github.com/vaultmount/vaultmount/test/parts"
 	"github.com/vaultmount/vaultmount/test/testbed"
@@ -138,9 +140,7 @@ type helm struct{ program, home string }
 func newHelm(t *testing.T) helm {
 	t.Helper()
 	program, err := parts.Helm(t.Context(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return helm{program: program, home: t.TempDir()}
 }
 
@@ -229,16 +229,12 @@ func difference(one, other []string) []string {
 func onNode(t *testing.T, script string) string {
 	t.Helper()
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer output.Close()
 	if err := bed.Run(t.Context(), cluster.Command{Args: []string{"sh", "-c", script}, Dir: "/", Stdout: output}); err != nil {
 		t.Fatal(err)
 	}
 	printed, err := os.ReadFile(output.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(printed)
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/image"
 	"github.com/vaultmount/vaultmount/test/parts"
 )
@@ -40,9 +42,7 @@ const (
 func newLoad(t *testing.T) *load {
 	t.Helper()
 	wizard, err := os.ReadFile("testdata/wizard.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	manifest := strings.Replace(string(wizard), "name: wizard\n  labels: {app: wizard}", "name: %s\n  labels: {app: load}", 1)
 	if strings.Count(manifest, "%s") != 1 {
 		t.Fatal("the manifest of the load has no name to set")
@@ -109,12 +109,8 @@ func (l *load) watch(t *testing.T, ctx context.Context, running *sync.WaitGroup)
 		`--output=jsonpath={.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}`)
 	command.Env = append(os.Environ(), bed.Environment()...)
 	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
 	running.Go(func() {
 		lines := bufio.NewScanner(output)
 		for lines.Scan() {
@@ -154,18 +150,12 @@ func (l *load) requireSteady(t *testing.T) []time.Duration {
 func nextImage(t *testing.T, tag string) {
 	t.Helper()
 	program, err := parts.Vaultmount(t.Context(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	next := image.Vaultmount(program)
 	next.Name = strings.TrimSuffix(next.Name, "dev") + tag
 	archive := filepath.Join(t.TempDir(), "next.tar")
-	if err := next.Save(archive); err != nil {
-		t.Fatal(err)
-	}
-	if err := bed.ImportImage(t.Context(), archive); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, next.Save(archive))
+	require.NoError(t, bed.ImportImage(t.Context(), archive))
 }
 
 // requireUpgradeWithoutGap has the driver replaced while a pod is made each second:

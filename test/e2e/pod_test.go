@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestPodReadsItsSecret(t *testing.T) {
@@ -161,9 +163,7 @@ func TestDriverMayWriteEventsAlone(t *testing.T) {
 				Subjects []struct{ Kind, Name, Namespace string }
 			}
 		}
-		if err := json.Unmarshal([]byte(kubectl(t, "get", kind, "--all-namespaces", "-o", "json")), &list); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, json.Unmarshal([]byte(kubectl(t, "get", kind, "--all-namespaces", "-o", "json")), &list))
 		for _, binding := range list.Items {
 			for _, subject := range binding.Subjects {
 				if subject.Name == "vaultmount" || subject.Name == "system:serviceaccounts:vaultmount" {

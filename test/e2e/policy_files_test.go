@@ -8,15 +8,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // What the driver publishes for the policy's volumes and for the translator's own
 // is the same to the byte, with the same owners and modes, in every container.
 func TestPolicyAndTranslationMakeTheSameFiles(t *testing.T) {
 	text, err := os.ReadFile("testdata/same-files.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	setUpAppRole(t)
 	var byPolicy, byTranslation map[string]string
 	t.Run("by policy", func(t *testing.T) {

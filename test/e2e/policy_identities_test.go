@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,9 +73,7 @@ func ownersOfFiles(t *testing.T, pod *corev1.Pod) map[string]string {
 			continue
 		}
 		translated, _, err := settings.TranslateVolume(v.CSI.VolumeAttributes, pod.Namespace)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		owners[v.Name] = translated.Attributes["uid"] + ":" + translated.Attributes["gid"]
 	}
 	return owners
@@ -111,9 +110,7 @@ spec: {securityContext: {runAsUser: 7}, containers: [{name: app, image: app}]}`
 func chooseUsersLater(t *testing.T) {
 	t.Helper()
 	listener, err := bed.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(chooseUser))
 	server.Listener = listener
 	server.StartTLS()

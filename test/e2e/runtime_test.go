@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/cluster"
 )
 
@@ -15,9 +17,7 @@ import (
 func forEachRuntime(t *testing.T, file string, test func(t *testing.T, runtime string)) {
 	t.Helper()
 	content, err := os.ReadFile("testdata/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			manifest := strings.ReplaceAll(string(content), "RUNTIME", runtime)
@@ -71,9 +71,7 @@ try cover "mount -t tmpfs tmpfs /vault/secrets"
 func attacksFail(t *testing.T, pod, container string) {
 	t.Helper()
 	output, err := bed.KubectlWithInput(t.Context(), attack, "exec", "--stdin", pod, "--container="+container, "--", "sh", "-s")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	attempts := 0
 	refused := regexp.MustCompile(`^[a-z ]+: .*(Read-only file system|[Pp]ermission denied|Operation not permitted)`)
 	for line := range strings.Lines(output) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
@@ -29,18 +31,14 @@ type byCommand struct{ program string }
 func newByCommand(t *testing.T) byCommand {
 	t.Helper()
 	program, err := parts.Vaultmount(t.Context(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return byCommand{program: program}
 }
 
 func (c byCommand) apply(t *testing.T, namespace, manifest string) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/tutorial/" + manifest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	c.applyTranslated(t, namespace, string(text))
 }
 
@@ -64,9 +62,7 @@ func (c byCommand) translate(t *testing.T, manifest string) string {
 	command.Stdin = strings.NewReader(manifest)
 	command.Stderr = t.Output()
 	translated, err := command.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(translated)
 }
 

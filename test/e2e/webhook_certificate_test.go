@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Both replicas serve what one CA has signed, and what both webhooks of the
@@ -66,9 +68,7 @@ func servedBy(t *testing.T, pod, trust string) *x509.Certificate {
 func handshake(t *testing.T, address, trust string) (*x509.Certificate, error) {
 	t.Helper()
 	bundle, err := base64.StdEncoding.DecodeString(trust)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(bundle) {
 		t.Fatalf("the trust holds no certificate: %s", bundle)
@@ -89,20 +89,14 @@ func forward(t *testing.T, pod string) string {
 	command := exec.CommandContext(ctx, bed.KubectlPath(), "port-forward", webhookNamespace, pod, ":8443")
 	command.Env = append(os.Environ(), bed.Environment()...)
 	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
 	t.Cleanup(func() {
 		cancel()
 		_ = command.Wait() // it was killed
 	})
 	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)
 	if address == "" {
 		t.Fatalf("kubectl says %q", line)

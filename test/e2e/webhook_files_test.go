@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // The webhook with a certificate that somebody else makes: deploy/webhook-cert-manager
@@ -25,9 +27,7 @@ func TestWebhookWithCertificateInFiles(t *testing.T) {
 		}
 	}
 	manifest := t.TempDir() + "/webhook.yaml"
-	if err := os.WriteFile(manifest, []byte(strings.Join(documents, "---\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(manifest, []byte(strings.Join(documents, "---\n")), 0o600))
 	t.Cleanup(func() {
 		for _, arguments := range [][]string{
 			{"delete", "-f", manifest, "--ignore-not-found", "--cascade=foreground", "--timeout=90s"},
@@ -59,26 +59,18 @@ func TestWebhookWithCertificateInFiles(t *testing.T) {
 func provideCertificate(t *testing.T, serial int64) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour),
 		DNSNames: []string{"vaultmount-webhook.vaultmount.svc"}, IsCA: true, BasicConstraintsValid: true,
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	write := func(block string, der []byte) string {
 		file := t.TempDir() + "/pem"
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}), 0o600))
 		return file
 	}
 	secret := kubectl(t, "create", "secret", "tls", "vaultmount-webhook-cert-manager", webhookNamespace, "--dry-run=client", "-o", "yaml",

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/testbed"
 )
 
@@ -89,9 +91,7 @@ func kubectlWarnings(t *testing.T, arguments ...string) string {
 func requireDenied(t *testing.T, namespace string, change func(string) string, want string) {
 	t.Helper()
 	manifest, err := os.ReadFile("testdata/tutorial/pod-payroll.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	changed := change(string(manifest))
 	_, err = bed.KubectlWithInput(t.Context(), changed, "create", "--dry-run=server", "--namespace="+namespace, "-f", "-")
 	if err == nil || !strings.Contains(err.Error(), want) {
@@ -185,9 +185,7 @@ func testWebhookIsRestricted(t *testing.T) {
 	kubectl(t, "label", "namespace", "strict", "pod-security.kubernetes.io/warn=restricted")
 	manifest := kubectl(t, "get", "deployment", "vaultmount-webhook", webhookNamespace, "-o", "json")
 	file := t.TempDir() + "/deployment.json"
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(manifest, `"namespace": "vaultmount"`, `"namespace": "strict"`)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(manifest, `"namespace": "vaultmount"`, `"namespace": "strict"`)), 0o600))
 	if output := kubectlWarnings(t, "create", "--dry-run=server", "-f", file); output != "" {
 		t.Errorf("kubectl says %q", output)
 	}

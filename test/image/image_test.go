@@ -11,22 +11,17 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/stretchr/testify/require"
 )
 
 func TestSavedImageHoldsItsFiles(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("binary"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(program, []byte("binary"), 0o700))
 	archive := save(t, testImage(program))
 	read, err := tarball.ImageFromPath(archive, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	config, err := read.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got := config.Config.Entrypoint; len(got) != 1 || got[0] != "/bin/program" {
 		t.Errorf("entrypoint is %q", got)
 	}
@@ -38,9 +33,7 @@ func TestSavedImageHoldsItsFiles(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		names = append(names, header.Name)
 		if header.Name == "bin/program" && header.Mode != 0o755 {
 			t.Errorf("mode of the program is %o", header.Mode)
@@ -53,9 +46,7 @@ func TestSavedImageHoldsItsFiles(t *testing.T) {
 
 func TestSameFilesMakeTheSameImage(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("binary"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(program, []byte("binary"), 0o700))
 	first, second := digest(t, save(t, testImage(program))), digest(t, save(t, testImage(program)))
 	if first != second {
 		t.Error("two archives of the same image differ")
@@ -87,17 +78,13 @@ func testImage(program string) Image {
 func save(t *testing.T, i Image) string {
 	t.Helper()
 	archive := filepath.Join(t.TempDir(), "image.tar")
-	if err := i.Save(archive); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, i.Save(archive))
 	return archive
 }
 
 func digest(t *testing.T, path string) [sha256.Size]byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return sha256.Sum256(content)
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
@@ -26,18 +28,14 @@ const (
 func path(t *testing.T, file string) string {
 	t.Helper()
 	root, err := parts.Checkout()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return filepath.Join(root, file)
 }
 
 func readFile(t *testing.T, file string) string {
 	t.Helper()
 	content, err := os.ReadFile(path(t, file))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(content)
 }
 

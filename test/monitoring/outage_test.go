@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -46,14 +47,10 @@ func TestOutageFiresWhatTheTableSays(t *testing.T) {
 		{"Vault unreachable", func(context.Context) error { vault.Kill(); return nil }, vault.Restart},
 		{"Vault sealed", vault.Seal, vault.Unseal},
 	} {
-		if err := outage.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, outage.begin(t.Context()))
 		n.endOne(t)
 		requireFiring(t, watch, outage.row, failures[outage.row].alerts)
-		if err := outage.end(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, outage.end(t.Context()))
 		requireFiring(t, watch, "after: "+outage.row, nil)
 	}
 }
@@ -121,9 +118,7 @@ func (n *node) register(t *testing.T) {
 		return err == nil && len(links) == 1
 	})
 	connection, err := grpc.NewClient("unix://"+links[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer connection.Close()
 	registrar := registration.NewRegistrationClient(connection)
 	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
@@ -169,18 +164,12 @@ func (n *node) play(t *testing.T) {
 func (n *node) requireMetrics(t *testing.T) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.address+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	got, want := families(t, string(text)), driverMetrics(t)
 	delete(want, "vaultmount_events_total")
 	if !maps.Equal(got, want) {
@@ -210,9 +199,7 @@ func requirePanels(t *testing.T, watch *server) {
 			query := asked.Replace(target.Expr)
 			rig.Eventually(t, "panel "+name+" has data: "+query, func() bool {
 				vector, err := watch.query(t, query)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				values := map[string]bool{}
 				for _, sample := range vector {
 					delete(sample.Metric, "__name__")
@@ -230,8 +217,6 @@ func requirePanels(t *testing.T, watch *server) {
 	for _, name := range order {
 		fmt.Fprintf(w, "%s\t%s\n", name, answers[name])
 	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, w.Flush())
 	t.Logf("what the panels show:\n%s", table.String())
 }

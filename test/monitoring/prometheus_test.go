@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/api"
 	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/parts"
@@ -30,9 +31,7 @@ type server struct {
 func startPrometheus(t *testing.T, rules, target string) *server {
 	t.Helper()
 	part, err := parts.PrometheusServer(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	directory := t.TempDir()
 	write(t, filepath.Join(directory, "alerts.yaml"), rules)
 	config := filepath.Join(directory, "prometheus.yaml")
@@ -48,9 +47,7 @@ scrape_configs:
 	command := exec.Command(part.Server, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(directory, "data"), "--web.listen-address="+address)
 	command.Stderr = log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, command.Start())
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
@@ -59,9 +56,7 @@ scrape_configs:
 		}
 	})
 	client, err := api.NewClient(api.Config{Address: "http://" + address})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s := &server{calls: prometheus.NewAPI(client)}
 	rig.Eventually(t, "Prometheus scrapes the driver", func() bool {
 		up, err := s.query(t, `up{job="vaultmount"} == 1`)
@@ -72,18 +67,14 @@ scrape_configs:
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
 // freeAddress picks a port: Prometheus does not tell which it got.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer listener.Close()
 	return listener.Addr().String()
 }
@@ -106,9 +97,7 @@ func (s *server) query(t *testing.T, query string) (model.Vector, error) {
 func (s *server) firing(t *testing.T) []string {
 	t.Helper()
 	vector, err := s.query(t, `count by (alertname) (ALERTS{alertstate="firing"})`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	names := []string{}
 	for _, sample := range vector {
 		names = append(names, string(sample.Metric["alertname"]))

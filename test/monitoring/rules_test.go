@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
 	"github.com/vaultmount/vaultmount/test/parts"
@@ -35,9 +36,7 @@ type rule struct {
 func readRules(t *testing.T) []rule {
 	t.Helper()
 	var file ruleFile
-	if err := yaml.UnmarshalStrict([]byte(readFile(t, alertsFile)), &file); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(readFile(t, alertsFile)), &file))
 	var all []rule
 	for _, group := range file.Groups {
 		all = append(all, group.Rules...)
@@ -101,9 +100,7 @@ func TestAlertsAreActionable(t *testing.T) {
 func promtool(t *testing.T, arguments ...string) {
 	t.Helper()
 	part, err := parts.PrometheusServer(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if output, err := exec.CommandContext(t.Context(), part.Promtool, arguments...).CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, output)
 	}

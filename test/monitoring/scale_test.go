@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
 )
 
 // scaled makes rules as many times as fast, so that a test sees in a minute what
@@ -16,9 +17,7 @@ func scaled(t *testing.T, rules string, factor int) string {
 	t.Helper()
 	shorter := func(text string) string {
 		duration, err := model.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return model.Duration(time.Duration(duration) / time.Duration(factor)).String()
 	}
 	replace := func(pattern string, with func(string) string) {
@@ -32,9 +31,7 @@ func scaled(t *testing.T, rules string, factor int) string {
 	replace(`(\[)(\w+)(\])`, shorter)
 	replace(`(vaultmount_\w+_seconds\)? > )(\d+)()`, func(text string) string {
 		seconds, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return strconv.Itoa(seconds / factor)
 	})
 	return rules

@@ -8,21 +8,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestKeyChangesWithEachInput(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
 	}
 	seen := make(map[string]string)
 	check := func(what string, facts ...string) {
 		k, err := key(dir, facts...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if earlier, ok := seen[k]; ok {
 			t.Errorf("%s gives the same key as %s", what, earlier)
 		}
@@ -37,9 +35,7 @@ func TestKeyChangesWithEachInput(t *testing.T) {
 	check("another go.mod", "go1")
 	write("main.go", "package main\n")
 	check("a source more", "go1")
-	if err := os.Rename(filepath.Join(dir, "main.go"), filepath.Join(dir, "other.go")); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.Rename(filepath.Join(dir, "main.go"), filepath.Join(dir, "other.go")))
 	check("a renamed source", "go1")
 }
 
@@ -84,13 +80,9 @@ func TestFailedBuildLeavesNoPart(t *testing.T) {
 
 func TestNextBuildCleansUpAfterAKilledOne(t *testing.T) {
 	c := cache{dir: t.TempDir(), progress: t.Output()}
-	if err := os.MkdirAll(filepath.Join(c.dir, ".unfinished-part-123", "half"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.MkdirAll(filepath.Join(c.dir, ".unfinished-part-123", "half"), 0o755))
 	dir, err := c.get(t.Context(), "part", "key", func(context.Context, string) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if left := directories(t, c); len(left) != 1 || left[0] != dir {
 		t.Errorf("left %q; want only %q", left, dir)
 	}
@@ -99,9 +91,7 @@ func TestNextBuildCleansUpAfterAKilledOne(t *testing.T) {
 func TestWaitForAnotherBuildEndsWithTheContext(t *testing.T) {
 	c := cache{dir: t.TempDir(), progress: t.Output()}
 	unlock, err := c.lock(t.Context(), "part")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -115,9 +105,7 @@ func directories(t *testing.T, c cache) []string {
 	t.Helper()
 	var dirs []string
 	entries, err := os.ReadDir(c.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, entry := range entries {
 		if entry.IsDir() {
 			dirs = append(dirs, filepath.Join(c.dir, entry.Name()))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/mod/semver"
 )
 
@@ -27,9 +28,7 @@ func TestRuncNeedsACompiler(t *testing.T) {
 // updated does not take it back to an older one.
 func TestCurrentRuntimeIsCurrent(t *testing.T) {
 	sources, err := findSources()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for part, want := range map[string]struct{ module, version string }{
 		"containerd": {"github.com/containerd/containerd/v2", "v2.4"},
 		"runc":       {"github.com/opencontainers/runc", "v1.5"},

@@ -4,13 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestSourcesAreFoundFromAnywhereInTheCheckout(t *testing.T) {
 	want, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, dir := range []string{".", "kubernetes", "..", "../.."} {
 		t.Run(dir, func(t *testing.T) {
 			t.Chdir(filepath.Join(want, dir))

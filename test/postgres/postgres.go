@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/parts"
@@ -44,13 +45,9 @@ type Server struct {
 func ForTest(t testing.TB) *Server {
 	t.Helper()
 	part, err := parts.PostgreSQL(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s, err := start(t.Context(), part)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of the PostgreSQL server:\n%s", s.log())

@@ -7,14 +7,13 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
 )
 
 func TestServerChecksPasswords(t *testing.T) {
 	s := ForTest(t)
 	admin, err := pgx.Connect(t.Context(), s.DSN(Admin, AdminPassword))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer admin.Close(t.Context())
 	if _, err := admin.Exec(t.Context(), `CREATE ROLE app LOGIN PASSWORD 'right'`); err != nil {
 		t.Fatal(err)
@@ -29,9 +28,7 @@ func TestServerChecksPasswords(t *testing.T) {
 
 func TestStopRemovesItsFiles(t *testing.T) {
 	s := ForTest(t)
-	if err := s.stop(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.stop())
 	if _, err := os.Stat(s.directory); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its directory is still there: %v", err)
 	}

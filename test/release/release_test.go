@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/image"
 )
@@ -30,14 +31,10 @@ import (
 func TestReleaseIsWhatItSays(t *testing.T) {
 	release := Release{Version: "v1.2.3", Revision: "0123456789abcdef", Created: time.Unix(1_700_000_000, 0)}
 	directory := t.TempDir()
-	if err := release.Write(t.Context(), directory, t.Output()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, release.Write(t.Context(), directory, t.Output()))
 	index := openIndex(t, filepath.Join(directory, "vaultmount.tar"))
 	manifest, err := index.IndexManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if len(manifest.Manifests) != 2 || manifest.Annotations["org.opencontainers.image.version"] != "v1.2.3" {
 		t.Errorf("the index is %+v", manifest)
 	}
@@ -48,13 +45,9 @@ func TestReleaseIsWhatItSays(t *testing.T) {
 				t.Errorf("image %d is for %s", i, described.Platform)
 			}
 			built, err := index.Image(described.Digest)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			alone, err := tarball.ImageFromPath(filepath.Join(directory, "vaultmount-"+architecture+".tar"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			requireConfig(t, built, architecture)
 			requireSameConfig(t, built, alone)
 			requireFiles(t, built, architecture)
@@ -71,9 +64,7 @@ func openIndex(t *testing.T, archive string) v1.ImageIndex {
 		t.Fatalf("tar: %v\n%s", err, output)
 	}
 	list, err := layout.ImageIndexFromPath(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	manifest, err := list.IndexManifest()
 	if err != nil || len(manifest.Manifests) != 1 {
 		t.Fatalf("the archive holds %+v, %v", manifest, err)
@@ -86,18 +77,14 @@ func openIndex(t *testing.T, archive string) v1.ImageIndex {
 		t.Errorf("its digest is %s, %v; want %s", digest, err, only.Digest)
 	}
 	index, err := list.ImageIndex(only.Digest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return index
 }
 
 func requireConfig(t *testing.T, built v1.Image, architecture string) {
 	t.Helper()
 	file, err := built.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	config := file.Config
 	if file.Architecture != architecture || file.OS != "linux" || !file.Created.Equal(time.Unix(1_700_000_000, 0)) {
 		t.Errorf("the image is for %s/%s, made at %s", file.OS, file.Architecture, file.Created)
@@ -125,13 +112,9 @@ func requireConfig(t *testing.T, built v1.Image, architecture string) {
 func requireSameConfig(t *testing.T, one, other v1.Image) {
 	t.Helper()
 	first, err := one.ConfigName()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	second, err := other.ConfigName()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if first != second {
 		t.Errorf("the index has image %s, the archive of its own %s", first, second)
 	}
@@ -147,9 +130,7 @@ func requireFiles(t *testing.T, built v1.Image, architecture string) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if header.Typeflag == tar.TypeDir {
 			continue
 		}
@@ -171,9 +152,7 @@ func requireFiles(t *testing.T, built v1.Image, architecture string) {
 func requireStatic(t *testing.T, program []byte, architecture string) {
 	t.Helper()
 	file, err := elf.NewFile(bytes.NewReader(program))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[architecture]; file.Machine != want {
 		t.Errorf("the program is for %s, want %s", file.Machine, want)
 	}
@@ -194,16 +173,12 @@ func requireSBOM(t *testing.T, sbom, program []byte) {
 		}
 		Parts []struct{ Name, Version string } `json:"components"`
 	}
-	if err := json.Unmarshal(sbom, &list); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(sbom, &list))
 	if main := list.Metadata.Component; list.Format != "CycloneDX" || main.Name != "github.com/vaultmount/vaultmount" || main.Version != "v1.2.3" {
 		t.Errorf("it is a list in %s of %s %s", list.Format, main.Name, main.Version)
 	}
 	info, err := buildinfo.Read(bytes.NewReader(program))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	want := []string{"std " + info.GoVersion}
 	for _, module := range info.Deps {
 		want = append(want, module.Path+" "+module.Version)
@@ -222,13 +197,9 @@ func requireSBOM(t *testing.T, sbom, program []byte) {
 func requireSameAgain(t *testing.T, release Release, directory string) {
 	t.Helper()
 	again := t.TempDir()
-	if err := release.Write(t.Context(), again, t.Output()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, release.Write(t.Context(), again, t.Output()))
 	entries, err := os.ReadDir(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if len(entries) != 7 {
 		t.Errorf("a release is %d files: %v", len(entries), entries)
 	}
@@ -242,8 +213,6 @@ func requireSameAgain(t *testing.T, release Release, directory string) {
 func digest(t *testing.T, path string) [sha256.Size]byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return sha256.Sum256(content)
 }

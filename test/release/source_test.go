@@ -7,24 +7,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
 func TestReleaseIsOfTheCommit(t *testing.T) {
 	root := repository(t)
 	release, err := Of(t.Context(), root, "v1.0.0", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if release.Created.Unix() != 1_600_000_000 || len(release.Revision) != 40 || release.Version != "v1.0.0" {
 		t.Errorf("the release is %+v", release)
 	}
 	if release, err = Of(t.Context(), root, "v1.0.0", "1700000000"); err != nil || release.Created.Unix() != 1_700_000_000 {
 		t.Errorf("with SOURCE_DATE_EPOCH it is %+v, %v", release, err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "more"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(filepath.Join(root, "more"), nil, 0o644))
 	if release, err = Of(t.Context(), root, "v1.0.0", ""); err != nil || !strings.HasSuffix(release.Revision, "-dirty") {
 		t.Errorf("with a file that no commit holds it is %+v, %v", release, err)
 	}
@@ -65,13 +63,9 @@ func repository(t *testing.T) string {
 // same.
 func TestDockerfileAgrees(t *testing.T) {
 	root, err := parts.Checkout()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	content, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	text := string(content)
 	wanted := []string{"FROM scratch\n", "USER 65532:65532\n", `ENTRYPOINT ["/vaultmount"]`, sbomTool, " " + SBOMPath + "\n", "COPY --from=build /vaultmount /vaultmount\n", "-s -w -X main.version=$VERSION"}
 	for label, value := range (Release{}).labels() {

@@ -9,6 +9,8 @@ package tally
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // key is the attribute's name.
@@ -33,9 +35,7 @@ func Record(t testing.TB, item string, tried, lost int) {
 func (l Line) Record(t testing.TB) {
 	t.Helper()
 	text, err := json.Marshal(l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Attr(key, string(text))
 	t.Logf("%s: %d tried, %d lost; %s", l.Item, l.Tried, l.Lost, l.Measured)
 }

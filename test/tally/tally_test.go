@@ -3,6 +3,8 @@ package tally
 import (
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestTable(t *testing.T) {
@@ -14,13 +16,9 @@ not of go test
 {"Action":"attr","Test":"TestB","Key":"tally","Value":"{\"Item\":\"a\",\"Tried\":2,\"Lost\":0}"}
 {"Action":"attr","Test":"TestB","Key":"tally","Value":"{\"Item\":\"b\",\"Tried\":4,\"Lost\":0}"}`
 	lines, err := Read(strings.NewReader(output))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	got, err := Insert("# Title\n<!-- conformance -->\nold\n<!-- /conformance -->\nmore\n", "conformance", Markdown(lines))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	const want = `# Title
 <!-- conformance -->
 | what | tried | survived | lost |

@@ -3,14 +3,14 @@ package main
 import (
 	"slices"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	w, err := parseWords("anew => again\nheld against => compare with\ncode Charge => activeNode\nallow by anew person\nskip driver/old\n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	lines := []string{
 		"// It logs in anew, as it is held",
 		"// against the list. Charge is fine here",

@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/parts"
 )
 
 func run(t *testing.T, script string) (string, error) {
 	t.Helper()
 	kernel, err := parts.UserModeLinux(t.Context(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	output := &console{cancel: cancel}
@@ -56,9 +56,7 @@ echo 8M > bounded/memory.max
 echo "killed: $(sed -n 's/^oom_kill //p' bounded/memory.events)"
 echo "the word is $WORD"
 `)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	// The kernel kills tail, and sometimes wc beside it, which is small.
 	for _, want := range []string{`killed: [1-9]`, `the word is it's here`} {
 		if !regexp.MustCompile(want).MatchString(output) {
@@ -90,9 +88,7 @@ func TestCanceledRunLeavesNoProcess(t *testing.T) {
 func processes(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var found []string
 	for _, file := range files {
 		if arguments, _ := os.ReadFile(file); strings.Contains(string(arguments), "mem="+strconv.Itoa(memory)) {

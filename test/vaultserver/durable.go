@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/parts"
 )
@@ -34,13 +35,9 @@ type Durable struct {
 func DurableForTest(t testing.TB) *Durable {
 	t.Helper()
 	program, err := parts.Vault(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d, err := startDurable(t.Context(), program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d.endWith(t)
 	return d
 }

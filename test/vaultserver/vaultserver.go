@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/parts"
 )
@@ -42,13 +43,9 @@ type TLS struct {
 func ForTest(t testing.TB, tls *TLS) *Server {
 	t.Helper()
 	program, err := parts.Vault(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s, err := Start(t.Context(), program, tls)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s.endWith(t)
 	return s
 }

@@ -11,15 +11,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
 )
 
 func TestServerStoresAndReadsASecret(t *testing.T) {
 	t.Setenv("VAULT_ADDR", "http://192.0.2.1:1") // must not reach the client
 	t.Setenv("VAULT_NAMESPACE", "elsewhere")
 	client, err := ForTest(t, nil).Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	kv := client.KVv2("secret")
 	if _, err := kv.Put(t.Context(), "app", map[string]any{"password": "hunter2"}); err != nil {
 		t.Fatal(err)
@@ -32,19 +31,13 @@ func TestServerStoresAndReadsASecret(t *testing.T) {
 
 func TestServerHasTheKubernetesAuthMethod(t *testing.T) {
 	client, err := ForTest(t, nil).Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := client.Sys().EnableAuthWithOptionsWithContext(t.Context(), "kubernetes", &api.EnableAuthOptions{Type: "kubernetes"}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, client.Sys().EnableAuthWithOptionsWithContext(t.Context(), "kubernetes", &api.EnableAuthOptions{Type: "kubernetes"}))
 }
 
 func TestStopEndsTheServerAndRemovesItsFiles(t *testing.T) {
 	s := ForTest(t, nil)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.Stop())
 	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its directory is still there: %v", err)
 	}
@@ -56,9 +49,7 @@ func TestStopEndsTheServerAndRemovesItsFiles(t *testing.T) {
 
 func TestStartShowsWhyTheServerEnded(t *testing.T) {
 	program, err := exec.LookPath("false")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err = Start(ctx, program, nil)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestHierarchiesOfMountinfo(t *testing.T) {
@@ -28,9 +30,7 @@ func TestLegacyGroupInheritsCPUSet(t *testing.T) {
 	cpuset, memory := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(cpuset, "cpuset.cpus"), "0-1\n")
 	write(t, filepath.Join(cpuset, "cpuset.mems"), "0\n")
-	if err := legacy([]string{cpuset, memory}, "lab").Create(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, legacy([]string{cpuset, memory}, "lab").Create())
 	if got := read(t, filepath.Join(cpuset, "lab", "cpuset.cpus")); got != "0-1\n" {
 		t.Errorf("cpuset.cpus is %q", got)
 	}
@@ -43,9 +43,7 @@ func TestUnifiedEnablesOnlyWhatIsThereAndMissing(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "cgroup.controllers"), "cpu rdma pids\n")
 	write(t, filepath.Join(dir, "cgroup.subtree_control"), "cpu\n")
-	if err := enableControllers(dir); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, enableControllers(dir))
 	if got := read(t, filepath.Join(dir, "cgroup.subtree_control")); got != "+pids" {
 		t.Errorf("subtree_control was written %q; want +pids", got)
 	}
@@ -54,16 +52,10 @@ func TestUnifiedEnablesOnlyWhatIsThereAndMissing(t *testing.T) {
 func TestRemoveTakesTheWholeTree(t *testing.T) {
 	root := t.TempDir()
 	group := legacy([]string{root}, "lab")
-	if err := os.MkdirAll(filepath.Join(root, "lab", "kubepods", "pod1"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(root, "other"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "lab", "kubepods", "pod1"), 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(root, "other"), 0o755))
 	for range 2 { // the second time there is nothing to remove
-		if err := group.Remove(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, group.Remove(t.Context()))
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil || len(entries) != 1 || entries[0].Name() != "other" {
@@ -73,25 +65,17 @@ func TestRemoveTakesTheWholeTree(t *testing.T) {
 
 func TestRemoveWaitsForTheLastProcess(t *testing.T) {
 	group, err := New("vaultmount-test-busy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := group.Create(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, group.Create())
 	member := exec.Command("sleep", "60")
-	if err := member.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, member.Start())
 	write(t, filepath.Join(group.dirs[0], "cgroup.procs"), strconv.Itoa(member.Process.Pid))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := group.Remove(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("remove of a busy group gives %v; want the context's error", err)
 	}
-	if err := member.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, member.Process.Kill())
 	_ = member.Wait() // tells what killed it
 	if err := group.Remove(t.Context()); err != nil {
 		t.Error(err)
@@ -100,16 +84,12 @@ func TestRemoveWaitsForTheLastProcess(t *testing.T) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 }
 
 func read(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(content)
 }

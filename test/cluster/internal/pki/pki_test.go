@@ -4,21 +4,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestIssuedCertificateServesItsHosts(t *testing.T) {
 	ca, err := NewCA("ca")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pair, err := ca.Issue("user", []string{"group"}, "10.0.0.1", "example.test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	loaded, err := tls.X509KeyPair(pair.CertPEM, pair.KeyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.CertPEM)
 	for _, host := range []string{"10.0.0.1", "example.test"} {

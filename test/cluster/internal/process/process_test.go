@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,15 +25,11 @@ func TestStartTimeOfProgramWithParentheses(t *testing.T) {
 
 func TestRecycledPIDIsAnotherProcess(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cmd.Start())
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	id, err := Identify(cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	id.Start-- // an earlier process of the same number
 	if _, err := id.Open(); !errors.Is(err, ErrGone) {
 		t.Fatalf("open gives %v; want ErrGone", err)
@@ -41,29 +38,19 @@ func TestRecycledPIDIsAnotherProcess(t *testing.T) {
 
 func TestWaitSeesTheEnd(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cmd.Start())
 	id, err := Identify(cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	h, err := id.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer h.Close()
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := h.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("wait for a running process gives %v", err)
 	}
-	if err := h.Signal(unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, h.Signal(unix.SIGKILL))
+	require.NoError(t, h.Wait(t.Context()))
 	if _, err := id.Open(); !errors.Is(err, ErrGone) {
 		t.Fatalf("open of a process nobody has collected gives %v; want ErrGone", err)
 	}
