@@ -45,7 +45,7 @@ const (
 // NewEvents returns a recorder that finds volumes by find and counts Events by
 // count. Stop ends it.
 func NewEvents(ctx context.Context, config *rest.Config, node string, find func(volumeID string) (Volume, bool), count func(reason string)) (*Events, error) {
-	core, scheme, err := newCore(config)
+	core, scheme, err := NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 // gets no pods before the driver is there to make their volumes. It succeeds when
 // there is no such taint.
 func RemoveTaint(ctx context.Context, config *rest.Config, node, key string) error {
-	core, _, err := newCore(config)
+	core, _, err := NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
 		return err
 	}

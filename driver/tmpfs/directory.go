@@ -44,18 +44,15 @@ func openDirectory(at int, name string) (int, error) {
 // makeDirectory opens a directory, and creates it if it does not exist. The umask does not
 // change its mode.
 func makeDirectory(at int, name string) (int, error) {
-	err := unix.Mkdirat(at, name, directoryMode)
-	if errors.Is(err, unix.EEXIST) {
-		return openDirectory(at, name)
-	}
-	if err != nil {
+	const mode = 0o755
+	if err := unix.Mkdirat(at, name, mode); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	}
 	fd, err := openDirectory(at, name)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Fchmod(fd, directoryMode); err != nil {
+	if err := unix.Fchmod(fd, mode); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil

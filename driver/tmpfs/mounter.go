@@ -31,10 +31,7 @@ var (
 	ErrOccupied = errors.New("the target path is not an empty directory; remove what is there")
 )
 
-const (
-	volumeMode = "0755"
-	stateMode  = "0700"
-)
+const volumeMode = "0755"
 
 // Mounter mounts volumes. Its methods may run concurrently for different target paths.
 type Mounter struct {
@@ -46,8 +43,13 @@ type Mounter struct {
 // device in the mount table. The error says which feature the kernel lacks. It uses noswap
 // of tmpfs only where the kernel has it: Linux 6.4, outside user namespaces.
 func NewMounter(source string) (*Mounter, error) {
-	probe := tmpfsOptions{source: source, sizeBytes: int64(os.Getpagesize()), inodes: 4, mode: volumeMode}
-	mount, err := newDetachedMount(probe)
+	m := &Mounter{source: source, noswap: true}
+	probe := func() (*detachedMount, error) { return m.newMount(volumeMode, int64(os.Getpagesize()), 4) }
+	mount, err := probe()
+	if err != nil {
+		m.noswap = false
+		mount, err = probe()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create a detached tmpfs mount (needs Linux 5.12 and CAP_SYS_ADMIN): %w", err)
 	}
@@ -55,13 +57,7 @@ func NewMounter(source string) (*Mounter, error) {
 	if err := mount.setReadOnly(true); err != nil {
 		return nil, fmt.Errorf("make a mount read-only by mount_setattr (needs Linux 5.12): %w", err)
 	}
-	probe.noswap = true
-	swapless, err := newDetachedMount(probe)
-	if err != nil {
-		return &Mounter{source: source}, nil
-	}
-	swapless.Close()
-	return &Mounter{source: source, noswap: true}, nil
+	return m, nil
 }
 
 // NoSwap reports whether the kernel keeps volumes out of swap.
@@ -74,7 +70,7 @@ func (m *Mounter) Create(target string, sizeBytes int64, payload Payload) error 
 	if need := 2 * payload.pageBytes(); need > sizeBytes {
 		return fmt.Errorf("%w: they need %s (files are kept twice), size is %s; set size: %s", ErrFull, formatBytes(need), formatBytes(sizeBytes), quantity(need))
 	}
-	mount, err := newDetachedMount(tmpfsOptions{source: m.source, sizeBytes: sizeBytes, inodes: payload.Inodes(), mode: volumeMode, noswap: m.noswap})
+	mount, err := m.newMount(volumeMode, sizeBytes, payload.Inodes())
 	if err != nil {
 		return err
 	}
@@ -210,29 +206,17 @@ func openVolume(target string) (fd int, err error) {
 }
 
 // makeTarget accepts an empty directory, which some kubelets create. A mount would hide the
-// files of any other. Target may be a path by a descriptor, which no error shows.
+// files of any other.
 func makeTarget(target string) error {
-	err := unix.Mkdir(target, 0o750)
-	if err == nil {
-		return nil
+	err := removeTarget(target)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOTDIR) {
+		return ErrOccupied
 	}
-	if !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("create the target path: %w", err)
-	}
-	fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("create the target path: %w", ErrOccupied)
-	}
-	if err != nil {
-		return fmt.Errorf("open the target path: %w", err)
-	}
-	defer unix.Close(fd)
-	entries, err := readNames(fd)
 	if err != nil {
 		return err
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("create the target path: %w", ErrOccupied)
+	if err := unix.Mkdir(target, 0o750); err != nil {
+		return fmt.Errorf("create the target path: %w", err)
 	}
 	return nil
 }
@@ -243,4 +227,75 @@ func removeTarget(target string) error {
 		return fmt.Errorf("remove the target path: %w", err)
 	}
 	return nil
+}
+
+// detachedMount is a mount that no path leads to. The kernel removes it when its descriptor
+// closes, and the file system with its last mount.
+type detachedMount struct{ fd int }
+
+// newMount creates a tmpfs. Mode is octal.
+func (m *Mounter) newMount(mode string, sizeBytes int64, inodes int) (*detachedMount, error) {
+	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a tmpfs context: %w", err)
+	}
+	defer unix.Close(context)
+	for _, option := range [][2]string{
+		{"source", m.source}, {"size", strconv.FormatInt(sizeBytes, 10)}, {"nr_inodes", strconv.Itoa(inodes)}, {"mode", mode},
+	} {
+		if err := unix.FsconfigSetString(context, option[0], option[1]); err != nil {
+			return nil, fmt.Errorf("set tmpfs option %s=%s: %w", option[0], option[1], err)
+		}
+	}
+	if m.noswap {
+		if err := unix.FsconfigSetFlag(context, "noswap"); err != nil {
+			return nil, fmt.Errorf("set tmpfs option noswap: %w", err)
+		}
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("create a tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return &detachedMount{fd}, nil
+}
+
+// cloneMount makes another mount of the volume at target. The error is ErrNotMounted if
+// there is none: the kernel would clone the directory on disk.
+func cloneMount(target string) (*detachedMount, error) {
+	fd, err := openVolume(target)
+	if err != nil {
+		return nil, fmt.Errorf("open the volume: %w", err)
+	}
+	defer unix.Close(fd)
+	clone, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount: %w", err)
+	}
+	return &detachedMount{clone}, nil
+}
+
+func (d *detachedMount) setReadOnly(readOnly bool) error {
+	attributes := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	if readOnly {
+		attributes = unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	}
+	if err := unix.MountSetattr(d.fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+		return fmt.Errorf("set the mount read-only=%t: %w", readOnly, err)
+	}
+	return nil
+}
+
+func (d *detachedMount) attach(target string) error {
+	if err := unix.MoveMount(d.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach the mount to the target path: %w", err)
+	}
+	return nil
+}
+
+// Close removes the mount, unless it is attached.
+func (d *detachedMount) Close() {
+	_ = unix.Close(d.fd) // cannot fail for a descriptor of this process
 }

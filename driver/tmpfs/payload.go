@@ -22,9 +22,8 @@ import (
 //	..data -> ..<name>       swapped by rename
 //	conf -> ..data/conf      a user-visible name
 const (
-	dataLink      = "..data"
-	hidden        = ".."
-	directoryMode = 0o755
+	dataLink = "..data"
+	hidden   = ".."
 )
 
 // Payload is the files that a volume holds at one time.

@@ -201,6 +201,7 @@ func TestParseCostsInProportion(t *testing.T) {
 		{"as many paths of no file as fit", many},
 		{"as many directories as fit", deep},
 		{"a long number", map[string]string{"size": strings.Repeat("9", enough)}},
+		{"a number with a long exponent", map[string]string{"size": "1e-10000000"}},
 		{"a long part of a lease", map[string]string{"lease-renewal-threshold": "0." + strings.Repeat("9", enough)}},
 		{"a long role", map[string]string{"role": strings.Repeat("r", enough)}},
 	} {

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,55 +9,49 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// Check parses a template and refuses functions that would read the node, act on
-// it, or need a server that the driver does not talk to, and those that do not
-// exist. It looks at the parse tree, so that a call in a branch that never runs is
-// found as well; arguments that stand there in quotes are checked with it.
+// Check parses a template and rejects unknown functions and those that would read the
+// node, act on it, or need another server than Vault. It also finds a call in a branch
+// that never runs, and checks string literals that are arguments. The error is ErrInvalid.
 //
 // Its memory and the depth of its stack are in proportion to the text, so a hostile
 // template is checked in a confined process.
 func Check(t Template) error {
-	_, err := checkTrees(t)
+	_, err := parseAndCheck(t)
 	return err
 }
 
-// checkTrees is Check, and returns what it has looked at.
-func checkTrees(t Template) (map[string]*parse.Tree, error) {
-	trees, err := parseTrees(t)
-	if errors.Is(err, ErrInvalid) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, syntaxFailure(t, err)
-	}
-	c := checker{template: t, usable: map[string]bool{}}
-	for _, name := range slices.Sorted(maps.Keys(trees)) {
-		if err := c.check(trees[name].Root); err != nil {
-			return nil, err
-		}
-	}
-	return trees, nil
+// parsed is a template that passed Check.
+type parsed struct {
+	// trees has one for the template and one for each definition in it, by name.
+	trees map[string]*parse.Tree
+	// functions are those that it calls.
+	functions map[string]bool
 }
 
-// parseTrees gives a tree for the template and for each definition in it, by name.
-// Functions are not looked up, so that this can be done with better words. The error is
-// ErrInvalid for a template over a limit, else one of the parser.
-func parseTrees(t Template) (map[string]*parse.Tree, error) {
+func parseAndCheck(t Template) (parsed, error) {
 	if err := limits.TemplateBytes.Check(len(t.Text)); err != nil {
-		return nil, fmt.Errorf("%w: %w; split it into several files", ErrInvalid, err)
+		return parsed{}, fmt.Errorf("%w: %w; split it into several files", ErrInvalid, err)
 	}
 	tree := parse.New("")
-	tree.Mode = parse.SkipFuncCheck
-	trees := map[string]*parse.Tree{}
-	_, err := tree.Parse(t.Text, t.LeftDelim, t.RightDelim, trees)
-	return trees, err
+	tree.Mode = parse.SkipFuncCheck // the checker explains more
+	p := parsed{trees: map[string]*parse.Tree{}, functions: map[string]bool{}}
+	if _, err := tree.Parse(t.Text, t.LeftDelim, t.RightDelim, p.trees); err != nil {
+		return parsed{}, syntaxError(t, err)
+	}
+	c := checker{template: t, functions: p.functions}
+	for _, name := range slices.Sorted(maps.Keys(p.trees)) {
+		if err := c.check(p.trees[name].Root); err != nil {
+			return parsed{}, err
+		}
+	}
+	return p, nil
 }
 
-// checker goes through the trees of a template.
+// checker walks the trees of a template.
 type checker struct {
 	template Template
-	// usable are the functions that it has looked up: a lookup goes through lists.
-	usable map[string]bool
+	// functions are those that passed: a look-up takes a search in lists.
+	functions map[string]bool
 }
 
 func (c checker) check(node parse.Node) error {
@@ -66,13 +59,8 @@ func (c checker) check(node parse.Node) error {
 	case *parse.IdentifierNode:
 		return c.checkFunction(n)
 	case *parse.PipeNode:
-		if function, example := emptyCall(n); function != nil {
-			return c.wrong(function, "%s: the path is missing; write it after the function, for example %s %q", function.Ident, function.Ident, example)
-		}
-		for _, call := range quotedCalls(n) {
-			if problem := c.checkLiteral(call.function.Ident, call.argument); problem != nil {
-				return c.wrong(call.function, "%s: %s", call.function.Ident, problem.text(func(string) bool { return true }))
-			}
+		if err := c.checkPipe(n); err != nil {
+			return err
 		}
 	}
 	for _, child := range children(node) {
@@ -84,24 +72,79 @@ func (c checker) check(node parse.Node) error {
 }
 
 func (c checker) checkFunction(n *parse.IdentifierNode) error {
-	if c.usable[n.Ident] {
+	if c.functions[n.Ident] {
 		return nil
 	}
-	switch t, why := treat(n.Ident); t {
-	case refused:
-		return c.wrong(n, "the function %s is not available: %s", n.Ident, why)
-	case unknown:
-		return c.wrong(n, "function %s is not defined%s", quote(n.Ident), suggestion(n.Ident))
+	if why := denialReason(n.Ident); why != "" {
+		return c.fail(n, "the function %s is not available: %s", n.Ident, why)
 	}
-	c.usable[n.Ident] = true
+	if !isAvailable(n.Ident) {
+		return c.fail(n, "function %s is not defined%s", quote(n.Ident), suggestion(n.Ident))
+	}
+	c.functions[n.Ident] = true
 	return nil
 }
 
-func (c checker) wrong(node parse.Node, format string, arguments ...any) error {
+// checkPipe checks the calls of one pipe, without the pipes inside it.
+func (c checker) checkPipe(pipe *parse.PipeNode) error {
+	if pipe == nil {
+		return nil
+	}
+	for i, command := range pipe.Cmds {
+		function, ok := command.Args[0].(*parse.IdentifierNode)
+		if !ok {
+			continue
+		}
+		var first parse.Node // argument
+		switch {
+		case len(command.Args) > 1:
+			first = command.Args[1]
+		case i == 0:
+			if err := c.checkNoArgument(function); err != nil {
+				return err
+			}
+		case len(pipe.Cmds[i-1].Args) == 1: // the only argument is the one piped in
+			first = pipe.Cmds[i-1].Args[0]
+		}
+		if literal, ok := first.(*parse.StringNode); ok {
+			if err := checkLiteral(c.template.Pod, function.Ident, literal.Text); err != nil {
+				return c.fail(function, "%s: %s", function.Ident, err.text(true))
+			}
+		}
+	}
+	return nil
+}
+
+// checkNoArgument rejects a call that names nothing in Vault. Consul-template asks nothing
+// then: it writes <nil>, or the else branch, and the pod runs without its secret.
+func (c checker) checkNoArgument(function *parse.IdentifierNode) error {
+	example := map[string]string{"secret": "internal/data/app", "secrets": "internal/metadata/app", "pkiCert": "pki/issue/app"}[function.Ident]
+	if example == "" {
+		return nil
+	}
+	return c.fail(function, "%s: the path is missing; write it after the function, for example %s %q", function.Ident, function.Ident, example)
+}
+
+// checkLiteral checks the first argument of this package's own functions.
+func checkLiteral(pod Pod, function, argument string) (err *argumentError) {
+	switch function {
+	case "env", "mustEnv", "envOrDefault":
+		return checkVariable(argument)
+	case "file":
+		if argument != "" {
+			return checkFile(argument)
+		}
+	case "writeToFile":
+		_, err = pod.relativePath(argument)
+	}
+	return err
+}
+
+func (c checker) fail(node parse.Node, format string, arguments ...any) error {
 	return newError(ErrInvalid, "%s: %s", c.place(node), fmt.Sprintf(format, arguments...))
 }
 
-// place counts lines and columns from 1, where text/template has columns from 0.
+// place counts lines and columns from 1; text/template counts columns from 0.
 func (c checker) place(node parse.Node) string {
 	line, column := 1, 1
 	for _, character := range c.template.Text[:min(int(node.Position()), len(c.template.Text))] {
@@ -113,46 +156,35 @@ func (c checker) place(node parse.Node) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
-// children lists what stands directly below a node. Absent parts are left out:
-// an absent else, as a nil list in an interface, would not compare to nil.
+// children returns the nodes directly below a node, which may be nil in an interface.
 func children(node parse.Node) []parse.Node {
 	switch n := node.(type) {
 	case *parse.ListNode:
-		if n == nil {
-			return nil
+		if n != nil {
+			return n.Nodes
 		}
-		return n.Nodes
 	case *parse.ActionNode:
 		return []parse.Node{n.Pipe}
 	case *parse.TemplateNode:
 		return []parse.Node{n.Pipe}
 	case *parse.IfNode:
-		return branches(&n.BranchNode)
+		return []parse.Node{n.Pipe, n.List, n.ElseList}
 	case *parse.RangeNode:
-		return branches(&n.BranchNode)
+		return []parse.Node{n.Pipe, n.List, n.ElseList}
 	case *parse.WithNode:
-		return branches(&n.BranchNode)
+		return []parse.Node{n.Pipe, n.List, n.ElseList}
 	case *parse.PipeNode:
-		return commands(n)
+		if n != nil {
+			nodes := make([]parse.Node, len(n.Cmds))
+			for i, command := range n.Cmds {
+				nodes[i] = command
+			}
+			return nodes
+		}
 	case *parse.CommandNode:
 		return n.Args
 	case *parse.ChainNode:
 		return []parse.Node{n.Node}
 	}
 	return nil
-}
-
-func branches(n *parse.BranchNode) []parse.Node {
-	return []parse.Node{n.Pipe, n.List, n.ElseList}
-}
-
-func commands(n *parse.PipeNode) []parse.Node {
-	if n == nil {
-		return nil
-	}
-	nodes := make([]parse.Node, 0, len(n.Cmds))
-	for _, command := range n.Cmds {
-		nodes = append(nodes, command)
-	}
-	return nodes
 }

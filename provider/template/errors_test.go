@@ -7,6 +7,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/vaultmount/vaultmount/provider/cost"
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
@@ -38,9 +41,8 @@ func errorCases(t testing.TB) []errorCase {
 	return cases
 }
 
-// What users get to read for the mistakes that they make. The file is for reading:
-// every message says where, what is wrong, and the way out if there is one. To
-// write it anew: go test ./provider/template -update
+// What users read for frequent mistakes: where, what is wrong, and the remedy. To write
+// the file again: go test ./provider/template -update
 func TestErrorsAreClear(t *testing.T) {
 	t.Parallel()
 	cases := errorCases(t)
@@ -63,5 +65,45 @@ func TestErrorsAreClear(t *testing.T) {
 		if err := os.WriteFile("testdata/errors.txt", []byte(strings.TrimSuffix(report.String(), "\n")), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Whatever the author of a template writes long, its error is short. Not parallel: it
+// counts what the whole process allocates.
+func TestErrorsAreShort(t *testing.T) {
+	long := strings.Repeat("x", limits.TemplateBytes.Max()/2)
+	keys := map[string]string{}
+	for i := range 1000 {
+		keys[fmt.Sprintf("key-%d", i)] = ""
+	}
+	for name, text := range map[string]string{
+		"function":      `{{ ` + long + ` }}`,
+		"variable":      `{{ $` + long + ` }}`,
+		"number":        `{{ 1` + long + ` }}`,
+		"character":     `{{ '` + long + `' }}`,
+		"template":      `{{ template "` + long + `" }}`,
+		"definition":    `{{ define "` + long + `" }}a{{ end }}{{ define "` + long + `" }}b{{ end }}`,
+		"code":          `{{ index "` + long + `" "a" }}`,
+		"field":         `{{ (secret "kv2").` + long + ` }}`,
+		"key":           `{{ (secret "kv2").Data.` + long + ` }}`,
+		"env":           `{{ env "` + long + `" }}`,
+		"file":          `{{ file "/` + long + `" }}`,
+		"absent key":    `{{ file "/vault/custom/` + long + `" }}`,
+		"written path":  `{{ writeToFile "` + long + `" "" "" "" "" }}`,
+		"written owner": `{{ writeToFile "a" "` + long + `" "" "" "" }}`,
+		"written mode":  `{{ writeToFile "a" "" "" "` + long + `" "" }}`,
+		"control signs": `{{ writeToFile "` + strings.Repeat(`\x01`, 100) + `" "" "" "" "" }}`,
+		"sprig_fail":    `{{ sprig_fail "` + long + `" }}`,
+		"key=value":     `{{ secret "a" "` + long + `" }}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var err error
+			cost.Assert(t, len(text), func() {
+				_, err = Execute(Template{Name: "file", Text: text, ErrorOnMissingKey: true, Pod: Pod{SecretKeys: keys}}, canaries())
+			})
+			if err == nil || len(err.Error()) > limits.ErrorBytes.Max() {
+				t.Errorf("got %d bytes: %.500v", len(fmt.Sprint(err)), err)
+			}
+		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/vaultmount/vaultmount/provider/cost"
 )
 
-// canary stands for every secret value: it has no letter sequence that a template
+// canary is every secret value: it has no letter sequence that a template
 // or a message has by chance.
 const canary = "zq7Xcanary9wK"
 

@@ -101,7 +101,7 @@ func TestResultsOfTemplatesPass(t *testing.T) {
 		for name, given := range map[string]Values{"no": nil, "all": canaries()} {
 			if result, err := Execute(test.template, given); err == nil {
 				if err := CheckResult(test.template, result); err != nil {
-					t.Errorf("%s, with %s answers: %v", test.name, name, err)
+					t.Errorf("%s, with %s values: %v", test.name, name, err)
 				}
 			}
 		}

@@ -152,7 +152,7 @@ func TestPublishFailsWithAReasonAndLeavesNothing(t *testing.T) {
 	}{
 		"unknown attribute": {map[string]string{"templat/a": "x"}, nil, codes.InvalidArgument, `volume "vault-secrets": volume attribute "templat/a": is unknown; did you mean "template/a"?`},
 		"template syntax":   {map[string]string{"template/a": "{{ if }}"}, nil, codes.InvalidArgument, `volume "vault-secrets": render file "a": invalid template: line 1: missing value for if`},
-		"host function":     {map[string]string{"template/a": `{{ file "/etc/shadow" }}`}, nil, codes.InvalidArgument, `render file "a": invalid template: line 1, column 4: file: "/etc/shadow" is a file that there is no agent to read`},
+		"host function":     {map[string]string{"template/a": `{{ file "/etc/shadow" }}`}, nil, codes.InvalidArgument, `render file "a": invalid template: line 1, column 4: file: "/etc/shadow" cannot be read: templates read no files of the pod`},
 		"larger than allowed": {map[string]string{"template/a": "x", "size": "17Mi"}, nil, codes.InvalidArgument,
 			`volume attribute "size": 17825792 bytes is more than the 16777216 that this cluster allows`},
 		"larger than asked": {map[string]string{"template/a": large, "size": "8192"}, nil, codes.ResourceExhausted, `set size: `},

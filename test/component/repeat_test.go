@@ -2,12 +2,16 @@ package component
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/driver/checkpoint"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -63,8 +67,26 @@ func TestRepublishTellsWhatIsNew(t *testing.T) {
 
 func startListening(t *testing.T, kubelet *rig.Kubelet, readCA func() (string, error)) (*listener, func(*csi.NodePublishVolumeRequest)) {
 	t.Helper()
-	mounter := newMounter(t)
-	store := openStore(t, mounter, kubelet.StateDirectory())
+	mounter, err := tmpfs.NewMounter(rig.DriverName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(kubelet.StateDirectory()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	state, err := mounter.OpenStateMount(kubelet.StateDirectory(), checkpoint.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := checkpoint.Open(klog.Background(), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	mounts, err := driver.NewMounts(klog.Background(), mounter, store)
 	if err != nil {
 		t.Fatal(err)

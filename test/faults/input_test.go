@@ -86,10 +86,15 @@ func isRefusal(code codes.Code) bool {
 	return false
 }
 
-var longPath = regexp.MustCompile(`((?:/?x){10})(?:/?x)*/?\.\.\.`)
+var (
+	longPath   = regexp.MustCompile(`((?:/?x){10})(?:/?x)*/?\.\.\.`)
+	pathLength = regexp.MustCompile(`\d+( bytes exceed the limit of \d+ \(target-path-bytes\))`)
+)
 
+// normalizePaths takes the root out of a message, and what depends on the length of the root:
+// where a long path is cut, and how long it is.
 func normalizePaths(root, message string) string {
-	// A long path is cut at a place that depends on the length of the root.
+	message = pathLength.ReplaceAllString(message, "N$1")
 	return longPath.ReplaceAllString(strings.ReplaceAll(message, root, "/var/lib/kubelet"), "$1...")
 }
 

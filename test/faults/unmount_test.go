@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -20,7 +21,7 @@ import (
 // written to memory and not to the disk beneath, and the metric shows it. The next process
 // takes the volumes over as they are, at the cost of a login for each.
 func TestStateIsUnmounted(t *testing.T) {
-	for name, flags := range map[string]int{"at once": 0, "lazily": unix.MNT_DETACH} {
+	for name, flags := range map[string]int{"lazily": unix.MNT_DETACH, "by force": unix.MNT_FORCE | unix.MNT_DETACH} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tally.AtEnd(t, "state unmounted under the driver", 1)
@@ -32,6 +33,9 @@ func TestStateIsUnmounted(t *testing.T) {
 			onDisk := beneath(t, n.StateDirectory())
 			if !n.shows(t, "vaultmount_checkpoint_mounted 1") {
 				t.Error("the metric says that the state is not mounted")
+			}
+			if err := unix.Unmount(n.StateDirectory(), 0); !errors.Is(err, unix.EBUSY) {
+				t.Errorf("a plain unmount: %v", err)
 			}
 			must(t, unix.Unmount(n.StateDirectory(), flags))
 			n.mustPublish(t, after)

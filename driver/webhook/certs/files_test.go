@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // secretVolume is a directory as the kubelet makes it for a Secret: the files are
@@ -42,19 +41,6 @@ func (v secretVolume) swap(t *testing.T, version string, data map[string][]byte)
 	if err := os.Rename(v.path("..new"), v.path("..data")); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func newData(t *testing.T) (map[string][]byte, *tls.Certificate) {
-	t.Helper()
-	s, err := fresh(time.Now(), []string{"webhook.test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := s.data()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data, s.leaf
 }
 
 func TestFilesFollowsASwap(t *testing.T) {

@@ -1,10 +1,13 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -12,23 +15,44 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
+
+	"github.com/vaultmount/vaultmount/driver/kube"
 )
 
-// Secrets is client-go's interface to the Secrets of one namespace, as far as it
-// is used.
+// Secrets is the part of client-go's interface to Secrets that is used.
 type Secrets interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error)
 	Create(ctx context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error)
 	Update(ctx context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error)
 }
 
-// Configurations is client-go's interface to webhook configurations, as far as it
-// is used.
+// Configurations is the part of client-go's interface to webhook configurations that is
+// used.
 type Configurations interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.MutatingWebhookConfiguration, error)
 	Patch(ctx context.Context, name string, patchType types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string) (*admissionregistrationv1.MutatingWebhookConfiguration, error)
+}
+
+// NewClients returns clients of a namespace's Secrets and of webhook configurations.
+func NewClients(config *rest.Config, namespace string) (Secrets, Configurations, error) {
+	core, coreScheme, err := kube.NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
+	if err != nil {
+		return nil, nil, err
+	}
+	registration, registrationScheme, err := kube.NewClient(config, admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme)
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets := gentype.NewClient("secrets", core, runtime.NewParameterCodec(coreScheme), namespace, func() *corev1.Secret { return new(corev1.Secret) })
+	configurations := gentype.NewClient("mutatingwebhookconfigurations", registration, runtime.NewParameterCodec(registrationScheme), "", func() *admissionregistrationv1.MutatingWebhookConfiguration {
+		return new(admissionregistrationv1.MutatingWebhookConfiguration)
+	})
+	return secrets, configurations, nil
 }
 
 // Options of a Managed certificate. All are required.
@@ -37,128 +61,116 @@ type Options struct {
 	Configurations Configurations
 	// Secret and Configuration are the names of the two objects.
 	Secret, Configuration string
-	// Names are what the API server calls the webhook by.
+	// Names are the DNS names and IP addresses by which the API server calls the webhook.
 	Names []string
-	// Now is the clock that dates are compared with.
+	// Now is the clock for dates.
 	Now func() time.Time
 }
 
-// Managed is a certificate of the webhook's own, for any number of replicas
+// Managed is a certificate that the webhook issues itself, for any number of replicas
 // without a leader.
 //
-// They agree because the Secret is the one truth, and only one of those who would
-// replace what they have read can do so: the API server refuses the others, who
-// then read what the first has written. What is due depends on the Secret and the
-// time alone, so after one replica has done it there is nothing left to do for
-// the rest. The trust in the configuration is derived from the Secret, and never
-// overwritten by something older; see trust.
+// The Secret is the truth: of two replicas that replace what they have read, the API
+// server refuses one, which then reads what the other has written. What is due depends only
+// on the Secret and the time, so one replica does it and the others find nothing to do. The
+// caBundle is derived from the Secret, and never replaced by an older one.
 type Managed struct {
 	options Options
-	// last is what has been read or written last, to be put back if the Secret is
-	// lost while the API server still trusts it.
-	last *state
-	slot slot
+	// last is what was read or written last, to restore a lost Secret while the API server
+	// still trusts it.
+	last  *state
+	inUse atomic.Pointer[tls.Certificate]
 }
 
-// NewManaged asks for nothing yet.
+// NewManaged asks the API server for nothing yet.
 func NewManaged(options Options) *Managed { return &Managed{options: options} }
 
-// Current returns the certificate that the API server has last been made to
-// trust.
+// Current returns a certificate that the API server trusts.
 func (m *Managed) Current() (*tls.Certificate, error) {
-	if current := m.slot.get(); current != nil {
+	if current := m.inUse.Load(); current != nil {
 		return current, nil
 	}
 	return nil, fmt.Errorf("there is no certificate yet that the configuration %s trusts", m.options.Configuration)
 }
 
-// attempts bounds a Sync. Each that fails is one that another replica has won.
+// attempts bounds a Sync. Each failure is one that another replica has won.
 const attempts = 20
 
-// errStale is for a write that another one came before.
-var errStale = errors.New("it was changed in between")
+// errConflict is a write after that of another replica.
+var errConflict = errors.New("it has changed meanwhile")
 
-// Sync creates or renews what is due, restores the API server's trust, and takes
-// the certificate into use. Calls must not overlap.
+// Sync creates or renews what is due, sets the caBundle, and takes the certificate into use.
 func (m *Managed) Sync(ctx context.Context) error {
 	var err error
 	for range attempts {
-		if err = m.sync(ctx); !errors.Is(err, errStale) {
+		if err = m.sync(ctx); !errors.Is(err, errConflict) {
 			return err
 		}
 	}
 	return err
 }
 
-// sync reads the configuration before the Secret, so that what it derives from
-// the Secret is never older than the configuration that it would replace.
+// sync reads the configuration before the Secret, so what it derives from the Secret is
+// never older than the caBundle that it replaces.
 func (m *Managed) sync(ctx context.Context) error {
-	configuration, err := m.options.Configurations.Get(quiet(ctx), m.options.Configuration, metav1.GetOptions{})
+	configuration, err := m.options.Configurations.Get(withoutLog(ctx), m.options.Configuration, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("get the webhook configuration: %w", err)
 	}
-	s, err := m.settle(ctx)
-	if err != nil {
-		return err
-	}
-	m.last = s
-	if err := m.trust(ctx, configuration, s.bundle()); err != nil {
-		return err
-	}
-	m.slot.put(s.leaf)
-	return nil
-}
-
-// settle returns what the Secret holds, after what is due has been done.
-func (m *Managed) settle(ctx context.Context) (*state, error) {
-	secret, err := m.options.Secrets.Get(quiet(ctx), m.options.Secret, metav1.GetOptions{})
+	secret, err := m.options.Secrets.Get(withoutLog(ctx), m.options.Secret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: m.options.Secret}, Type: corev1.SecretTypeTLS}
 	} else if err != nil {
-		return nil, fmt.Errorf("get the certificate's Secret: %w", err)
+		return fmt.Errorf("get the certificate's Secret: %w", err)
 	}
-	current, change, err := m.due(ctx, secret)
-	if err != nil || change == changeNone {
-		return current, err
-	}
-	if err := m.write(ctx, secret, current); err != nil {
-		return nil, err
-	}
-	klog.FromContext(ctx).Info("Certificate changed", "change", change, "notAfter", current.leaf.Leaf.NotAfter)
-	return current, nil
-}
-
-// due works out what should be in the Secret.
-func (m *Managed) due(ctx context.Context, secret *corev1.Secret) (*state, string, error) {
-	now := m.options.Now()
-	current, err := parse(secret.Data)
-	if err == nil {
-		return current.next(now, m.options.Names)
-	}
-	if len(secret.Data) > 0 {
-		klog.FromContext(ctx).Error(err, "The certificate's Secret is not usable and is replaced")
-	}
-	if m.last != nil {
-		return m.last, "put back", nil
-	}
-	first, err := fresh(now, m.options.Names)
-	return first, changeAll, err
-}
-
-func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) error {
-	data, err := s.data()
+	current, next, err := m.next(ctx, secret)
 	if err != nil {
 		return err
 	}
-	secret.Data = data
-	if secret.ResourceVersion == "" {
-		_, err = m.options.Secrets.Create(quiet(ctx), secret, metav1.CreateOptions{})
-	} else {
-		_, err = m.options.Secrets.Update(quiet(ctx), secret, metav1.UpdateOptions{})
+	if next != current {
+		if err := m.write(ctx, secret, next); err != nil {
+			return err
+		}
+		klog.FromContext(ctx).Info("Certificate written", "notAfter", next.leaf.Leaf.NotAfter)
 	}
-	// A Secret that is gone when it is updated was deleted in between.
-	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && secret.ResourceVersion != "" {
-		return fmt.Errorf("write the certificate's Secret: %w: %w", errStale, err)
+	m.last = next
+	if err := m.setCABundle(ctx, configuration, next.bundle()); err != nil {
+		return err
+	}
+	m.use(next)
+	return nil
+}
+
+// next returns the state of the Secret, nil for none, and what it should be.
+func (m *Managed) next(ctx context.Context, secret *corev1.Secret) (current, next *state, err error) {
+	now := m.options.Now()
+	if current, err = parse(secret.Data); err == nil {
+		next, err = current.next(now, m.options.Names)
+		return current, next, err
+	}
+	if len(secret.Data) > 0 {
+		klog.FromContext(ctx).Error(err, "Invalid Secret of the certificate; replacing it")
+	}
+	if m.last != nil {
+		return nil, m.last, nil
+	}
+	next, err = issue(now, m.options.Names, nil)
+	return nil, next, err
+}
+
+func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) (err error) {
+	if secret.Data, err = s.data(); err != nil {
+		return err
+	}
+	isNew := secret.ResourceVersion == ""
+	if isNew {
+		_, err = m.options.Secrets.Create(withoutLog(ctx), secret, metav1.CreateOptions{})
+	} else {
+		_, err = m.options.Secrets.Update(withoutLog(ctx), secret, metav1.UpdateOptions{})
+	}
+	// A Secret that is not found by an update was deleted meanwhile.
+	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && !isNew {
+		return fmt.Errorf("write the certificate's Secret: %w: %w", errConflict, err)
 	}
 	if err != nil {
 		return fmt.Errorf("write the certificate's Secret: %w", err)
@@ -166,8 +178,52 @@ func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) er
 	return nil
 }
 
-// quiet keeps client-go from logging: at a high verbosity it logs what it sends
-// and receives, and here that is keys.
-func quiet(ctx context.Context) context.Context {
+// setCABundle sets the bundle for every webhook of the configuration. The patch is refused
+// if the configuration is not the one that was read before the Secret.
+func (m *Managed) setCABundle(ctx context.Context, configuration *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte) error {
+	var webhooks []any
+	for _, webhook := range configuration.Webhooks {
+		if !bytes.Equal(webhook.ClientConfig.CABundle, bundle) {
+			webhooks = append(webhooks, map[string]any{"name": webhook.Name, "clientConfig": map[string]any{"caBundle": bundle}})
+		}
+	}
+	if len(webhooks) == 0 {
+		return nil
+	}
+	// A strategic merge patch finds a webhook by its name, and keeps what others have set.
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": configuration.ResourceVersion}, "webhooks": webhooks,
+	})
+	if err != nil {
+		return fmt.Errorf("write the caBundle: %w", err)
+	}
+	_, err = m.options.Configurations.Patch(withoutLog(ctx), configuration.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsConflict(err) {
+		return fmt.Errorf("patch the webhook configuration: %w: %w", errConflict, err)
+	}
+	if err != nil {
+		return fmt.Errorf("patch the webhook configuration: %w", err)
+	}
+	klog.FromContext(ctx).Info("caBundle updated", "configuration", configuration.Name, "webhooks", len(webhooks))
+	return nil
+}
+
+// propagation is for each API server to learn of a new CA certificate.
+const propagation = 5 * time.Minute
+
+// use takes the serving certificate into use. A new one waits for its propagation, unless
+// the one in use cannot be served that long.
+func (m *Managed) use(s *state) {
+	now, current := m.options.Now(), m.inUse.Load()
+	issued := s.leaf.Leaf.NotBefore.Add(backdate)
+	if current != nil && now.Before(issued.Add(propagation)) && now.Before(current.Leaf.NotAfter) && s.trusts(current.Leaf) {
+		return
+	}
+	m.inUse.Store(s.leaf)
+}
+
+// withoutLog keeps client-go from logging: at a high verbosity it logs what it sends and
+// receives, which here are keys.
+func withoutLog(ctx context.Context) context.Context {
 	return klog.NewContext(ctx, logr.Discard())
 }

@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"maps"
 	"strings"
@@ -109,11 +110,11 @@ func TestSecretIsPutBack(t *testing.T) {
 	for name, harm := range map[string]func(){
 		"deleted": func() { server.secret = nil },
 		"emptied": func() { server.secret.Data = nil },
-		"broken":  func() { server.secret.Data[keyAuthorityKey] = []byte("x") },
+		"broken":  func() { server.secret.Data[keyLeafKey] = []byte("x") },
 	} {
 		harm()
 		mustSync(t, m)
-		if got := server.secret.Data; !bytes.Equal(got[keyAuthorities], want[keyAuthorities]) || !bytes.Equal(got[keyLeaf], want[keyLeaf]) {
+		if got := server.secret.Data; !bytes.Equal(got[keyCAs], want[keyCAs]) || !bytes.Equal(got[keyLeaf], want[keyLeaf]) {
 			t.Errorf("%s: the Secret holds something else", name)
 		}
 	}
@@ -139,7 +140,7 @@ func TestNothingOlderIsWritten(t *testing.T) {
 	for _, between := range []string{"get secret", "update secret", "patch configuration"} {
 		t.Run(between, func(t *testing.T) {
 			server := newAPIServer()
-			old := start.Add(-authorityLife - day)
+			old := start.Add(-validity - day)
 			slow, quick := server.replica(start), server.replica(start)
 			mustSync(t, server.replica(old)) // everything is due at the start
 			server.configuration.Webhooks[0].ClientConfig.CABundle = nil
@@ -200,9 +201,48 @@ func TestSyncEndsSomeTime(t *testing.T) {
 		}
 		return nil
 	}
-	if err := m.Sync(t.Context()); !errors.Is(err, errStale) {
+	if err := m.Sync(t.Context()); !errors.Is(err, errConflict) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A new certificate is served when each API server has learnt of its CA certificate, or at
+// once if there is no other choice.
+func TestNewCertificateWaitsForThePropagation(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer()
+	now := start
+	m := server.replica(start)
+	m.options.Now = func() time.Time { return now }
+	mustSync(t, m)
+	first := m.inUse.Load()
+	requireInUse := func(want *tls.Certificate) {
+		t.Helper()
+		mustSync(t, m)
+		requireTrust(t, server, m, now)
+		if current, _ := m.Current(); !current.Leaf.Equal(want.Leaf) {
+			t.Errorf("at %s it serves another certificate", now)
+		}
+	}
+	now = first.Leaf.NotAfter.Add(-renewal + time.Second)
+	requireInUse(first)
+	second := m.last.leaf
+	now = now.Add(propagation - time.Second)
+	requireInUse(first)
+	now = now.Add(time.Second)
+	requireInUse(second)
+
+	now = second.Leaf.NotAfter.Add(time.Second)
+	mustSync(t, m)
+	requireInUse(m.last.leaf)
+
+	replaced := mustIssue(t, now, names...)
+	data, err := replaced.data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.secret.Data = data
+	requireInUse(replaced.leaf)
 }
 
 // Keep works until its context ends, whatever comes of a sync.

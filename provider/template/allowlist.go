@@ -1,50 +1,40 @@
 package template
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// treatment is what becomes of a function of consul-template here.
-type treatment int
-
-const (
-	// unknown: neither consul-template nor text/template has it.
-	unknown treatment = iota
-	// offered as consul-template has it.
-	offered
-	// emulated with what the caller knows, in place of what consul-template reads.
-	emulated
-	// refused, since it would read the node or act on it.
-	refused
-)
-
-// treat says what becomes of a function, and why if it is refused.
-func treat(name string) (t treatment, why string) {
-	if group, ok := refusalOf(name); ok {
-		return refused, group.why
+// denialReason returns why a function is denied; empty if it is not.
+func denialReason(name string) string {
+	for _, group := range deniedGroups() {
+		if slices.Contains(strings.Fields(group.functions), name) {
+			return group.why
+		}
 	}
-	if slices.Contains(emulatedFunctions(), name) {
-		return emulated, ""
-	}
-	if bare, isSprig := strings.CutPrefix(name, sprigPrefix); isSprig && slices.Contains(sprigFunctions(), bare) {
-		return offered, ""
-	}
-	if slices.Contains(offeredFunctions(), name) || slices.Contains(builtinFunctions(), name) {
-		return offered, ""
-	}
-	return unknown, ""
+	return ""
 }
 
-// emulatedFunctions are this package's own. Those of consul-template ask Vault
-// with a goroutine and process-wide settings for each secret, or read the host.
-func emulatedFunctions() []string {
+func isAvailable(name string) bool {
+	bare, isSprig := strings.CutPrefix(name, sprigPrefix)
+	return isSprig && slices.Contains(sprigFunctions(), bare) || slices.Contains(overriddenFunctions(), name) ||
+		slices.Contains(allowedFunctions(), name) || slices.Contains(builtinFunctions(), name)
+}
+
+// overriddenFunctions are this package's own. Those of consul-template ask Vault with a
+// goroutine and process-wide settings for each secret, or read the host.
+func overriddenFunctions() []string {
 	return strings.Fields(`env envOrDefault file loop mustEnv pkiCert secret secrets writeToFile`)
 }
 
-// offeredFunctions are consul-template's own. A test holds them against its
-// source, so that a new one is looked at before it is offered.
-func offeredFunctions() []string {
+// allowedFunctions are consul-template's own. A test compares them with its source, so
+// that somebody reviews a new function before it is allowed.
+func allowedFunctions() []string {
 	return strings.Fields(`
 		add base64Decode base64Encode base64URLDecode base64URLEncode byKey byMeta byPort byTag
 		contains containsAll containsAny containsNone containsNotAll divide executeTemplate
@@ -63,8 +53,8 @@ func builtinFunctions() []string {
 
 const sprigPrefix = "sprig_"
 
-// sprigFunctions are sprig's hermetic ones, which consul-template offers under a
-// prefix. Sprig means: no environment, no network.
+// sprigFunctions are sprig's hermetic ones: without environment and network.
+// Consul-template has them under sprigPrefix.
 func sprigFunctions() []string {
 	return strings.Fields(`
 		abbrev abbrevboth add add1 add1f addf adler32sum ago all any append atoi b32dec b32enc
@@ -89,15 +79,16 @@ func sprigFunctions() []string {
 		urlParse values without wrap wrapWith`)
 }
 
-// refusal is a group of functions that are not offered for one reason.
-type refusal struct {
+// deniedGroup are functions that are denied for one reason: they would read the node, act
+// on it, or need another server than Vault.
+type deniedGroup struct {
 	functions string
-	// why ends with the way out, if there is one.
+	// why ends with the remedy, if there is one.
 	why string
 }
 
-func refusals() []refusal {
-	return []refusal{
+func deniedGroups() []deniedGroup {
+	return []deniedGroup{
 		{`plugin`, "it would run a program on the node; put what the program computes into Vault"},
 		{`sockaddr`, "it would show the node's addresses; take the pod's own from the downward API"},
 		{`spew_dump spew_printf`, "it would print to the driver's output; use spew_sdump or spew_sprintf"},
@@ -112,19 +103,34 @@ func refusals() []refusal {
 	}
 }
 
-func refusalOf(name string) (refusal, bool) {
-	for _, group := range refusals() {
-		if slices.Contains(strings.Fields(group.functions), name) {
-			return group, true
-		}
-	}
-	return refusal{}, false
-}
-
-func refusedFunctions() []string {
+func deniedFunctions() []string {
 	var names []string
-	for _, group := range refusals() {
+	for _, group := range deniedGroups() {
 		names = append(names, strings.Fields(group.functions)...)
 	}
 	return names
+}
+
+// suggestion names the function that was most likely meant, if there is one.
+func suggestion(name string) string {
+	if slices.Contains(sprigFunctions(), name) {
+		return fmt.Sprintf("; sprig's is %s%s", sprigPrefix, name)
+	}
+	if limits.SuggestionBytes.Check(len(name)) != nil {
+		return "" // the edit distance takes quadratic time
+	}
+	near, best := "", max(1, len(name)/3)+1 // with more edits, a hint would mislead
+	candidates := slices.Concat(overriddenFunctions(), allowedFunctions(), builtinFunctions())
+	for _, function := range sprigFunctions() {
+		candidates = append(candidates, sprigPrefix+function)
+	}
+	for _, candidate := range candidates {
+		if distance := levenshtein.ComputeDistance(name, candidate); distance < best {
+			near, best = candidate, distance
+		}
+	}
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", near)
 }

@@ -10,50 +10,47 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// writeToFile makes a file of the volume beside the template's own. The arguments
-// are consul-template's: path, owner, group, permissions, flags if there are any,
-// content.
+// writeToFile makes a file of the volume beside the template's own. The arguments are
+// consul-template's: path, owner, group, permissions, optional flags, content.
 func (e *execution) writeToFile(name, owner, group, perms string, rest ...string) (string, error) {
 	const function = "writeToFile"
 	if len(rest) == 0 {
 		return "", e.fail("%s: the content is missing; pipe it in or write it last", function)
 	}
 	file := WrittenFile{Content: []byte(rest[len(rest)-1])}
-	var wrong *problem
+	var wrong *argumentError
 	if file.Path, wrong = e.template.Pod.relativePath(name); wrong != nil {
-		return "", e.failBy(function, wrong)
+		return "", e.failOnArgument(function, wrong)
 	}
-	if file.UID, wrong = parseOwner(owner, vaultUser, vaultUID); wrong != nil {
-		return "", e.failBy(function, wrong)
+	if file.UID, wrong = parseOwner(owner, vaultUID); wrong != nil {
+		return "", e.failOnArgument(function, wrong)
 	}
-	if file.GID, wrong = parseOwner(group, vaultUser, vaultGID); wrong != nil {
-		return "", e.failBy(function, wrong)
+	if file.GID, wrong = parseOwner(group, vaultGID); wrong != nil {
+		return "", e.failOnArgument(function, wrong)
 	}
 	if file.Perms, wrong = parsePerms(perms); wrong != nil {
-		return "", e.failBy(function, wrong)
+		return "", e.failOnArgument(function, wrong)
 	}
 	flags := ""
-	// As in consul-template, which takes flags to be there only then.
-	if len(rest) == 2 {
+	if len(rest) == 2 { // with more, consul-template ignores the flags
 		flags = rest[0]
 	}
 	if strings.Contains(flags, "newline") {
 		file.Content = append(file.Content, '\n')
 	}
 	if err := e.write(file, strings.Contains(flags, "append")); err != nil {
-		return "", e.fail("%s: %v; write fewer files, or put them into fewer directories", function, err)
+		return "", e.fail("%s: %v; write fewer files, or use fewer directories", function, err)
 	}
 	return "", nil
 }
 
-// write adds a file to the set, or changes one that this run has written before.
+// write adds a file to the result, or changes one that this execution has written.
 func (e *execution) write(file WrittenFile, appends bool) error {
 	i, exists := e.layout.files[file.Path]
 	if !exists {
 		e.files = append(e.files, file)
 		return e.layout.add(file.Path)
 	}
-	// An owner that is not given stays what it was.
 	before := e.files[i]
 	if file.UID < 0 {
 		file.UID = before.UID
@@ -62,20 +59,20 @@ func (e *execution) write(file WrittenFile, appends bool) error {
 		file.GID = before.GID
 	}
 	if appends {
-		// A copy for each call would take quadratic time.
+		// In place: a copy for each call would take quadratic time.
 		file.Content = append(before.Content, file.Content...)
 	}
 	e.files[i] = file
 	return nil
 }
 
-// layout is the paths of some files, within the limits of a volume.
+// layout counts files and their directories, within the limits of a volume.
 type layout struct {
 	files       map[string]int // in the order of add
 	directories map[string]bool
 }
 
-// add takes one more file in, in time in proportion to its path.
+// add takes time in proportion to the path.
 func (l *layout) add(file string) error {
 	if l.files == nil {
 		l.files, l.directories = map[string]int{}, map[string]bool{}
@@ -92,9 +89,9 @@ func (l *layout) add(file string) error {
 	return limits.Directories.Check(len(l.directories))
 }
 
-// relativePath finds a path of the container in the volume. One that is relative
-// is so to the volume.
-func (p Pod) relativePath(name string) (string, *problem) {
+// relativePath turns a path of the container, or one relative to the volume, into one
+// relative to the volume.
+func (p Pod) relativePath(name string) (string, *argumentError) {
 	mount := p.MountPath
 	if mount == "" {
 		mount = DefaultMountPath
@@ -105,55 +102,54 @@ func (p Pod) relativePath(name string) (string, *problem) {
 	}
 	relative, below := strings.CutPrefix(clean, mount+"/")
 	if name == "" || !below || strings.HasSuffix(name, "/") {
-		return "", &problem{name, "is not a file below " + mount + ", where the volume is; files can be written there alone"}
+		return "", &argumentError{name, "is not a file below " + mount + ", where the volume is; templates write no other files"}
 	}
 	if err := limits.FilePathBytes.Check(len(relative)); err != nil {
-		return "", &problem{name, fmt.Sprintf("is too long below the volume: %v", err)}
+		return "", &argumentError{name, fmt.Sprintf("is too long below the volume: %v", err)}
 	}
 	if err := limits.DirectoryDepth.Check(strings.Count(relative, "/")); err != nil {
-		return "", &problem{name, fmt.Sprintf("is nested too deeply: %v", err)}
+		return "", &argumentError{name, fmt.Sprintf("is nested too deeply: %v", err)}
 	}
 	for part := range strings.SplitSeq(relative, "/") {
 		if err := limits.FileNameBytes.Check(len(part)); err != nil {
-			return "", &problem{name, fmt.Sprintf("has a part that is too long: %v", err)}
+			return "", &argumentError{name, fmt.Sprintf("has a part that is too long: %v", err)}
 		}
 		if strings.HasPrefix(part, "..") || strings.ContainsFunc(part, unicode.IsControl) {
-			return "", &problem{name, `has a part that starts with ".." or holds a control character; choose another name`}
+			return "", &argumentError{name, `has a part that starts with ".." or has a control character; choose another name`}
 		}
 	}
 	return relative, nil
 }
 
-// The user of the injector's agent, by name.
+// The ids of the user "vault" in the image of the injector's agent.
 const (
-	vaultUser = "vault"
-	vaultUID  = 100
-	vaultGID  = 1000
+	vaultUID = 100
+	vaultGID = 1000
 )
 
-// parseOwner takes the names that the agent's image has, and numbers.
-func parseOwner(name, vaultName string, vaultID int) (int, *problem) {
+// parseOwner takes numbers and the names that the agent's image has.
+func parseOwner(name string, vaultID int) (int, *argumentError) {
 	switch name {
 	case "":
 		return -1, nil
-	case vaultName:
+	case "vault":
 		return vaultID, nil
 	case "root":
 		return 0, nil
 	}
 	id, err := strconv.ParseUint(name, 10, 31)
 	if err != nil {
-		return 0, &problem{name, `is no owner; write a number, "vault", "root", or nothing for the owner of the volume's other files`}
+		return 0, &argumentError{name, `is not an owner; write a number, "vault", "root", or nothing for the owner of the volume's other files`}
 	}
 	return int(id), nil
 }
 
-// parsePerms takes octal digits as consul-template does, which drops the set-id
-// and sticky bits as well.
-func parsePerms(value string) (uint32, *problem) {
+// parsePerms takes octal digits. It drops the set-id and sticky bits, as consul-template
+// does.
+func parsePerms(value string) (uint32, *argumentError) {
 	perms, err := strconv.ParseUint(value, 8, 32)
 	if err != nil {
-		return 0, &problem{value, `is not an octal file mode; write for example "0640"`}
+		return 0, &argumentError{value, `is not an octal file mode; write for example "0640"`}
 	}
 	return uint32(perms) & 0o777, nil
 }
