@@ -31,7 +31,7 @@ func TestRefreshedTellsOfChanges(t *testing.T) {
 		{"a volume fills up", nil, full, `Warning SecretsNotRefreshed volume "secrets": the files stay as they are: the files do not fit into the volume`},
 		{"another cause of the same kind follows", denied, full, ""},
 		{"another kind of cause follows", denied, missing, `Warning SecretsNotRefreshed volume "secrets": the files stay as they are: read kv/a: no such secret`},
-		{"the volume has room again", full, nil, over},
+		{"the volume has space again", full, nil, over},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -29,8 +29,8 @@ type NodeStats struct {
 // Memory is the memory of tmpfs mounts in bytes.
 type Memory struct{ Used, Size int64 }
 
-// nodeGauges are the gauges without labels.
-var nodeGauges = []struct {
+// nodeMetrics are the gauges without labels.
+var nodeMetrics = []struct {
 	name, help string
 	value      func(NodeStats) float64
 }{
@@ -60,7 +60,7 @@ var nodeGauges = []struct {
 // nodeCollector implements prometheus.Collector.
 type nodeCollector struct {
 	read    func() NodeStats
-	gauges  []*prometheus.Desc // in the order of nodeGauges
+	descs   []*prometheus.Desc // in the order of nodeMetrics
 	breaker *prometheus.Desc
 }
 
@@ -68,8 +68,8 @@ type nodeCollector struct {
 func (m *Recorder) RegisterNode(read func() NodeStats) {
 	c := &nodeCollector{read: read, breaker: describe("vault_circuit_breaker_open",
 		`1 while the driver sends no requests to the Vault at the address; "other" is any but the driver's own.`, "address")}
-	for _, gauge := range nodeGauges {
-		c.gauges = append(c.gauges, describe(gauge.name, gauge.help))
+	for _, metric := range nodeMetrics {
+		c.descs = append(c.descs, describe(metric.name, metric.help))
 	}
 	m.registry.MustRegister(c)
 }
@@ -87,7 +87,7 @@ func number(is bool) float64 {
 
 // Describe implements prometheus.Collector.
 func (c *nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, desc := range c.gauges {
+	for _, desc := range c.descs {
 		descriptions <- desc
 	}
 	descriptions <- c.breaker
@@ -96,8 +96,8 @@ func (c *nodeCollector) Describe(descriptions chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	stats := c.read()
-	for i, gauge := range nodeGauges {
-		metrics <- prometheus.MustNewConstMetric(c.gauges[i], prometheus.GaugeValue, gauge.value(stats))
+	for i, metric := range nodeMetrics {
+		metrics <- prometheus.MustNewConstMetric(c.descs[i], prometheus.GaugeValue, metric.value(stats))
 	}
 	for address, open := range stats.BreakerOpen {
 		metrics <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, number(open), address)

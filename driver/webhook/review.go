@@ -89,7 +89,7 @@ func (r Reviewer) reviewPod(outcome *Outcome, request *admissionv1.AdmissionRequ
 	outcome.Response.Warnings = warnings(result, nil, "the injector serves this pod, because of the following")
 	switch result.Decision {
 	case injector.Reject:
-		outcome.Response.Allowed, outcome.Response.Result = false, &metav1.Status{Message: denial(result)}
+		outcome.Response.Allowed, outcome.Response.Result = false, &metav1.Status{Message: denyMessage(result)}
 	case injector.Translate:
 		patch := result.Patch
 		if len(outcome.Response.Warnings) > 0 {
@@ -152,9 +152,9 @@ const (
 	maxWarnings = 4096
 )
 
-// denial is the message of a pod that does not start. One error is one line: most
+// denyMessage is the message of a pod that does not start. One error is one line: most
 // people read it in an Event of a ReplicaSet or a Job.
-func denial(result injector.Result) string {
+func denyMessage(result injector.Result) string {
 	lines := make([]string, 0, len(result.Errors))
 	for _, each := range result.Errors {
 		lines = append(lines, each.String())
