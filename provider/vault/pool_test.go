@@ -71,7 +71,7 @@ func TestNamespaceFloodsWithAddresses(t *testing.T) {
 	for i := range ofVictim {
 		pool.use(t, "victim", endpointOf(i))
 	}
-	for i := range 1000 {
+	for i := range 3 * maxEndpointsOfNamespace {
 		advance(time.Millisecond)
 		pool.use(t, "evil", Endpoint{Address: fmt.Sprintf("https://%d.tenants.example.com", i)})
 	}

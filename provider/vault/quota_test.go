@@ -96,7 +96,7 @@ func countDecoded(value any) (values, objects int) {
 // The estimate is no less than what the decoder takes, for the values that take most.
 func TestMemoryOfDecodedValues(t *testing.T) {
 	for _, value := range []string{`[]`, `{}`, `{"":0}`, `{"a":{"a":{}}}`, `0`, `""`, `null`, `[[[]]]`, `"abcdefgh"`} {
-		text := []byte("[" + strings.Repeat(value+",", 100_000) + "0]")
+		text := []byte("[" + strings.Repeat(value+",", 30_000) + "0]")
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -107,7 +107,7 @@ func TestMemoryOfDecodedValues(t *testing.T) {
 		var c counter
 		c.count(text)
 		if got, estimate := int64(after.HeapAlloc)-int64(before.HeapAlloc), c.size.Memory(); got > estimate {
-			t.Errorf("%s: 100,000 take %d bytes, and the estimate is %d", value, got, estimate)
+			t.Errorf("%s: 30,000 take %d bytes, and the estimate is %d", value, got, estimate)
 		}
 		runtime.KeepAlive(decoded)
 	}
@@ -246,7 +246,7 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 	q := pool.NewQuota("a", Size{})
 	ctx := WithQuota(fairqueue.WithTenant(t.Context(), "a"), q)
 	client := newTestClient(t, pool, server.URL, ClientOptions{}, "token")
-	for range 20 {
+	for range 5 {
 		if _, err := client.Read(ctx, "kv/data/missing"); errors.Is(err, ErrTooLarge) {
 			t.Fatal(err)
 		}
@@ -265,12 +265,12 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 	}
 }
 
-// bigVault answers each read with 1 MiB, and those below hang/, of which it tells, not
+// bigVault answers each read with 256 KiB, and those below hang/, of which it tells, not
 // before it is closed.
 func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
 	t.Helper()
 	hangs := make(chan struct{}, 100)
-	body := fmt.Sprintf(`{"request_id":"1","data":{"v":%q}}`, strings.Repeat("x", 1<<20))
+	body := fmt.Sprintf(`{"request_id":"1","data":{"v":%q}}`, strings.Repeat("x", 1<<18))
 	ended := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -291,7 +291,7 @@ func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
 	return server.URL, hangs
 }
 
-// Many volumes of six times 1 MiB wait for each other, and none fails. What they have
+// Many volumes of six times 256 KiB wait for each other, and none fails. What they have
 // in memory at one time is bounded.
 func TestManyLargeVolumesAllPass(t *testing.T) {
 	t.Parallel()

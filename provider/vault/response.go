@@ -16,13 +16,8 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-const (
-	// chunkBytes are read, and counted, at a time.
-	chunkBytes = 8 << 10
-	// maxErrorBody bounds a response that is not a success. Vault's longest is the metadata
-	// of a deleted secret.
-	maxErrorBody = 64 << 10
-)
+// chunkBytes are read, and counted, at a time.
+const chunkBytes = 8 << 10
 
 // errNotVault is a response of a proxy or a load balancer. It must not pass for a login
 // without a token, a missing secret, or a list without names.
@@ -37,15 +32,15 @@ func (e *bodyError) Unwrap() error { return e.err }
 
 // readBody reads the body of a response within the limits, and replaces it with what it
 // has read.
-func readBody(ctx context.Context, response *http.Response) (content []byte, err error) {
-	if response.StatusCode >= http.StatusMultipleChoices {
-		content, err = readError(response)
-	} else {
-		content, err = readSuccess(ctx, response.Body)
+func readBody(ctx context.Context, response *http.Response) ([]byte, error) {
+	status, marks := response.StatusCode, callOf(ctx)
+	if status >= http.StatusMultipleChoices {
+		marks.quota, marks.operation = nil, "" // an error holds no secret
 	}
+	content, err := marks.read(response.Body)
 	// Vault answers 204 if it has nothing to say, and lists errors with a 404.
-	hasBody := response.StatusCode < http.StatusMultipleChoices && response.StatusCode != http.StatusNoContent || response.StatusCode == http.StatusNotFound
-	if err == nil && hasBody && len(content) == 0 {
+	needsBody := status < http.StatusMultipleChoices && status != http.StatusNoContent || status == http.StatusNotFound
+	if err == nil && needsBody && len(content) == 0 {
 		err = fmt.Errorf("%w: it is empty", errNotVault)
 	}
 	if err != nil {
@@ -56,25 +51,26 @@ func readBody(ctx context.Context, response *http.Response) (content []byte, err
 	return content, nil
 }
 
-func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error) {
-	marks := callOf(ctx)
+// read reads a body to its end, unless it exceeds a limit of one response, or of the
+// quota.
+func (c call) read(body io.Reader) (content []byte, err error) {
 	var counted counter
 	var taken Size
 	defer func() {
-		if err != nil && marks.quota != nil {
-			marks.quota.undo(taken)
+		if err != nil && c.quota != nil {
+			c.quota.undo(taken)
 		}
 	}()
 	for chunk := make([]byte, chunkBytes); ; {
 		n, readErr := body.Read(chunk)
 		part := counted.count(chunk[:n])
-		if err := counted.check(marks.operation.readsSecret()); err != nil {
+		if err := counted.check(c.operation.readsSecret()); err != nil {
 			return nil, err
 		}
-		if marks.quota != nil {
+		if c.quota != nil {
 			// A short response, as of credentials that Vault makes, needs no slot.
 			isLong := counted.size.Bytes > chunkBytes
-			if err := marks.quota.take(part, isLong && marks.operation != OperationWrite && !marks.isShared); err != nil {
+			if err := c.quota.take(part, isLong && c.operation != OperationWrite && !c.isShared); err != nil {
 				return nil, err
 			}
 			taken = taken.Add(part)
@@ -87,19 +83,6 @@ func readSuccess(ctx context.Context, body io.Reader) (content []byte, err error
 			return nil, readErr
 		}
 	}
-}
-
-// readError refuses the long page of a proxy.
-func readError(response *http.Response) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody+1))
-	if err != nil {
-		return nil, err
-	}
-	var counted counter
-	if counted.count(content); len(content) > maxErrorBody || counted.check(false) != nil {
-		return nil, fmt.Errorf("%w: HTTP status %d with more than Vault's errors have", errNotVault, response.StatusCode)
-	}
-	return content, nil
 }
 
 // counter counts the JSON values of a response as it arrives, so that one over a limit is

@@ -73,9 +73,9 @@ func TestLongAnswersAreCutOff(t *testing.T) {
 		"a list":   {200, `{"data":{"keys":["`, (*Client).listAny, ErrTooLarge, "(response-bytes)"},
 		"a write":  {200, `{"data":{"v":"`, (*Client).writeAny, ErrTooLarge, "(response-bytes)"},
 		"a token":  {200, `{"auth":{"client_token":"`, (*Client).renewAny, ErrUnavailable, "exceed the limit of 262144 (auth-response-bytes)"},
-		"an error": {400, `{"errors":["`, (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 400 with more than"},
-		"a page":   {403, "<html>", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 403"},
-		"no space": {503, "", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: HTTP status 503"},
+		"an error": {400, `{"errors":["`, (*Client).readAny, ErrUnavailable, "the answer is not Vault's: "},
+		"a page":   {403, "<html>", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: "},
+		"no space": {503, "", (*Client).readAny, ErrUnavailable, "the answer is not Vault's: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
