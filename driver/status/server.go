@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
-	"golang.org/x/sync/singleflight"
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/provider/fairqueue"
@@ -22,21 +21,20 @@ const (
 	refreshPath = "/refresh"
 )
 
-// Bounds of refreshes on request. A node starts at most maxRefreshes at a time, and
-// half of them for one namespace, however many requests there are.
+// Bounds of refreshes on request. A node runs at most maxRefreshes at a time, and half of
+// them for one namespace, however many requests there are.
 const (
 	maxRefreshes   = 8
-	refreshTimeout = time.Minute // for one volume
-	// RequestTimeout bounds a request for many volumes.
-	RequestTimeout = 10 * time.Minute
+	refreshTimeout = time.Minute      // for one volume
+	requestTimeout = 10 * time.Minute // for one request
 )
 
 // Source knows the volumes of the node. It may be called concurrently.
 type Source interface {
-	// Volumes returns all volumes, in the order of their pods.
+	// Volumes returns a new list of all volumes, in the order of their pods.
 	Volumes() []Volume
-	// Refresh brings the files of a volume up to date with Vault, and waits for the
-	// outcome or for ctx.
+	// Refresh brings the files of a volume up to date with Vault, and waits for the result
+	// or for ctx. A volume has one refresh at a time.
 	Refresh(ctx context.Context, volumeID string) error
 }
 
@@ -59,15 +57,13 @@ func Handler(source Source) http.Handler {
 	return routes
 }
 
-func newHandler(source Source) *handler {
-	return &handler{source: source, running: fairqueue.New(maxRefreshes)}
-}
-
 type handler struct {
 	source  Source
 	running *fairqueue.Limiter
-	// flights keeps a volume to one refresh at a time: a second request joins the first.
-	flights singleflight.Group
+}
+
+func newHandler(source Source) *handler {
+	return &handler{source: source, running: fairqueue.New(maxRefreshes)}
 }
 
 func (h *handler) volumes(writer http.ResponseWriter, request *http.Request) {
@@ -77,53 +73,38 @@ func (h *handler) volumes(writer http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// refresh answers with one Result a volume as soon as it is known, in JSON lines.
-// Without a name it refreshes all volumes.
+// refresh sends one Result a volume as soon as it is known, in JSON lines. Without a name
+// it refreshes all volumes that can be refreshed.
 func (h *handler) refresh(writer http.ResponseWriter, request *http.Request) {
-	selected, err := selectVolumes(h.source.Volumes(), request.URL.Query().Get("name"))
+	volumes, err := h.source.Volumes(), error(nil)
+	if name := request.URL.Query().Get("name"); name != "" {
+		volumes, err = Find(volumes, name)
+	} else {
+		volumes = slices.DeleteFunc(volumes, func(v Volume) bool { return v.State != Fresh && v.State != Stale })
+		if len(volumes) == 0 {
+			err = errors.New("this node has no volumes that can be refreshed")
+		}
+	}
 	if err != nil {
 		http.Error(writer, err.Error(), http.StatusNotFound)
 		return
 	}
 	control := http.NewResponseController(writer)
-	deadline := time.Now().Add(RequestTimeout)
+	deadline := time.Now().Add(requestTimeout)
 	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil {
 		http.Error(writer, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	results := make(chan Result)
-	var pending sync.WaitGroup
-	for _, volume := range selected {
-		pending.Go(func() { results <- h.refreshOne(request.Context(), volume) })
+	for _, volume := range volumes {
+		go func() { results <- h.refreshOne(request.Context(), volume) }()
 	}
-	go func() {
-		pending.Wait()
-		close(results)
-	}()
-	writer.Header().Set("Content-Type", "application/jsonl")
 	encoder := json.NewEncoder(writer)
-	for result := range results {
-		// An error ends the request's context, and with it the refreshes that wait.
-		_ = encoder.Encode(result)
+	for range volumes {
+		// A client that is gone ends the request's context, and with it the refreshes.
+		_ = encoder.Encode(<-results)
 		_ = control.Flush()
 	}
-}
-
-// selectVolumes leaves out volumes that cannot be refreshed unless they are named.
-func selectVolumes(volumes []Volume, name string) ([]Volume, error) {
-	if name != "" {
-		return Find(volumes, name)
-	}
-	var all []Volume
-	for _, v := range volumes {
-		if v.State == Fresh || v.State == Stale {
-			all = append(all, v)
-		}
-	}
-	if len(all) == 0 {
-		return nil, errors.New("this node has no volumes that can be refreshed")
-	}
-	return all, nil
 }
 
 func (h *handler) refreshOne(ctx context.Context, v Volume) Result {
@@ -145,16 +126,7 @@ func (h *handler) await(ctx context.Context, v Volume) error {
 		return fmt.Errorf("wait for other refreshes: %w", err)
 	}
 	defer h.running.Release(v.Namespace, 1)
-	flight := h.flights.DoChan(v.ID, func() (any, error) {
-		// A second request may wait for this refresh, so it outlives its own request.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
-		defer cancel()
-		return nil, h.source.Refresh(ctx, v.ID)
-	})
-	select {
-	case outcome := <-flight:
-		return outcome.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return h.source.Refresh(ctx, v.ID)
 }
