@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -11,40 +13,40 @@ import (
 
 const typical = "{{- with secret \"internal/data/database/config\" -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n"
 
-func typicalAnswers() template.Values {
+func typicalValues() template.Values {
 	return template.Values{{Verb: template.Read, Path: "internal/data/database/config"}: {Secret: &api.Secret{Data: map[string]any{
 		"data": map[string]any{"username": "u", "password": "p"}, "metadata": map[string]any{"version": json.Number("1")},
 	}}}}
 }
 
-// BenchmarkRender shows what the confinement costs.
+// BenchmarkRender is what a publish takes: one round trip to find the dependencies, one
+// with their values.
 func BenchmarkRender(b *testing.B) {
-	b.Run("in process", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := template.Execute(file(typical), typicalAnswers()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("worker", func(b *testing.B) {
-		pool := startPool(b, generous())
-		for b.Loop() {
-			if _, err := render(pool, b.Context(), file(typical), typicalAnswers()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("workers in parallel", func(b *testing.B) {
-		pool := startPool(b, generous())
-		b.SetParallelism(8)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if _, err := render(pool, b.Context(), file(typical), typicalAnswers()); err != nil {
+	for _, count := range []int{1, 5} {
+		templates := slices.Repeat([]template.Template{file(typical)}, count)
+		publish := func(b *testing.B, pool *Pool) {
+			for _, values := range []template.Values{nil, typicalValues()} {
+				if _, err := pool.Render(b.Context(), templates, values); err != nil {
 					b.Error(err)
 				}
 			}
+		}
+		b.Run(fmt.Sprintf("files=%d", count), func(b *testing.B) {
+			pool := startPool(b, generous())
+			for b.Loop() {
+				publish(b, pool)
+			}
 		})
-	})
+		b.Run(fmt.Sprintf("files=%d/parallel", count), func(b *testing.B) {
+			pool := startPool(b, generous())
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					publish(b, pool)
+				}
+			})
+		})
+	}
 }
 
 // BenchmarkStart is from no worker to one that waits for a template.
@@ -54,7 +56,7 @@ func BenchmarkStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		worker, err := startProcess(b.Context(), program, []string{Command}, firstID)
+		worker, err := startWorker(b.Context(), program, []string{Command}, firstID)
 		if err != nil {
 			b.Fatal(err)
 		}

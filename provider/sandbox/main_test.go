@@ -114,27 +114,25 @@ func render(pool *Pool, ctx context.Context, t template.Template, values templat
 	return template.Result{}, err
 }
 
-// testReceiver is a call for one template without a pool.
-type testReceiver struct{ receiver }
-
-func newReceiver(t template.Template) *testReceiver {
-	return &testReceiver{receiver{templates: []template.Template{t}, outputLimit: 1 << 20, known: map[template.Dependency]template.Dependency{}}}
-}
-
-func (r *testReceiver) request(t testing.TB) []byte {
+// encode is the request for one template.
+func encode(t testing.TB, asked template.Template) []byte {
 	t.Helper()
-	payload, err := json.Marshal(newRequest(r.templates, nil))
+	payload, err := json.Marshal(newRequest([]template.Template{asked}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return payload
 }
 
-func (r *testReceiver) output() string {
-	if len(r.results) == 0 {
-		return ""
+// receive returns a receiver for one template, and what reads its output.
+func receive(asked template.Template) (*receiver, func() string) {
+	r := newReceiver([]template.Template{asked}, 1<<20)
+	return r, func() string {
+		if len(r.results) == 0 {
+			return ""
+		}
+		return string(r.results[0].Output)
 	}
-	return string(r.results[0].Output)
 }
 
 const attackPrefix = "attack "
@@ -163,7 +161,7 @@ var served string
 func attackOrExecute(t template.Template, values template.Values) reply {
 	name, ok := strings.CutPrefix(t.Name, attackPrefix)
 	if !ok {
-		return executeOne(t, values)
+		return execute(t, values)
 	}
 	if tenant, ok := strings.CutPrefix(name, servePrefix); ok {
 		if served == "" {

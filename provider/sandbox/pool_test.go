@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +24,7 @@ func file(text string) template.Template { return template.Template{Name: "file"
 const endless = `{{ define "x" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "y" }}{{ end }}{{ end }}{{ define "y" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "z" }}{{ end }}{{ end }}{{ define "z" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "w" }}{{ end }}{{ end }}{{ define "w" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "v" }}{{ end }}{{ end }}{{ define "v" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "u" }}{{ end }}{{ end }}{{ define "u" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ template "t" }}{{ end }}{{ end }}{{ define "t" }}{{ range $i := "aaaaaaaaaaaaaaaaaaaa" | split "" }}{{ end }}{{ end }}{{ template "x" }}`
 
 // Each limit has an error that says what was too much, and the next template
-// notices nothing.
+// is rendered.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	time300 := generous()
@@ -79,7 +81,7 @@ func TestWithinLimits(t *testing.T) {
 func TestLargeWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
-	first := pool.idle[0]
+	first := useFirst(t, pool)
 	if _, err := render(pool, t.Context(), file(`{{ sprig_repeat 40000000 "x" | len }}`), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func TestSlowTenantWaitsForItself(t *testing.T) {
 			}
 		})
 	}
-	waitUntil(t, func() bool { return pool.places.Waiting() == 4 })
+	waitUntil(t, func() bool { return pool.limiter.Waiting() == 4 })
 	for range 10 {
 		requireWorkingFor(t, pool, "quick")
 		requireWorkingFor(t, pool, "other")
@@ -138,8 +140,8 @@ func TestWorkerServesOneTenant(t *testing.T) {
 				if err != nil || got != "serves "+tenant {
 					t.Errorf("%s: got %q, %v", tenant, got, err)
 				}
-				if n := pool.processes(); n > maxProcesses {
-					t.Errorf("there are %d processes", n)
+				if n := pool.kept(); n > maxBusy {
+					t.Errorf("%d workers run or are kept", n)
 				}
 			}
 		})
@@ -151,19 +153,17 @@ func TestWorkerServesOneTenant(t *testing.T) {
 func TestWorkerIsKeptForItsTenant(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
-	first := pool.idle[0]
 	requireWorkingFor(t, pool, "a")
-	waitUntil(t, pool.hasSpare)
+	first := pool.idle[0]
 	requireWorkingFor(t, pool, "b")
-	waitUntil(t, pool.hasSpare)
 	requireWorkingFor(t, pool, "a")
 	pool.mutex.Lock()
 	defer pool.mutex.Unlock()
 	if last := pool.idle[len(pool.idle)-1]; last != first || last.tenant != "a" {
 		t.Errorf("%q is served by another worker", "a")
 	}
-	if len(pool.idle) != 3 {
-		t.Errorf("%d workers are kept for 2 tenants and a new one", len(pool.idle))
+	if len(pool.idle) != 2 {
+		t.Errorf("%d workers are kept for 2 tenants", len(pool.idle))
 	}
 }
 
@@ -171,7 +171,7 @@ func TestWorkerIsKeptForItsTenant(t *testing.T) {
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
-	first := pool.idle[0]
+	first := useFirst(t, pool)
 	var group sync.WaitGroup
 	group.Go(func() {
 		if got, err := attack(t, pool, "hang in the first worker"); err != nil || got != "done by another" {
@@ -187,7 +187,7 @@ func TestKilledWorker(t *testing.T) {
 func TestKilledIdleWorker(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, generous())
-	first := pool.idle[0]
+	first := useFirst(t, pool)
 	first.end()
 	requireWorking(t, pool)
 	pool.mutex.Lock()
@@ -258,15 +258,12 @@ func TestIdleWorkersEnd(t *testing.T) {
 	short := generous()
 	short.Idle = time.Millisecond
 	pool := startPool(t, short)
-	used := pool.idle[0]
 	requireWorking(t, pool)
-	<-used.exited
-	waitUntil(t, pool.hasSpare)
-	pool.mutex.Lock()
-	defer pool.mutex.Unlock()
-	if len(pool.idle) != 1 || !pool.idle[0].isSpare {
-		t.Errorf("%d workers are kept, want a spare one", len(pool.idle))
-	}
+	waitUntil(t, func() bool {
+		pool.mutex.Lock()
+		defer pool.mutex.Unlock()
+		return len(pool.idle) == 0 && len(pool.all) == 1 && pool.spare != nil
+	})
 }
 
 func TestManyAtOnce(t *testing.T) {
@@ -281,8 +278,8 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n := pool.processes(); n > (places+1)/2+1 {
-		t.Errorf("one tenant has %d workers, the spare one included", n)
+	if n := pool.kept(); n > (maxBusy+1)/2 {
+		t.Errorf("one tenant has %d workers", n)
 	}
 }
 
@@ -334,29 +331,31 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// useFirst returns the worker that serves the tenant "" from now on.
+func useFirst(t testing.TB, pool *Pool) *worker {
+	t.Helper()
+	requireWorking(t, pool)
+	return pool.idle[0]
+}
+
 // isBusy tells whether a worker runs a template.
 func (p *Pool) isBusy() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	for worker := range p.all {
-		if !worker.isSpare && !slices.Contains(p.idle, worker) {
-			return true
-		}
-	}
-	return false
+	return p.busy > 0
 }
 
 func (p *Pool) hasSpare() bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return slices.ContainsFunc(p.idle, func(w *process) bool { return w.isSpare })
+	return p.spare != nil
 }
 
-// processes counts those that nobody has ended, and those that are being started.
-func (p *Pool) processes() int {
+// kept counts those that run or are kept, the spare one apart.
+func (p *Pool) kept() int {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return p.taken + len(p.idle)
+	return p.busy + len(p.idle)
 }
 
 func waitUntil(t *testing.T, condition func() bool) {
@@ -370,4 +369,180 @@ func waitUntil(t *testing.T, condition func() bool) {
 			t.Fatal("it never happened")
 		}
 	}
+}
+
+func files(texts ...string) []template.Template {
+	var all []template.Template
+	for i, text := range texts {
+		all = append(all, template.Template{Name: fmt.Sprint("file-", i), Text: text})
+	}
+	return all
+}
+
+// The templates of a volume are rendered in one call, in order.
+func TestFilesOfAVolume(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	templates := files("one", `{{ secret "kv/a" }}`, `{{ env "NAMESPACE" }}`, typical)
+	templates[2].Pod.Environment = map[string]string{"NAMESPACE": "shop"}
+	results, err := pool.Render(t.Context(), templates, typicalValues())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, result := range results {
+		got = append(got, fmt.Sprintf("%s%v", result.Output, result.Missing))
+	}
+	if want := []string{"one[]", "[{read kv/a }]", "shop[]", "postgresql://u:p@postgres:5432/wizard[]"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if results, err := pool.Render(t.Context(), nil, nil); err != nil || len(results) > 0 {
+		t.Errorf("no files: got %v, %v", results, err)
+	}
+}
+
+// A limit of the volume, or a fault of one file, is an error of that file.
+func TestFirstFileThatFailsIsNamed(t *testing.T) {
+	t.Parallel()
+	short := generous()
+	short.CPU, short.Output = 300*time.Millisecond, 5<<20
+	pool := startPool(t, short)
+	large := `{{ sprig_repeat 2000000 "x" }}`
+	asks := func(name string) string {
+		return fmt.Sprintf(`{{ range $i := loop %d }}{{ secret (printf "%s/%%d" $i) }}{{ end }}`, limits.Dependencies.Max()/2, name)
+	}
+	for name, test := range map[string]struct {
+		texts []string
+		want  string
+	}{
+		"fault":        {[]string{"x", "{{ nope }}", "{{ nope }}"}, `render file "file-1": invalid template: line 1, column 4: function "nope" is not defined`},
+		"CPU time":     {[]string{"x", "y", endless}, `render file "file-2": invalid template: rendering takes more than 300ms of CPU time`},
+		"output":       {[]string{large, large, large}, `render file "file-2": invalid template: it and the files before it have more than 5242880 bytes`},
+		"dependencies": {[]string{asks("a"), asks("b"), asks("a"), `{{ secret "c" }}`}, `render file "file-3": invalid template: the templates of the volume together: 1001 dependencies exceed the limit of 1000 (dependencies); split the volume`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			results, err := pool.Render(t.Context(), files(test.texts...), nil)
+			if !errors.Is(err, template.ErrInvalid) || err.Error() != test.want || results != nil {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+			requireWorking(t, pool)
+		})
+	}
+}
+
+// The parser takes much memory and stack for few bytes of text: that is the worker's own.
+func TestTemplatesThatAreHardToParse(t *testing.T) {
+	t.Parallel()
+	pool := startPool(t, generous())
+	for name, unit := range map[string][3]string{
+		"blocks":       {"", "{{ if 1 }}{{ end }}", ""},
+		"open blocks":  {"", "{{ if 1 }}", ""},
+		"definitions":  {"", `{{ define "x" }}{{ end }}`, ""},
+		"actions":      {"", "{{1}}", ""},
+		"numbers":      {"{{ print ", "1 ", "}}"},
+		"long fields":  {"{{ print ", ".a", "}}"},
+		"pipes":        {"{{ print ", "|print", "}}"},
+		"parentheses":  {"{{ print ", "(1) ", "}}"},
+		"open":         {"{{ print ", "(", "}}"},
+		"string field": {`{{ print "x"`, `.x`, ` }}`},
+		"else if":      {"{{if 1}}", "{{else if 1}}", "{{end}}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			count := (limits.TemplateBytes.Max() - len(unit[0]) - len(unit[2])) / len(unit[1])
+			_, err := render(pool, t.Context(), file(unit[0]+strings.Repeat(unit[1], count)+unit[2]), nil)
+			if err != nil && !errors.Is(err, template.ErrInvalid) {
+				t.Errorf("got %v", err)
+			}
+			t.Log(err)
+			requireWorking(t, pool)
+		})
+	}
+}
+
+// Not parallel: it counts what the whole process has.
+func TestNothingLeaks(t *testing.T) {
+	// The runtime opens files for its poller, and those stay.
+	warm := startPool(t, generous())
+	requireWorking(t, warm)
+	if err := warm.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { return ownGoroutines(t) == 0 })
+	files := openFiles(t)
+
+	limits := generous()
+	limits.CPU = 50 * time.Millisecond
+	pool := startPool(t, limits)
+	for _, name := range []string{"promise 4 GiB", "exit", "crash", "many elements", "half a message"} {
+		if _, err := attack(t, pool, name); err == nil {
+			t.Errorf("%s went well", name)
+		}
+	}
+	for _, text := range []string{endless, `{{ sprig_repeat 200000000 "x" }}`, `{{ if }}`} {
+		if _, err := render(pool, t.Context(), file(text), nil); err == nil {
+			t.Errorf("%s went well", text)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := render(pool, ctx, file(endless), nil); err == nil {
+		t.Error("an endless template ended")
+	}
+	requireWorking(t, pool)
+	waitUntil(t, func() bool { return pool.hasSpare() && len(children(t)) == 2 })
+	if got := openFiles(t) - files; got != 2*4 {
+		t.Errorf("%d files are open for two workers, want three pipes and what Go holds to wait for it for each", got)
+	}
+	if err := pool.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { return ownGoroutines(t) == 0 })
+	if got := children(t); len(got) != 0 {
+		t.Errorf("processes %v are left", got)
+	}
+	if got := openFiles(t); got != files {
+		t.Errorf("%d files are open, and %d were before", got, files)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// children are the processes of this one, zombies included.
+func children(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := "PPid:\t" + strconv.Itoa(os.Getpid()) + "\n"
+	var found []string
+	for _, entry := range entries {
+		if status, err := os.ReadFile("/proc/" + entry.Name() + "/status"); err == nil && strings.Contains(string(status), parent) {
+			found = append(found, entry.Name())
+		}
+	}
+	return found
+}
+
+// ownGoroutines counts the goroutines of workers.
+func ownGoroutines(t *testing.T) int {
+	t.Helper()
+	var stacks strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
+		if strings.Contains(stack, "sandbox.onThread") || strings.Contains(stack, "sandbox.(*p") {
+			count++
+		}
+	}
+	return count
 }
