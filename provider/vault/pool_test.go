@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -117,11 +118,12 @@ func newTestClient(t *testing.T, pool *ClientPool, address string, options Clien
 	return client
 }
 
-func TestClientsShareNoTokenOrNamespace(t *testing.T) {
+func TestClientsShareNoTokenNamespaceOrState(t *testing.T) {
 	t.Parallel()
 	var seen http.Header
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen = r.Header
+		w.Header().Set("X-Vault-Index", base64.StdEncoding.EncodeToString([]byte("v1:cluster:1:0:00")))
 		fmt.Fprint(w, `{"request_id":"1","data":{"keys":["key"]}}`)
 	}))
 	t.Cleanup(server.Close)
@@ -134,10 +136,11 @@ func TestClientsShareNoTokenOrNamespace(t *testing.T) {
 	for i, test := range []struct {
 		client           *Client
 		token, namespace string
+		hasState         bool // of an earlier response
 	}{
-		{first, "token-1", "a"},
-		{second, "token-2", ""},
-		{first, "token-1", "a"},
+		{first, "token-1", "a", false},
+		{second, "token-2", "", false},
+		{first, "token-1", "a", true},
 	} {
 		if _, err := test.client.List(t.Context(), "kv"); err != nil {
 			t.Fatal(err)
@@ -147,6 +150,9 @@ func TestClientsShareNoTokenOrNamespace(t *testing.T) {
 		}
 		if got := seen.Get("X-Vault-Namespace"); got != test.namespace {
 			t.Errorf("request %d: namespace %q, want %q", i, got, test.namespace)
+		}
+		if got := seen.Get("X-Vault-Index") != ""; got != test.hasState {
+			t.Errorf("request %d: it requires the state of an earlier response: %t, want %t", i, got, test.hasState)
 		}
 	}
 }

@@ -47,6 +47,7 @@ func (o ClientOptions) config(address string, client *http.Client) *api.Config {
 	config := &api.Config{
 		Address: address, HttpClient: client, Timeout: defaultTimeout, MaxRetries: defaultRetries,
 		MinRetryWait: defaultMinBackoff, MaxRetryWait: defaultMaxBackoff, CheckRetry: shouldRetry, Backoff: backoff,
+		ReadYourWrites: true, // in a cluster, the client reads what it has written from each standby
 	}
 	if o.Timeout > 0 {
 		config.Timeout = o.Timeout
