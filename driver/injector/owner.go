@@ -50,7 +50,7 @@ func (t *translation) choosesUser() bool {
 // containerUser is for agent-run-as-same-user, which reads the first container only.
 func (t *translation) containerUser(otherwise attribute) attribute {
 	t.warnUnread(nameRunAsUser, "has no effect beside "+nameRunAsSameUser+"; remove one of them")
-	problem := ""
+	var problem string
 	switch containers := t.pod.Spec.Containers; {
 	case len(containers) == 0:
 		problem = "No containers found in Pod Spec"

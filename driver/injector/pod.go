@@ -64,108 +64,65 @@ func (t *translation) volumes(files []*file) []Volume {
 }
 
 // volume asks the driver's own parser, so that what the driver would reject when the pod
-// starts is rejected here, under the name of the annotation. It parses each attribute
-// twice, however many are wrong: each file alone, and then all that is left together.
+// starts is rejected here, under the name of the annotation. It drops files that the parser
+// rejects. Without an attribute of the whole volume there is no volume.
 func (t *translation) volume(mount string, files []*file) (Volume, bool) {
-	all, complete := t.checkCommon(mount, files)
-	if all == nil {
-		return Volume{}, false
+	common := maps.Clone(t.attributes)
+	// Templates that write further files do so below the mount path.
+	writesMore := func(f *file) bool { return strings.Contains(f.attributes[attrTemplate].value, "writeToFile") }
+	if mount != volume.DefaultMountPath && slices.ContainsFunc(files, writesMore) {
+		common[keyMountPath] = attribute{mount, nameVolumePath}
 	}
-	// These two change how the attributes of a file are parsed.
-	context := map[string]string{"role": "any"}
-	for _, key := range []string{"default-template", keyMountPath} {
-		if a, ok := all[key]; ok {
-			context[key] = a.value
-		}
-	}
-	good := 0
+	all := maps.Clone(common)
 	for _, f := range files {
-		if attributes := f.attributesIn(mount); t.checkFile(f, context, attributes) {
-			maps.Copy(all, attributes)
-			good++
+		maps.Copy(all, f.attributesIn(mount))
+	}
+	spec, problems := volume.ParseAll(valuesOf(all))
+	complete := true
+	for _, problem := range problems {
+		a, known := all[problem.Key]
+		if known || len(t.errors) == 0 { // what is missing was rejected before
+			t.reject(cmp.Or(a.source, nameInject), "%s", problem.Problem)
+		}
+		_, isCommon := common[problem.Key]
+		complete = complete && known && !isCommon
+	}
+	good := map[string]bool{}
+	spec.Files = slices.DeleteFunc(spec.Files, func(f volume.File) bool {
+		good[f.Path] = t.checkTemplate(spec, f, all)
+		return !good[f.Path]
+	})
+	for _, f := range files {
+		if good[f.destination[len(mount)+1:]] {
+			maps.Copy(common, f.attributesIn(mount))
 		}
 	}
-	if good == 0 || !complete {
-		return Volume{}, false
-	}
-	v := Volume{MountPath: mount, Attributes: valuesOf(all), pathSource: nameVolumePath}
+	v := Volume{MountPath: mount, Attributes: valuesOf(common), Spec: spec, pathSource: nameVolumePath}
 	v.Sources = map[string]string{"auth-path": t.settings.Prefix + nameAuthPath}
-	for key, a := range all {
+	for key, a := range common {
 		v.Sources[key] = t.settings.Prefix + a.source
 	}
 	if name := familyVolumePath + files[0].suffix; t.has(name) {
 		v.pathSource = name
 	}
-	var problem *volume.AttributeError
-	v.Spec, problem = parse(v.Attributes)
-	return v, t.isRight(all, problem)
+	return v, complete && len(spec.Files) > 0
 }
 
-// checkCommon parses the attributes of the whole volume, beside a file that is correct,
-// and returns those that are correct; none if one is missing.
-func (t *translation) checkCommon(mount string, files []*file) (correct map[string]attribute, complete bool) {
-	correct, complete = maps.Clone(t.attributes), true
-	// Templates that write further files do so below the mount path.
-	writesMore := func(f *file) bool { return strings.Contains(f.attributes[attrTemplate].value, "writeToFile") }
-	if mount != volume.DefaultMountPath && slices.ContainsFunc(files, writesMore) {
-		correct[keyMountPath] = attribute{mount, nameVolumePath}
-	}
-	for {
-		values := valuesOf(correct)
-		values[attrSecret+"/any"] = "any"
-		_, problem := parse(values)
-		if problem == nil {
-			return correct, complete
-		}
-		if _, present := correct[problem.Key]; !present && len(t.errors) > 0 {
-			return nil, false // what is missing was rejected before
-		} else if complete = t.isRight(correct, problem); !present {
-			return nil, false
-		}
-		delete(correct, problem.Key)
-	}
-}
-
-// checkFile parses the attributes of one file.
-func (t *translation) checkFile(f *file, context map[string]string, attributes map[string]attribute) bool {
-	values := valuesOf(attributes)
-	maps.Copy(values, context)
-	spec, problem := parse(values)
-	if !t.isRight(attributes, problem) {
-		return false
-	}
-	text := spec.Text(spec.Files[0])
+func (t *translation) checkTemplate(spec volume.Spec, f volume.File, all map[string]attribute) bool {
+	text := spec.Text(f)
 	if text == "" || t.settings.CheckTemplate == nil {
 		return true
 	}
-	err := t.settings.CheckTemplate(spec.Files[0], text, spec.MountPath)
+	err := t.settings.CheckTemplate(f, text, spec.MountPath)
 	if err == nil {
 		return true
 	}
-	if f.attributes[attrTemplate].source == familySecret+f.suffix {
-		err = fmt.Errorf("the path makes an %w; write %s%s", err, familyTemplate, f.suffix)
+	template, secret := all[attrTemplate+"/"+f.Path].source, all[attrSecret+"/"+f.Path].source
+	if suffix, ok := strings.CutPrefix(template, familySecret); ok {
+		err = fmt.Errorf("the path makes an %w; write %s%s", err, familyTemplate, suffix)
 	}
-	t.reject(f.source, "%v", err)
+	t.reject(cmp.Or(template, secret), "%v", err)
 	return false
-}
-
-// isRight reports a problem under the name of the annotation.
-func (t *translation) isRight(attributes map[string]attribute, problem *volume.AttributeError) bool {
-	if problem != nil {
-		t.reject(cmp.Or(attributes[problem.Key].source, nameInject), "%s", problem.Problem)
-	}
-	return problem == nil
-}
-
-// parse is the driver's own parser.
-func parse(values map[string]string) (volume.Spec, *volume.AttributeError) {
-	spec, err := volume.Parse(values)
-	if err == nil {
-		return spec, nil
-	}
-	problem := &volume.AttributeError{Problem: err.Error()}
-	errors.As(err, &problem)
-	return spec, problem
 }
 
 func valuesOf(attributes map[string]attribute) map[string]string {
@@ -179,7 +136,7 @@ func valuesOf(attributes map[string]attribute) map[string]string {
 // attributesIn are the attributes by the names that they have in the volume at mount.
 func (f *file) attributesIn(mount string) map[string]attribute {
 	attributes := map[string]attribute{}
-	name := strings.TrimPrefix(f.destination, mount+"/")
+	name := f.destination[len(mount)+1:]
 	for attr, a := range f.attributes {
 		attributes[attr+"/"+name] = a
 	}
@@ -202,11 +159,11 @@ func (t *translation) mountPath(name, otherwise string) (string, error) {
 }
 
 func checkMountPath(value string) error {
-	_, problem := parse(map[string]string{keyMountPath: value, "role": "any", attrSecret + "/any": "any"})
-	if problem == nil {
+	_, problems := volume.ParseAll(map[string]string{keyMountPath: value, "role": "any", attrSecret + "/any": "any"})
+	if len(problems) == 0 {
 		return nil
 	}
-	return errors.New(problem.Problem)
+	return errors.New(problems[0].Problem)
 }
 
 // byRoot groups files by the mount paths that are inside no other one. The container

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -74,9 +75,13 @@ func Nearest(word string, candidates []string) (nearest string, ok bool) {
 	return nearest, ok
 }
 
-// didYouMean is the end of an error about a word that is not known.
-func didYouMean(word string, candidates []string, suffix string) string {
-	nearest, ok := Nearest(word, candidates)
+// didYouMean is the end of an error about a word that is not known. Only the first errors have
+// one, since each costs time.
+func (p *parser) didYouMean(word string, candidates func() []string, suffix string) string {
+	if len(p.problems) >= limits.Diagnostics.Max() {
+		return ""
+	}
+	nearest, ok := Nearest(word, candidates())
 	if !ok {
 		return ""
 	}
@@ -87,46 +92,48 @@ func didYouMean(word string, candidates []string, suffix string) string {
 // vocabulary. Call it before anything else reads attributes. The error is an *AttributeError
 // that wraps a *limits.ExceededError.
 func CheckSize(attributes map[string]string) error {
-	return checkSize(attributes, func(string) limits.Limit { return limits.TemplateBytes })
-}
-
-func checkSize(attributes map[string]string, limitOf func(key string) limits.Limit) error {
 	if err := limits.Attributes.Check(len(attributes)); err != nil {
 		return withKey("volumeAttributes", err)
 	}
-	first, failure := "", error(nil)
-	for key, value := range attributes {
-		err := limits.AttributeKeyBytes.Check(len(key))
-		if err == nil {
-			err = limitOf(key).Check(len(value))
-		}
-		// Of several errors, each call returns the same one.
-		if err != nil && (failure == nil || key < first) {
-			first, failure = key, withKey(key, err)
+	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+		if err := cmp.Or(limits.AttributeKeyBytes.Check(len(key)), limits.TemplateBytes.Check(len(attributes[key]))); err != nil {
+			return withKey(key, err)
 		}
 	}
-	return failure
+	return nil
 }
 
 // Parse checks the attributes of a volume and returns them as a Spec. The error is an
 // *AttributeError about the first wrong attribute in the order of keys. The caller removes the
 // kubelet's keys, which start with csi.storage.k8s.io/, first.
 func Parse(values map[string]string) (Spec, error) {
-	p := parser{values: values, files: map[string]*File{}, directories: map[string]bool{}, spec: Spec{
+	spec, problems := ParseAll(values)
+	if len(problems) > 0 {
+		return Spec{}, problems[0]
+	}
+	return spec, nil
+}
+
+// ParseAll is Parse that does not end at an error. It leaves out wrong attributes, and files
+// with a wrong attribute, and returns an error for each.
+func ParseAll(values map[string]string) (Spec, []*AttributeError) {
+	p := parser{values: values, files: map[string]*File{}, directories: map[string]bool{}, rejected: map[string]bool{}, spec: Spec{
 		Auth: Auth{Type: Kubernetes}, Server: Server{MaxRetries: -1}, DefaultTemplate: Map,
 		Owner: Owner{UID: -1, GID: -1}, Lifecycle: Lifecycle{Refresh: true},
 	}}
 	p.volumeRows, p.fileRows = byKey(p.spec.attributes()), byKey(new(File).attributes())
-	if err := checkSize(values, p.limitOf); err != nil {
-		return Spec{}, err
+	if p.report("volumeAttributes", limits.Attributes.Check(len(values))) {
+		return Spec{}, p.problems
 	}
 	p.keys = slices.Sorted(maps.Keys(values))
-	for _, step := range []func() error{p.checkTemplates, p.parseFiles, p.parseRest, p.checkAuth, p.checkServer, p.finishFiles} {
-		if err := step(); err != nil {
-			return Spec{}, err
-		}
-	}
-	return p.spec, nil
+	p.checkSizes()
+	p.checkTemplates()
+	p.parseFiles()
+	p.parseRest()
+	p.report("", p.checkAuth())
+	p.report("", p.checkServer())
+	p.finishFiles()
+	return p.spec, p.problems
 }
 
 func byKey(rows []attribute) map[string]attribute {
@@ -145,6 +152,42 @@ type parser struct {
 	spec        Spec
 	files       map[string]*File
 	directories map[string]bool
+	rejected    map[string]bool // the paths of files with a wrong attribute
+	problems    []*AttributeError
+}
+
+// report keeps an error, about the key unless it names another one. Without a key, it is about
+// something missing, maybe because its value is wrong.
+func (p *parser) report(key string, err error) bool {
+	var problem *AttributeError
+	if !errors.As(withKey(key, err), &problem) {
+		return false
+	}
+	isKnown := func(known *AttributeError) bool { return known.Key == problem.Key }
+	if key == "" && slices.ContainsFunc(p.problems, isKnown) {
+		return true
+	}
+	p.problems = append(p.problems, problem)
+	if path, ok := p.pathOf(problem.Key); ok {
+		p.rejected[path] = true
+	}
+	return true
+}
+
+// pathOf is the path of the file that an attribute belongs to.
+func (p *parser) pathOf(key string) (path string, ok bool) {
+	if key == keyTokenFile {
+		return p.values[key], true
+	}
+	_, path, ok = strings.Cut(key, "/")
+	return path, ok
+}
+
+// checkSizes removes what is too long, before anything else reads it.
+func (p *parser) checkSizes() {
+	p.keys = slices.DeleteFunc(p.keys, func(key string) bool {
+		return p.report(key, cmp.Or(limits.AttributeKeyBytes.Check(len(key)), p.limitOf(key).Check(len(p.values[key]))))
+	})
 }
 
 func (p *parser) limitOf(key string) limits.Limit {
@@ -168,7 +211,7 @@ func (p *parser) set(row attribute, key string) error {
 	return err
 }
 
-func (p *parser) checkTemplates() error {
+func (p *parser) checkTemplates() {
 	total := 0
 	for _, key := range p.keys {
 		if !strings.HasPrefix(key, fileTemplate+"/") {
@@ -176,28 +219,23 @@ func (p *parser) checkTemplates() error {
 		}
 		total += len(p.values[key])
 		if err := limits.VolumeTemplateBytes.Check(total); err != nil {
-			return withKey(key, fmt.Errorf("with the templates before it, %w", err))
+			p.report(key, fmt.Errorf("with the templates before it, %w", err))
+			total -= len(p.values[key])
 		}
 	}
-	return nil
 }
 
 // parseFiles makes the files before parseRest, which rejects the option of a file that does
 // not exist.
-func (p *parser) parseFiles() error {
+func (p *parser) parseFiles() {
 	for _, key := range p.keys {
-		fileKey, path, _ := strings.Cut(key, "/")
-		switch {
-		case key == keyTokenFile:
-			path = p.values[key]
-		case key == fileKey || fileKey != fileSecret && fileKey != fileTemplate && fileKey != fileTemplateKey:
-			continue
-		}
-		if err := p.makeFile(key, path); err != nil {
-			return withKey(key, err)
+		fileKey, _, isFile := strings.Cut(key, "/")
+		path, _ := p.pathOf(key)
+		hasContent := isFile && (fileKey == fileSecret || fileKey == fileTemplate || fileKey == fileTemplateKey)
+		if (hasContent || key == keyTokenFile) && !p.rejected[path] {
+			p.report(key, p.makeFile(key, path))
 		}
 	}
-	return nil
 }
 
 func (p *parser) makeFile(key, path string) error {
@@ -240,13 +278,12 @@ func (f File) contentKey() string {
 	return keyTokenFile
 }
 
-func (p *parser) parseRest() error {
+func (p *parser) parseRest() {
 	for _, key := range p.keys {
-		if err := withKey(key, p.parseKey(key)); err != nil {
-			return err
+		if path, isFile := p.pathOf(key); !isFile || !p.rejected[path] {
+			p.report(key, p.parseKey(key))
 		}
 	}
-	return nil
 }
 
 func (p *parser) parseKey(key string) error {
@@ -261,7 +298,7 @@ func (p *parser) parseKey(key string) error {
 	isDelimiter := fileKey == fileLeftDelim || fileKey == fileRightDelim
 	switch {
 	case file == nil:
-		return fmt.Errorf("no secret/%s or template/%s makes this file%s", truncate(path), truncate(path), didYouMean(path, slices.Sorted(maps.Keys(p.files)), ""))
+		return fmt.Errorf("no secret/%s or template/%s makes this file%s", truncate(path), truncate(path), p.didYouMean(path, func() []string { return slices.Sorted(maps.Keys(p.files)) }, ""))
 	case key == file.contentKey():
 		return nil // makeFile has parsed it
 	case file.Token && fileKey != filePerms:
@@ -276,16 +313,19 @@ func (p *parser) parseKey(key string) error {
 // would be world-readable.
 func (p *parser) unknown(key string) error {
 	first, path, isFile := strings.Cut(key, "/")
-	fileKeys := slices.Sorted(maps.Keys(p.fileRows))
-	switch _, isVolumeKey := p.volumeRows[first]; {
-	case !isFile && slices.Contains(fileKeys, key):
+	fileKeys := func() []string { return slices.Sorted(maps.Keys(p.fileRows)) }
+	allKeys := func() []string { return append(slices.Sorted(maps.Keys(p.volumeRows)), fileKeys()...) }
+	_, isVolumeKey := p.volumeRows[first]
+	_, isFileKey := p.fileRows[key]
+	switch {
+	case isFileKey:
 		return fmt.Errorf("lacks its file; write %s/<file>", key)
 	case !isFile:
-		return fmt.Errorf("is unknown%s", didYouMean(key, append(slices.Sorted(maps.Keys(p.volumeRows)), fileKeys...), ""))
+		return fmt.Errorf("is unknown%s", p.didYouMean(key, allKeys, ""))
 	case isVolumeKey:
 		return fmt.Errorf("is unknown; %q belongs to the whole volume and has no file", first)
 	}
-	return fmt.Errorf("is unknown%s", didYouMean(first, fileKeys, "/"+path))
+	return fmt.Errorf("is unknown%s", p.didYouMean(first, fileKeys, "/"+path))
 }
 
 func (p *parser) checkAuth() error {
@@ -326,18 +366,19 @@ func (p *parser) checkServer() error {
 }
 
 // finishFiles rejects a file at a path that must be a directory.
-func (p *parser) finishFiles() error {
-	if len(p.files) == 0 {
-		return invalid(fileSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file")
+func (p *parser) finishFiles() {
+	if len(p.files) == 0 && len(p.rejected) == 0 {
+		p.report("", invalid(fileSecret+"/<file>", "is missing, and so is template/<file>; a volume needs at least one file"))
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.files)) {
 		file := p.files[path]
 		for i := range path {
-			if parent := p.files[path[:i]]; path[i] == '/' && parent != nil {
-				return invalid(file.contentKey(), "needs %s to be a directory, but %s makes it a file; rename one of them", quote(parent.Path), quote(parent.contentKey()))
+			if parent := p.files[path[:i]]; path[i] == '/' && parent != nil && !p.rejected[parent.Path] {
+				p.report(file.contentKey(), fmt.Errorf("needs %s to be a directory, but %s makes it a file; rename one of them", quote(parent.Path), quote(parent.contentKey())))
 			}
 		}
-		p.spec.Files = append(p.spec.Files, *file)
+		if !p.rejected[path] {
+			p.spec.Files = append(p.spec.Files, *file)
+		}
 	}
-	return nil
 }

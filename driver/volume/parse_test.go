@@ -3,6 +3,7 @@ package volume
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,5 +253,31 @@ func TestBuiltInTemplates(t *testing.T) {
 		if got := (Spec{DefaultTemplate: format}).Text(file); got != want {
 			t.Errorf("%s: got %q, want %q", format, got, want)
 		}
+	}
+}
+
+func TestParseAllLeavesOutWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	spec, problems := ParseAll(map[string]string{
+		"role": " app", "auth-path": "nowhere", "client-timeout": "soon", "namespace": strings.Repeat("x", 300),
+		"secret/good": "kv/good", "perms/good": "0640",
+		"secret/mode": "kv/mode", "perms/mode": "9",
+		"secret/long": strings.Repeat("x", 3<<10), "template/long": "x",
+		"secret/directory": "kv/x", "secret/directory/below": "kv/x",
+		"perms/none": "0640",
+	})
+	var keys, files []string
+	for _, problem := range problems {
+		keys = append(keys, problem.Key)
+	}
+	for _, file := range spec.Files {
+		files = append(files, file.Path)
+	}
+	slices.Sort(keys)
+	if want := []string{"auth-path", "client-timeout", "namespace", "perms/mode", "perms/none", "role", "secret/directory/below", "secret/long"}; !slices.Equal(keys, want) {
+		t.Errorf("errors are about %q, want %q", keys, want)
+	}
+	if want := []string{"directory", "good"}; !slices.Equal(files, want) {
+		t.Errorf("files are %q, want %q", files, want)
 	}
 }
