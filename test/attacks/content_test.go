@@ -90,7 +90,7 @@ func (c *contents) requests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequ
 			t.Fatalf("%s: %v", tamperings()[i].name, err)
 		}
 	}
-	s.vault.Write(t, "internal/data/tenant/db", map[string]any{"data": map[string]any{"password": "the next one"}})
+	s.Vault.Write(t, "internal/data/tenant/db", map[string]any{"data": map[string]any{"password": "the next one"}})
 	return c.all
 }
 

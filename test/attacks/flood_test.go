@@ -81,13 +81,13 @@ func TestWebhook(t *testing.T) {
 					}
 				})
 			}
-			isOver := func() bool { return len(answered) == cap(answered) || !isAlive(h.Process.Process.Pid) }
+			isOver := func() bool { return len(answered) == cap(answered) || !isAlive(h.Process) }
 			during := startBeside(t, scaled(10, 100), paced, func() (time.Duration, error) { return control.admit(t) }, isOver)
 			cancel()
 			group.Wait()
 			o.add(during)
 			o.peak, o.oomKills, o.memoryAfter = h.memory.Peak(t), h.memory.OOMKills(t), h.memory.Used(t)
-			o.driverEnded = !isAlive(h.Process.Process.Pid)
+			o.driverEnded = !isAlive(h.Process)
 			o.judge(t)
 		})
 	}

@@ -29,14 +29,14 @@ func hangingEngine() attack {
 	return attack{
 		name: "reads of a database hang",
 		requests: func(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
-			s.vault.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
-			s.vault.Write(t, "database/config/tenant", map[string]any{
+			s.Vault.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
+			s.Vault.Write(t, "database/config/tenant", map[string]any{
 				"plugin_name": vaultserver.PostgresPlugin, "connection_url": "postgresql://{{username}}:{{password}}@" + silentAddress(t) + "/x?sslmode=disable",
 				"username": "u", "password": "p", "allowed_roles": "*", "verify_connection": false,
 			})
 			var text strings.Builder
 			for i := range 8 {
-				s.vault.Write(t, fmt.Sprintf("database/roles/tenant-%d", i), map[string]any{
+				s.Vault.Write(t, fmt.Sprintf("database/roles/tenant-%d", i), map[string]any{
 					"db_name": "tenant", "creation_statements": `CREATE ROLE "{{name}}"`, "default_ttl": "1h",
 				})
 				fmt.Fprintf(&text, `{{ with secret "database/creds/tenant-%d" }}x{{ end }}`, i)
@@ -46,7 +46,7 @@ func hangingEngine() attack {
 			})
 		},
 		hangs: func(t *testing.T, s *stage) {
-			rig.Eventually(t, "reads hang", func() bool { return s.vault.InFlight(t) >= 8 })
+			rig.Eventually(t, "reads hang", func() bool { return s.Vault.InFlight(t) >= 8 })
 		},
 	}
 }

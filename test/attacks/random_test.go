@@ -41,13 +41,13 @@ func checkRandomVolumes(t *testing.T, a *arena) {
 			}
 		}
 		request := s.tenantRequest(t, attributes)
-		before := cpuTime(t, s.driver.Process.Pid)
-		if s.publish(t.Context(), request) == nil {
-			if err := s.unpublish(t.Context(), request); err != nil {
+		before := cpuTime(t, s.Process)
+		if s.Publish(t.Context(), request) == nil {
+			if err := s.Unpublish(t.Context(), request); err != nil {
 				t.Errorf("%.50q: %v", attributes, err)
 			}
 		}
-		return attributes, cpuTime(t, s.driver.Process.Pid) - before
+		return attributes, cpuTime(t, s.Process) - before
 	})
 	if kills := s.memory.OOMKills(t); kills > 0 || !s.isAlive() {
 		t.Errorf("the driver goes on: %t; %d processes of its group were killed for memory", s.isAlive(), kills)
@@ -64,11 +64,11 @@ func TestRandomReviews(t *testing.T) {
 			annotations[strings.TrimPrefix(key, annotationPrefix)] = value
 		}
 		body := reviewOf(t, tenant, annotations)
-		before := cpuTime(t, h.Process.Process.Pid)
+		before := cpuTime(t, h.Process)
 		if _, err := h.send(context.WithoutCancel(t.Context()), body); err != nil {
 			t.Errorf("%.500s: %v", fmt.Sprintf("%.50q", annotations), err)
 		}
-		return annotations, cpuTime(t, h.Process.Process.Pid) - before
+		return annotations, cpuTime(t, h.Process) - before
 	})
 	if kills := h.memory.OOMKills(t); kills > 0 {
 		t.Errorf("%d processes of the webhook's group were killed for memory", kills)

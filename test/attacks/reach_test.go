@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ func checkWritable(t *testing.T, a *arena) {
 	s := a.newStage(t)
 	request := s.tenantRequest(t, map[string]string{"template/a": "x"})
 	request.Readonly = false
-	err := s.publish(t.Context(), request)
+	err := s.Publish(t.Context(), request)
 	if code := status.Code(err); code != codes.InvalidArgument && code != codes.FailedPrecondition || !strings.Contains(err.Error(), "readOnly: true") {
 		t.Errorf("got %v, want a refusal that names readOnly: true", err)
 	}
@@ -60,7 +59,7 @@ func checkRedirects(t *testing.T, a *arena) {
 	} {
 		attributes["address"], attributes["client-max-retries"] = s.rogue.address, "0"
 		request := s.tenantRequest(t, attributes)
-		if err := s.publish(t.Context(), request); err == nil {
+		if err := s.Publish(t.Context(), request); err == nil {
 			t.Errorf("%s: the volume is published", name)
 		}
 	}
@@ -86,7 +85,7 @@ func checkAudience(t *testing.T, a *arena) {
 	})
 	for range 2 {
 		request := s.tenantRequest(t, map[string]string{"address": s.rogue.address, "client-max-retries": "0", "template/a": `{{ with secret "kv/data/a" }}{{ end }}`})
-		if err := s.publish(t.Context(), request); err == nil {
+		if err := s.Publish(t.Context(), request); err == nil {
 			t.Error("the volume is published")
 		}
 	}
@@ -133,7 +132,7 @@ func checkErrors(t *testing.T, a *arena) {
 	t.Helper()
 	s := a.newStage(t)
 	const value = "value-of-the-kubernetes-secret"
-	s.vault.Write(t, "internal/data/tenant/short", map[string]any{"data": map[string]any{"pin": "7k2", "long": value}})
+	s.Vault.Write(t, "internal/data/tenant/short", map[string]any{"data": map[string]any{"pin": "7k2", "long": value}})
 	for name, test := range map[string]struct{ path, secret string }{
 		"value":                 {`.Data.data.long`, value},
 		"value in base64":       {`(base64Encode .Data.data.long)`, base64.StdEncoding.EncodeToString([]byte(value))},
@@ -149,7 +148,7 @@ func checkErrors(t *testing.T, a *arena) {
 				"template/a": `{{ with secret "internal/data/tenant/short" }}{{ with secret (printf "internal/data/tenant/missing/%s" ` + test.path + `) }}{{ end }}{{ end }}`,
 			})
 			request.Secrets["key"] = value
-			err := s.publish(t.Context(), request)
+			err := s.Publish(t.Context(), request)
 			if err == nil || !strings.Contains(err.Error(), "internal") && !strings.Contains(err.Error(), "template") {
 				t.Fatalf("got %v, want an error about the path", err)
 			}
@@ -179,7 +178,7 @@ func checkWorkers(t *testing.T, a *arena) {
 	// It is over quickly, so that it does not get a process that slow ones have.
 	const program = `{{ range loop 50000 }}{{ end }}{{ "a" | sprig_upper }}`
 	for range 20 {
-		s.mustPublish(t, s.tenantRequest(t, map[string]string{"template/a": program}))
+		s.MustPublish(t, s.tenantRequest(t, map[string]string{"template/a": program}))
 	}
 	used := s.workers(t)
 	// One that has only started has taken less than 50 ms.
@@ -188,7 +187,7 @@ func checkWorkers(t *testing.T, a *arena) {
 		t.Fatal("no process has run the tenant's templates")
 	}
 	for range 20 {
-		s.mustPublish(t, s.request(t, victim, map[string]string{"template/a": program}))
+		s.MustPublish(t, s.request(t, victim, map[string]string{"template/a": program}))
 	}
 	for pid, ticks := range s.workers(t) {
 		if before, ok := used[pid]; ok && before != ticks {
@@ -201,25 +200,15 @@ func checkWorkers(t *testing.T, a *arena) {
 // 10 ms.
 func (s *stage) workers(t *testing.T) map[int]int {
 	t.Helper()
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.driver.Process.Pid))
-	require.NoError(t, err)
 	all := map[int]int{}
-	for _, list := range lists {
-		content, err := os.ReadFile(list)
+	for _, pid := range s.Process.Children(t) {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			continue // the thread has ended
+			continue // it has ended
 		}
-		for _, child := range strings.Fields(string(content)) {
-			pid, err := strconv.Atoi(child)
-			require.NoError(t, err)
-			fields, err := processFields(pid)
-			if err != nil {
-				continue // it has ended
-			}
-			if all[pid], err = strconv.Atoi(fields[11]); err != nil {
-				t.Fatal(err)
-			}
-		}
+		_, fields, _ := strings.Cut(string(content), ") ") // the state is the first that follows the name
+		all[pid], err = strconv.Atoi(strings.Fields(fields)[11])
+		require.NoError(t, err)
 	}
 	return all
 }

@@ -48,7 +48,7 @@ func circuitRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 
 func bigSecretRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
-	s.vault.Write(t, "internal/data/tenant/big", map[string]any{"data": map[string]any{"value": strings.Repeat("x", 1_000_000)}})
+	s.Vault.Write(t, "internal/data/tenant/big", map[string]any{"data": map[string]any{"value": strings.Repeat("x", 1_000_000)}})
 	const text = `{{ range $i := loop 900 }}{{ with secret (printf "internal/data/tenant/big?x=%d" $i) }}{{ end }}{{ end }}`
 	return s.tenantRequests(t, 1, func(int) map[string]string { return map[string]string{"template/a": text} })
 }
@@ -56,13 +56,7 @@ func bigSecretRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func listRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
 	lists := "[" + strings.Repeat("[],", 1_390_000) + "[]]"
-	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/big") {
-			return false
-		}
-		answerSecret(w, lists)
-		return true
-	})
+	s.rogue.answerBelow("/v1/kv/data/big", lists)
 	const text = `{{ range $i := loop 8 }}{{ with secret (printf "kv/data/big?x=%d" $i) }}{{ end }}{{ end }}`
 	return s.tenantRequests(t, 1, func(int) map[string]string {
 		return map[string]string{"address": s.rogue.address, "template/a": text}
@@ -74,13 +68,7 @@ func listRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func retainedRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
 	value := `"` + strings.Repeat("x", 1_000_000) + `"`
-	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/big") {
-			return false
-		}
-		answerSecret(w, value)
-		return true
-	})
+	s.rogue.answerBelow("/v1/kv/data/big", value)
 	var text strings.Builder
 	for i := range 5 {
 		fmt.Fprintf(&text, `{{ with secret "kv/data/big?x=%d" }}{{ end }}`, i)
@@ -138,10 +126,7 @@ func trickle() attack {
 	return attack{
 		name: "a Vault sends 64 answers of 4 MiB a byte at a time",
 		requests: func(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
-			s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
-				if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/slow") {
-					return false
-				}
+			s.rogue.handleBelow("/v1/kv/data/slow", func(w http.ResponseWriter, r *http.Request) {
 				open.Add(1)
 				w.Header().Set("Content-Length", strconv.Itoa(4<<20))
 				for r.Context().Err() == nil {
@@ -151,7 +136,6 @@ func trickle() attack {
 					w.(http.Flusher).Flush()
 					sleep(r.Context(), 100*time.Millisecond)
 				}
-				return true
 			})
 			return s.tenantRequests(t, 64, func(pod int) map[string]string {
 				return map[string]string{
@@ -191,13 +175,7 @@ func leaseRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func objectRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 	t.Helper()
 	objects := "[" + strings.Repeat("{},", 90_000) + "{}]"
-	s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/objects") {
-			return false
-		}
-		answerSecret(w, objects)
-		return true
-	})
+	s.rogue.answerBelow("/v1/kv/data/objects", objects)
 	return s.tenantRequests(t, 30, func(int) map[string]string {
 		return map[string]string{"address": s.rogue.address, "template/a": `{{ with secret "kv/data/objects" }}x{{ end }}`, "size": "8Ki"}
 	})
@@ -208,10 +186,10 @@ func objectRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func requireRestart(t *testing.T, s *stage) {
 	t.Helper()
 	request := s.request(t, victim, map[string]string{"template/a": victimTemplate})
-	s.mustPublish(t, request)
+	s.MustPublish(t, request)
 	s.restart(t)
-	s.mustPublish(t, request)
-	if err := s.unpublish(t.Context(), request); err != nil {
+	s.MustPublish(t, request)
+	if err := s.Unpublish(t.Context(), request); err != nil {
 		t.Error(err)
 	}
 	startMany(t, 5, func() (time.Duration, error) { return s.startVictim(t, victimTemplate) })

@@ -46,25 +46,19 @@ func (a *arena) restartWith(t *testing.T, paths int) restarted {
 			fmt.Fprintf(&secrets, `%q,`, fmt.Sprintf("v-%d-%s", i, strings.Repeat("é", 30)))
 		}
 		value := "[" + strings.TrimSuffix(secrets.String(), ",") + "]"
-		s.rogue.handle(func(w http.ResponseWriter, r *http.Request) bool {
-			if !strings.HasPrefix(r.URL.Path, "/v1/kv/data/big") {
-				return false
-			}
-			answerSecret(w, value)
-			return true
-		})
+		s.rogue.answerBelow("/v1/kv/data/big", value)
 		request = s.tenantRequest(t, map[string]string{"address": s.rogue.address, "template/a": fmt.Sprintf(
 			`{{ $a := secret "kv/data/big1" }}{{ $b := secret "kv/data/big2" }}{{ if $b }}{{ range $i := loop %d }}{{ with secret (printf "kv/data/app?x=%%d" $i) }}{{ end }}{{ end }}{{ end }}`, paths)})
 	}
-	s.mustPublish(t, request)
-	s.driver.Kill(t)
-	before := strings.Count(s.driver.Log.String(), healthLine)
+	s.MustPublish(t, request)
+	s.Process.Kill(t)
+	before := strings.Count(s.Process.Log.String(), rig.HealthLine)
 	start := time.Now()
-	s.driver = s.driver.Again(t)
-	rig.Eventually(t, "the driver serves its health", func() bool { return strings.Count(s.driver.Log.String(), healthLine) > before })
+	s.Process = s.Process.Again(t)
+	rig.Eventually(t, "the driver serves its health", func() bool { return strings.Count(s.Process.Log.String(), rig.HealthLine) > before })
 	var r restarted
 	rig.Eventually(t, "the driver is healthy", func() bool {
-		response, err := http.Get("http://" + s.driver.Address(t, healthLine) + "/healthz")
+		response, err := http.Get("http://" + s.Process.Address(t, rig.HealthLine) + "/healthz")
 		if err != nil {
 			return false
 		}
@@ -72,9 +66,7 @@ func (a *arena) restartWith(t *testing.T, paths int) restarted {
 		r.healthy = time.Since(start)
 		return response.StatusCode == http.StatusOK
 	})
-	s.mustPublish(t, request)
-	r.cpu = cpuTime(t, s.driver.Process.Pid)
+	s.MustPublish(t, request)
+	r.cpu = cpuTime(t, s.Process)
 	return r
 }
-
-const healthLine = "Serving health and metrics"

@@ -38,6 +38,22 @@ func (r *rogue) handle(handler func(http.ResponseWriter, *http.Request) bool) {
 	r.handler = handler
 }
 
+// handleBelow has the handler answer all requests whose paths have a prefix.
+func (r *rogue) handleBelow(prefix string, handler http.HandlerFunc) {
+	r.handle(func(w http.ResponseWriter, request *http.Request) bool {
+		below := strings.HasPrefix(request.URL.Path, prefix)
+		if below {
+			handler(w, request)
+		}
+		return below
+	})
+}
+
+// answerBelow answers them with a KV secret whose only value is some JSON.
+func (r *rogue) answerBelow(prefix, value string) {
+	r.handleBelow(prefix, func(w http.ResponseWriter, _ *http.Request) { answerSecret(w, value) })
+}
+
 // ServeHTTP implements http.Handler.
 func (r *rogue) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mutex.Lock()

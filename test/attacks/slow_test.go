@@ -72,7 +72,7 @@ func slowRevocation() attack {
 		round: func(ctx context.Context, s *stage, requests []*csi.NodePublishVolumeRequest) {
 			s.publishAll(ctx, requests)
 			for _, request := range requests {
-				_ = s.unpublish(ctx, request)
+				_ = s.Unpublish(ctx, request)
 			}
 			<-ctx.Done()
 		},
@@ -88,12 +88,12 @@ func slowRevocation() attack {
 func requireRevocation(t *testing.T, s *stage) {
 	t.Helper()
 	request := s.request(t, victim, map[string]string{"template/a": victimTemplate, "token-file": "token"})
-	s.mustPublish(t, request)
+	s.MustPublish(t, request)
 	token, err := os.ReadFile(rig.VolumeFile(request, "token"))
 	require.NoError(t, err)
-	require.NoError(t, s.unpublish(t.Context(), request))
+	require.NoError(t, s.Unpublish(t.Context(), request))
 	start := time.Now()
-	client, err := s.vault.Server.Client()
+	client, err := s.Vault.Server.Client()
 	require.NoError(t, err)
 	client.SetToken(string(token))
 	rig.Eventually(t, "the token of the victim's pod is revoked", func() bool {

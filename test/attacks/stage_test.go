@@ -2,13 +2,9 @@ package attacks
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -78,12 +74,9 @@ func inCheckout(t *testing.T, path string) string {
 
 // stage is a node on which the attack takes place.
 type stage struct {
-	*rig.Kubelet
-	vault  *rig.Vault
+	*rig.Node
 	rogue  *rogue // the tenant's Vault, which is on the allow-list
 	memory *rig.Memory
-	driver *rig.Process
-	calls  csi.NodeClient
 	pods   int        // numbers the names
 	turn   sync.Mutex // of those who start pods on a node that they share, and of answers
 	// answers are what the tenant's publishes came to, and how often.
@@ -94,22 +87,13 @@ type stage struct {
 
 func (a *arena) newStage(t *testing.T, arguments ...string) *stage {
 	t.Helper()
-	s := &stage{Kubelet: rig.NewKubelet(t), vault: a.vault, rogue: startRogue(t), memory: rig.NewMemory(t, a.limit), answers: map[string]int{}}
-	s.calls = rig.Calls(s.Endpoint())
-	s.driver = s.memory.StartDriver(t, s.Kubelet, a.vault.Server.Address, append([]string{
+	s := &stage{Node: rig.NewNode(t, a.vault, a.vault.Server.Address), rogue: startRogue(t), memory: rig.NewMemory(t, a.limit), answers: map[string]int{}}
+	s.CallTimeout = scaled(15*time.Second, 2*time.Minute) // what a kubelet waits
+	s.Process = s.memory.StartDriver(t, s.Kubelet, s.Address, append([]string{
 		"--verbosity=2", "--allow-address=" + s.rogue.address, "--allow-address=https://*.tenants.example.com:8200",
 	}, arguments...)...)
-	s.awaitDriver(t, 30*time.Second)
+	s.AwaitDriver(t)
 	return s
-}
-
-func (s *stage) awaitDriver(t *testing.T, waitTimeout time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
-	defer cancel()
-	if _, err := s.calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // request is for a volume of a new pod.
@@ -121,7 +105,7 @@ func (s *stage) request(t *testing.T, namespace string, attributes map[string]st
 	for key, value := range attributes {
 		all[key] = value
 	}
-	request := s.RequestFor(t, s.vault, pod, all)
+	request := s.RequestFor(t, s.Vault, pod, all)
 	request.Readonly = true
 	return request
 }
@@ -144,28 +128,6 @@ func (s *stage) tenantRequests(t *testing.T, pods int, attributes func(pod int) 
 	return all
 }
 
-// callTime is how long a kubelet waits for a call.
-func callTime() time.Duration { return scaled(15*time.Second, 2*time.Minute) }
-
-func (s *stage) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime())
-	defer cancel()
-	_, err := s.calls.NodePublishVolume(ctx, request)
-	return err
-}
-
-func (s *stage) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
-	t.Helper()
-	require.NoError(t, s.publish(t.Context(), request))
-}
-
-func (s *stage) unpublish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime())
-	defer cancel()
-	_, err := s.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
-	return err
-}
-
 // publishAll publishes at once. Whether that succeeds is the tenant's own affair; the
 // log of the test tells.
 func (s *stage) publishAll(ctx context.Context, requests []*csi.NodePublishVolumeRequest) {
@@ -173,7 +135,7 @@ func (s *stage) publishAll(ctx context.Context, requests []*csi.NodePublishVolum
 	for _, request := range requests {
 		group.Go(func() {
 			message := "published"
-			if err := s.publish(ctx, request); err != nil {
+			if err := s.Publish(ctx, request); err != nil {
 				message = limits.Truncate(err.Error(), 300)
 			}
 			s.turn.Lock()
@@ -189,44 +151,23 @@ func (s *stage) publishAll(ctx context.Context, requests []*csi.NodePublishVolum
 func (s *stage) unpublishTenant(t *testing.T) {
 	t.Helper()
 	for _, request := range s.tenants {
-		rig.Eventually(t, "a volume of the tenant is unpublished", func() bool { return s.unpublish(t.Context(), request) == nil })
+		rig.Eventually(t, "a volume of the tenant is unpublished", func() bool { return s.Unpublish(t.Context(), request) == nil })
 	}
 }
 
-func (s *stage) isAlive() bool { return isAlive(s.driver.Process.Pid) }
+func (s *stage) isAlive() bool { return isAlive(s.Process) }
 
 // isAlive is false for a process that has ended, also before somebody has collected it.
-func isAlive(pid int) bool {
-	fields, err := processFields(pid)
-	return err == nil && fields[0] != "Z"
+func isAlive(p *rig.Process) bool {
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+	return err == nil && !strings.Contains(string(state), ") Z ")
 }
 
-// processFields are those of /proc/PID/stat that come after the name of the program.
-func processFields(pid int) ([]string, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil, err
-	}
-	_, fields, ok := strings.Cut(string(content), ") ")
-	if !ok {
-		return nil, errors.New("the kernel tells nothing about the process")
-	}
-	return strings.Fields(fields), nil
-}
-
-// cpuTime is the CPU time that a process has taken, without its children, to the
-// nearest 10 ms.
-func cpuTime(t *testing.T, pid int) time.Duration {
+func cpuTime(t *testing.T, p *rig.Process) time.Duration {
 	t.Helper()
-	fields, err := processFields(pid)
+	used, err := rig.CPUTime(p.Process.Pid)
 	require.NoError(t, err)
-	var ticks int64
-	for _, field := range fields[11:13] { // utime and stime
-		number, err := strconv.ParseInt(field, 10, 64)
-		require.NoError(t, err)
-		ticks += number
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return used
 }
 
 // mostCPU publishes one after the other, and returns what the costliest takes.
@@ -234,9 +175,9 @@ func (s *stage) mostCPU(t *testing.T, requests []*csi.NodePublishVolumeRequest) 
 	t.Helper()
 	var most time.Duration
 	for _, request := range requests {
-		before := cpuTime(t, s.driver.Process.Pid)
-		_ = s.publish(t.Context(), request)
-		most = max(most, cpuTime(t, s.driver.Process.Pid)-before)
+		before := cpuTime(t, s.Process)
+		_ = s.Publish(t.Context(), request)
+		most = max(most, cpuTime(t, s.Process)-before)
 	}
 	return most
 }
@@ -251,7 +192,7 @@ func (s *stage) awaitMemory(t *testing.T, before int64) int64 {
 	t.Helper()
 	used := s.memory.Used(t)
 	for end := time.Now().Add(3 * time.Minute); used > before+memoryMargin && time.Now().Before(end); used = s.memory.Used(t) {
-		s.metrics(t)
+		s.Process.Metrics(t)
 	}
 	if used > before+memoryMargin {
 		t.Errorf("after the attack the driver takes %d MiB, before it took %d", used>>20, before>>20)
@@ -259,20 +200,9 @@ func (s *stage) awaitMemory(t *testing.T, before int64) int64 {
 	return used
 }
 
-func (s *stage) metrics(t *testing.T) string {
-	t.Helper()
-	response, err := http.Get("http://" + s.driver.Address(t, "Serving health and metrics") + "/metrics")
-	require.NoError(t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	return string(text)
-}
-
 // restart kills the driver, and starts it again as the DaemonSet does.
 func (s *stage) restart(t *testing.T) {
 	t.Helper()
-	s.driver.Kill(t)
-	s.driver = s.driver.Again(t)
-	s.awaitDriver(t, callTime())
+	s.Process.Kill(t)
+	s.Again(t)
 }

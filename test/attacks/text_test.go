@@ -94,7 +94,7 @@ func addressRequests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequest {
 func requireSmallLog(t *testing.T, s *stage) {
 	t.Helper()
 	longest := 0
-	for line := range strings.Lines(s.driver.Log.String()) {
+	for line := range strings.Lines(s.Process.Log.String()) {
 		longest = max(longest, len(line))
 	}
 	if longest > 4<<10 {

@@ -86,7 +86,7 @@ func (s *stage) startVictim(t *testing.T, template string) (time.Duration, error
 	t.Helper()
 	request := s.request(t, victim, map[string]string{"template/a": template})
 	start := time.Now()
-	err := s.publish(t.Context(), request)
+	err := s.Publish(t.Context(), request)
 	took := time.Since(start)
 	if err != nil {
 		return took, err
@@ -98,7 +98,7 @@ func (s *stage) startVictim(t *testing.T, template string) (time.Duration, error
 	if string(content) != rig.Password {
 		return took, fmt.Errorf("the file holds %q", content)
 	}
-	return took, s.unpublish(t.Context(), request)
+	return took, s.Unpublish(t.Context(), request)
 }
 
 // refreshInterval is the shortest that a volume may ask for.
@@ -117,7 +117,7 @@ func (s *stage) watchRefreshes(t *testing.T) *refreshWatch {
 		"static-secret-render-interval": refreshInterval.String(),
 		"template/a":                    `{{ with secret "auth/token/lookup-self" }}{{ .Data.ttl }}{{ end }}`,
 	})
-	s.mustPublish(t, request)
+	s.MustPublish(t, request)
 	w := &refreshWatch{stop: make(chan struct{}), latest: make(chan time.Duration, 1)}
 	go func() { w.latest <- w.look(request) }()
 	return w

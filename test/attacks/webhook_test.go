@@ -110,7 +110,7 @@ func (h *hook) admit(t *testing.T) (time.Duration, error) {
 func (h *hook) cpuOf(t *testing.T, annotations map[string]string) time.Duration {
 	t.Helper()
 	body := reviewOf(t, tenant, annotations)
-	before := cpuTime(t, h.Process.Process.Pid)
+	before := cpuTime(t, h.Process)
 	_, _ = h.send(t.Context(), body)
-	return cpuTime(t, h.Process.Process.Pid) - before
+	return cpuTime(t, h.Process) - before
 }

@@ -60,7 +60,7 @@ func measureBursts(b *testing.B, n *node, pods, count int) (bare, mounted rounds
 		name := fmt.Sprintf("burst-%d-%d", pods, round)
 		tokens := make([]string, pods)
 		for i := range tokens {
-			tokens[i] = jwtOf(b, n.vault, fmt.Sprintf("%s-%d", name, i))
+			tokens[i] = jwtOf(b, n.Vault, fmt.Sprintf("%s-%d", name, i))
 		}
 		requests := n.requests(b, name, pods, 1)
 		floors := atOnce(b, pods, func(i int) error { return n.floor.pod(b.Context(), tokens[i], n.paths[:1]) })

@@ -57,8 +57,8 @@ func measureLevel(b *testing.B, n *node, requests []*csi.NodePublishVolumeReques
 		n.remove(b, some)
 	}
 	l.heap = n.liveHeap(b)
-	l.driver = proportional(b, n.process.Process.Pid)
-	for _, pid := range n.renderers(b) {
+	l.driver = proportional(b, n.Process.Process.Pid)
+	for _, pid := range n.Process.Children(b) {
 		l.renderers += proportional(b, pid)
 	}
 	l.tmpfs, l.state = n.metric(b, "vaultmount_volumes_used_bytes"), n.metric(b, "vaultmount_checkpoint_used_bytes")
@@ -143,7 +143,7 @@ func measureAgents(b *testing.B, n *node, count int) float64 {
 	total := 0.0
 	var pids []int
 	for i := range count {
-		a := newAgent(b, n.vault, fmt.Sprintf("sidecar-%d", i), n.paths[:1], 0)
+		a := newAgent(b, n.Vault, fmt.Sprintf("sidecar-%d", i), n.paths[:1], 0)
 		pids = append(pids, a.sidecar(b).Process.Pid)
 		a.awaitFiles(b)
 	}

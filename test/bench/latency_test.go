@@ -55,7 +55,7 @@ func measureLatency(b *testing.B, n *node, secrets int, size size) map[string]Se
 	requests := n.requests(b, fmt.Sprintf("latency-%d", secrets), size.pods+1, secrets)
 	others, kept := n.requests(b, fmt.Sprintf("kept-%d", secrets), size.pods+1, secrets), n.kept(b)
 	for i, request := range requests {
-		jwt := jwtOf(b, n.vault, fmt.Sprintf("floor-%d", i))
+		jwt := jwtOf(b, n.Vault, fmt.Sprintf("floor-%d", i))
 		start := time.Now()
 		require.NoError(b, n.floor.pod(b.Context(), jwt, n.paths[:secrets]))
 		bare := time.Since(start)
@@ -70,7 +70,7 @@ func measureLatency(b *testing.B, n *node, secrets int, size size) map[string]Se
 		series[onKept] = append(series[onKept], alone)
 	}
 	for i := range size.agents {
-		readable, ended := newAgent(b, n.vault, fmt.Sprintf("agent-%d", i), n.paths[:secrets], 0).initialize(b)
+		readable, ended := newAgent(b, n.Vault, fmt.Sprintf("agent-%d", i), n.paths[:secrets], 0).initialize(b)
 		series["agent"], series[untilEnd] = append(series["agent"], readable), append(series[untilEnd], ended)
 	}
 	n.remove(b, append(requests, others...))

@@ -17,12 +17,9 @@ import (
 
 // node is vaultmount's program on a node, with its Vault and the floor beside it.
 type node struct {
-	vault   *rig.Vault
-	kubelet *rig.Kubelet
-	process *rig.Process
-	calls   csi.NodeClient
-	floor   *floor
-	paths   []string
+	*rig.Node
+	floor *floor
+	paths []string
 }
 
 const mostSecrets = 5
@@ -38,15 +35,14 @@ func startNode(b testing.TB, vault *rig.Vault, arguments ...string) *node {
 
 func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...string) *node {
 	b.Helper()
-	n := &node{vault: vault, kubelet: rig.NewKubelet(b), floor: newFloor(vault.Server.Address)}
+	n := &node{Node: rig.NewNode(b, vault, vault.Server.Address), floor: newFloor(vault.Server.Address)}
 	for i := range mostSecrets {
 		path := secretPath(i)
 		vault.Write(b, path, map[string]any{"data": map[string]any{"username": rig.Username, "password": rig.Password}})
 		n.paths = append(n.paths, path)
 	}
-	n.process = rig.StartProgram(b, program, n.kubelet, vault.Server.Address, append(usual(), arguments...)...)
-	n.calls = rig.Calls(n.kubelet.Endpoint())
-	rig.Eventually(b, "the driver is active", func() bool { return strings.Contains(n.process.Log.String(), `"Resumed"`) })
+	n.Process = rig.StartProgram(b, program, n.Kubelet, n.Address, append(usual(), arguments...)...)
+	rig.Eventually(b, "the driver is active", func() bool { return strings.Contains(n.Process.Log.String(), `"Resumed"`) })
 	return n
 }
 
@@ -65,7 +61,7 @@ func (n *node) request(b testing.TB, pod string, secrets int) *csi.NodePublishVo
 	for i, path := range n.paths[:secrets] {
 		attributes[fmt.Sprintf("template/file-%d", i)] = templateOf(path)
 	}
-	return n.kubelet.Request(b, n.vault, pod, attributes)
+	return n.Request(b, n.Vault, pod, attributes)
 }
 
 // requests are those of many pods.
@@ -80,7 +76,7 @@ func (n *node) requests(b testing.TB, name string, count, secrets int) []*csi.No
 
 // publish returns the time from the call until all files are read.
 func (n *node) publish(ctx context.Context, request *csi.NodePublishVolumeRequest, secrets int) (time.Duration, error) {
-	return publishBy(ctx, n.calls, request, secrets)
+	return publishBy(ctx, n.Calls, request, secrets)
 }
 
 func publishBy(ctx context.Context, calls csi.NodeClient, request *csi.NodePublishVolumeRequest, secrets int) (time.Duration, error) {
@@ -127,7 +123,7 @@ func inParallel(b testing.TB, count, concurrency int, do func(i int) error) {
 // that are there stay for the benchmark to clean up.
 func (n *node) end(b testing.TB) {
 	b.Helper()
-	n.process.Stop(b)
+	n.Process.Stop(b)
 }
 
 // remove takes volumes down again, and waits until their tokens are revoked: what
@@ -135,7 +131,7 @@ func (n *node) end(b testing.TB) {
 func (n *node) remove(b testing.TB, requests []*csi.NodePublishVolumeRequest) {
 	b.Helper()
 	inParallel(b, len(requests), 8, func(i int) error {
-		_, err := n.calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i]))
+		_, err := n.Calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i]))
 		return err
 	})
 	rig.Eventually(b, "no token waits to be revoked", func() bool { return n.metric(b, "vaultmount_token_revocations_pending") == 0 })

@@ -1,12 +1,9 @@
 package bench
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,25 +11,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
-)
 
-var servingAt = regexp.MustCompile(`"Serving health and metrics" address="([^"]+)"`)
+	"github.com/vaultmount/vaultmount/test/rig"
+)
 
 // metrics are what the program tells Prometheus, without labels.
 func (n *node) metrics(b testing.TB) map[string]float64 {
 	b.Helper()
-	// The last process is the one that runs.
-	found := servingAt.FindAllStringSubmatch(n.process.Log.String(), -1)
-	if found == nil {
-		b.Fatal("the driver does not say where it serves metrics")
-	}
-	response, err := http.Get("http://" + found[len(found)-1][1] + "/metrics")
-	require.NoError(b, err)
-	defer response.Body.Close()
 	all := map[string]float64{}
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		name, text, _ := strings.Cut(lines.Text(), " ")
+	for line := range strings.Lines(n.Process.Metrics(b)) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if value, err := strconv.ParseFloat(text, 64); err == nil {
 			all[name] = value
 		}
@@ -69,48 +57,20 @@ func (n *node) liveHeap(b testing.TB) float64 {
 	}
 }
 
-// renderers are the processes that run templates, the driver's children.
-func (n *node) renderers(b testing.TB) []int {
-	b.Helper()
-	entries, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(b, err)
-	var children []int
-	for _, entry := range entries {
-		text, err := os.ReadFile(entry)
-		if err != nil {
-			continue // it has ended
-		}
-		// pid (name) state ppid; the name may hold anything but is the program's here.
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		if len(fields) > 1 && fields[1] == strconv.Itoa(n.process.Process.Pid) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
-			require.NoError(b, err)
-			children = append(children, pid)
-		}
-	}
-	return children
-}
-
-// cpuTime is what a process has used, by the clock that the kernel has for
-// each process.
 func cpuTime(b testing.TB, pid int) time.Duration {
 	b.Helper()
-	const processClock = 2 // CPUCLOCK_SCHED
-	var used unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|processClock), &used); err != nil {
-		b.Fatalf("read the CPU time of process %d: %v", pid, err)
-	}
-	return time.Duration(used.Nano())
+	used, err := rig.CPUTime(pid)
+	require.NoError(b, err)
+	return used
 }
 
 // processorTimes are those of the driver and of its renderers together.
 func (n *node) processorTimes(b testing.TB) (driver, renderers time.Duration) {
 	b.Helper()
-	for _, pid := range n.renderers(b) {
+	for _, pid := range n.Process.Children(b) {
 		renderers += cpuTime(b, pid)
 	}
-	return cpuTime(b, n.process.Process.Pid), renderers
+	return cpuTime(b, n.Process.Process.Pid), renderers
 }
 
 // proportional is the memory of a process in bytes, where what it shares with others

@@ -19,7 +19,7 @@ import (
 // seen without the connection that the kubelet makes for each.
 func (n *node) kept(b testing.TB) csi.NodeClient {
 	b.Helper()
-	connection, err := grpc.NewClient("unix://"+n.kubelet.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient("unix://"+n.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = connection.Close() })
 	return csi.NewNodeClient(connection)
@@ -28,11 +28,11 @@ func (n *node) kept(b testing.TB) csi.NodeClient {
 // driverTime is the driver's CPU time for one of a number of calls.
 func (n *node) driverTime(b testing.TB, count int, call func(i int) error) time.Duration {
 	b.Helper()
-	before := cpuTime(b, n.process.Process.Pid)
+	before := cpuTime(b, n.Process.Process.Pid)
 	for i := range count {
 		require.NoError(b, call(i))
 	}
-	return (cpuTime(b, n.process.Process.Pid) - before) / time.Duration(count)
+	return (cpuTime(b, n.Process.Process.Pid) - before) / time.Duration(count)
 }
 
 // republishTime is for volumes that are published: the driver has heard it all before.
@@ -59,7 +59,7 @@ func processor(b *testing.B, r *Report, vault *rig.Vault, size size) {
 		return err
 	})
 	connected := quiet.driverTime(b, size.republishes, func(i int) error {
-		_, err := quiet.calls.NodePublishVolume(b.Context(), requests[i%len(requests)])
+		_, err := quiet.Calls.NodePublishVolume(b.Context(), requests[i%len(requests)])
 		return err
 	})
 	r.Put(RepublishRequests, quiet.asked(b)-asked, Lower)
@@ -111,11 +111,11 @@ func (n *node) asked(b testing.TB) float64 {
 // longer than everything else.
 func (n *node) mountTableReads(b testing.TB, requests []*csi.NodePublishVolumeRequest) float64 {
 	b.Helper()
-	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.process.Process.Pid))
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.Process.Process.Pid))
 	require.NoError(b, err)
-	before := bytesRead(b, n.process.Process.Pid)
+	before := bytesRead(b, n.Process.Process.Pid)
 	n.republishTime(b, requests, len(requests))
-	return math.Floor((bytesRead(b, n.process.Process.Pid) - before) / float64(len(requests)) / float64(len(table)))
+	return math.Floor((bytesRead(b, n.Process.Process.Pid) - before) / float64(len(requests)) / float64(len(table)))
 }
 
 // share is the part of a core that a node takes over a time.

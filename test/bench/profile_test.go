@@ -103,7 +103,7 @@ func publishMany(b *testing.B, size size) func(*node) func() {
 			if _, err := n.publish(b.Context(), requests[i%len(requests)], 1); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := n.calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i%len(requests)])); err != nil {
+			if _, err := n.Calls.NodeUnpublishVolume(b.Context(), rig.Unpublish(requests[i%len(requests)])); err != nil {
 				b.Fatal(err)
 			}
 		})

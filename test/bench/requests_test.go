@@ -99,11 +99,11 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 	later := a.during(b, func() { time.Sleep(size.watch) }) // the measurement itself
 	c.logins, c.start, c.hour = start.logins, start.all, perHour(later.all, size.watch)
 	restart := a.during(b, func() {
-		n.process.Kill(b)
-		resumed := strings.Count(n.process.Log.String(), `"Resumed"`)
-		n.process = n.process.Again(b)
+		n.Process.Kill(b)
+		resumed := strings.Count(n.Process.Log.String(), `"Resumed"`)
+		n.Process = n.Process.Again(b)
 		rig.Eventually(b, "the next process is active", func() bool {
-			return strings.Count(n.process.Log.String(), `"Resumed"`) > resumed
+			return strings.Count(n.Process.Log.String(), `"Resumed"`) > resumed
 		})
 		if _, err := n.publish(b.Context(), requests[0], secrets); err != nil {
 			b.Fatal(err)
@@ -116,7 +116,7 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 }
 
 func (a audited) agent(b *testing.B, secrets int, size size) counted {
-	n := &node{vault: a.vault}
+	n := &node{Node: &rig.Node{Vault: a.vault}}
 	for i := range secrets {
 		n.paths = append(n.paths, secretPath(i))
 	}

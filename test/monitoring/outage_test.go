@@ -3,10 +3,7 @@ package monitoring
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,9 +13,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
@@ -33,7 +27,7 @@ const faster = 30
 func TestOutageFiresWhatTheTableSays(t *testing.T) {
 	vault := vaultserver.DurableForTest(t)
 	n := startNode(t, vault)
-	watch := startPrometheus(t, scaled(t, readFile(t, alertsFile), faster), n.address)
+	watch := startPrometheus(t, scaled(t, readFile(t, alertsFile), faster), n.Process.Address(t, rig.HealthLine))
 	n.play(t)
 	requirePanels(t, watch)
 	n.requireMetrics(t)
@@ -84,53 +78,28 @@ func requireFiring(t *testing.T, watch *server, when string, want []string) {
 
 // node is a driver with pods.
 type node struct {
-	kubelet *rig.Kubelet
-	vault   *rig.Vault
-	calls   csi.NodeClient
-	address string // of the metrics
-	held    []*csi.NodePublishVolumeRequest
+	*rig.Node
+	held []*csi.NodePublishVolumeRequest
 }
 
 func startNode(t *testing.T, vault *vaultserver.Durable) *node {
 	t.Helper()
-	n := &node{kubelet: rig.NewKubelet(t), vault: rig.SetUpVault(t, vault.Server)}
-	process := rig.StartProcess(t, n.kubelet, vault.Address, "--metrics-bind-address=127.0.0.1:0", "--static-secret-render-interval=10s", "--volume-capacity=128Mi")
-	n.calls = rig.Calls(n.kubelet.Endpoint())
-	n.register(t)
-	n.address = process.Address(t, "Serving health and metrics")
+	n := &node{Node: rig.StartNode(t, rig.SetUpVault(t, vault.Server), vault.Address, "--static-secret-render-interval=10s", "--volume-capacity=128Mi")}
+	n.CallTimeout = 2 * time.Minute // as a kubelet waits: pods that do not start are counted by why
+	n.Register(t)
 	for i := range 6 {
 		request := n.request(t, fmt.Sprintf("held-%d", i))
-		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
+		n.MustPublish(t, request)
 		n.held = append(n.held, request)
 	}
 	return n
-}
-
-// register does what the kubelet does when it finds the driver.
-func (n *node) register(t *testing.T) {
-	t.Helper()
-	var links []string
-	rig.Eventually(t, "the driver announces itself", func() bool {
-		var err error
-		links, err = filepath.Glob(filepath.Join(n.kubelet.Root, "plugins_registry", rig.DriverName+"-reg-*.sock"))
-		return err == nil && len(links) == 1
-	})
-	connection, err := grpc.NewClient("unix://"+links[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	require.NoError(t, err)
-	defer connection.Close()
-	registrar := registration.NewRegistrationClient(connection)
-	if _, err := registrar.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (n *node) request(t *testing.T, pod string) *csi.NodePublishVolumeRequest {
 	t.Helper()
 	// A function makes it a program, so that a process runs it.
 	template := fmt.Sprintf("{{ with secret %q }}{{ toUpper .Data.data.username }}{{ end }}", rig.ConfigPath)
-	return n.kubelet.Request(t, n.vault, pod, map[string]string{"template/config": template})
+	return n.Request(t, n.Vault, pod, map[string]string{"template/config": template})
 }
 
 // play has pods come and go until the test ends, also while they cannot start.
@@ -143,9 +112,8 @@ func (n *node) play(t *testing.T) {
 		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			_, err := n.calls.NodePublishVolume(ctx, request)
-			if err == nil {
-				_, _ = n.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
+			if n.Publish(ctx, request) == nil {
+				_ = n.Unpublish(ctx, request)
 			}
 			select {
 			case <-ctx.Done():
@@ -163,14 +131,7 @@ func (n *node) play(t *testing.T) {
 // Events are counted once there is one, and here there is no API server.
 func (n *node) requireMetrics(t *testing.T) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.address+"/metrics", nil)
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	got, want := families(t, string(text)), driverMetrics(t)
+	got, want := families(t, n.Process.Metrics(t)), driverMetrics(t)
 	delete(want, "vaultmount_events_total")
 	if !maps.Equal(got, want) {
 		t.Errorf("the program has the metrics\n%v, want\n%v", got, want)
@@ -180,9 +141,7 @@ func (n *node) requireMetrics(t *testing.T) {
 // endOne ends a pod whose token Vault cannot revoke now.
 func (n *node) endOne(t *testing.T) {
 	t.Helper()
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(n.held[0])); err != nil {
-		t.Fatal(err)
-	}
+	n.MustUnpublish(t, n.held[0])
 	n.held = n.held[1:]
 }
 
