@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,19 +13,19 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 // newNodeServer returns a server without volumes, and a request that passes all checks of
 // its form.
-func newNodeServer(t *testing.T, config Config, p Provider) (*NodeServer, *csi.NodePublishVolumeRequest) {
+func newNodeServer(t *testing.T, config Config, p volumes.Provider) (*NodeServer, *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	config.Vault.ReadCA = func() (string, error) { return "", nil }
-	mounts, err := NewMounts(klog.Background(), nil, nothing{})
-	must(t, err)
 	d := NewNodeServer(config)
-	d.Start(mounts, p)
+	d.Start(volumes.New(volumes.Config{Logger: klog.Background(), Mounter: mounter(t), Store: nothing{}, Provider: p, KubeletRoot: config.KubeletRoot}))
 	return d, &csi.NodePublishVolumeRequest{
 		VolumeId: "csi-1", Readonly: true,
 		TargetPath:       filepath.Join(config.KubeletRoot, "pods", "1-2-3", "volumes", "kubernetes.io~csi", "secrets", "mount"),
@@ -37,6 +36,13 @@ func newNodeServer(t *testing.T, config Config, p Provider) (*NodeServer, *csi.N
 		},
 		Secrets: map[string]string{keyTokens: bothTokens()},
 	}
+}
+
+func mounter(t *testing.T) *tmpfs.Mounter {
+	t.Helper()
+	m, err := tmpfs.NewMounter("csi.vaultmount.dev")
+	must(t, err)
+	return m
 }
 
 func TestRequestLimits(t *testing.T) {
@@ -157,7 +163,7 @@ func TestSecretLimits(t *testing.T) {
 			ask := func(n int) error {
 				request.Secrets["key"], request.Secrets["other"] = strings.Repeat("x", n), "x"
 				request.Secrets["third"], request.Secrets["rest"] = strings.Repeat("x", n/3), strings.Repeat("x", n-n/3*2)
-				_, err := d.providerRequest(context.Background(), request, thePod(), spec)
+				_, err := d.providerRequest(klog.Logger{}, request, thePod(), spec, 1)
 				return err
 			}
 			if err := ask(test.limit.Max()); err != nil {

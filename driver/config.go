@@ -75,8 +75,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the capacity of the node, %d bytes, is less than the %d that one volume may ask for; raise --volume-capacity", c.VolumeCapacity, c.MaxVolumeSize)
 	case c.NamespaceShare < 0 || c.NamespaceShare > 100:
 		return fmt.Errorf("the share of a namespace, %d %%, is not from 1 to 100", c.NamespaceShare)
-	case c.VolumeCapacity != 0 && c.NamespaceCapacity() < c.MaxVolumeSize:
-		return fmt.Errorf("the share of a namespace, %d bytes of the node's capacity, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-capacity, or lower --max-volume-size", c.NamespaceCapacity(), c.MaxVolumeSize)
+	case c.VolumeCapacity != 0 && c.NamespaceQuota() < c.MaxVolumeSize:
+		return fmt.Errorf("the share of a namespace, %d bytes of the node's capacity, is less than the %d that a single volume may ask for; raise --namespace-share or --volume-capacity, or lower --max-volume-size", c.NamespaceQuota(), c.MaxVolumeSize)
 	}
 	return checkPrefix(c.Annotations.Prefix)
 }
@@ -97,8 +97,8 @@ func checkPrefix(prefix string) error {
 // DefaultNamespaceShare keeps the other half of the capacity for other namespaces.
 const DefaultNamespaceShare = 50
 
-// NamespaceCapacity is what the volumes of one namespace may take, in bytes; 0 for no
+// NamespaceQuota is what the volumes of one namespace may take, in bytes; 0 for no
 // limit.
-func (c Config) NamespaceCapacity() int64 {
+func (c Config) NamespaceQuota() int64 {
 	return c.VolumeCapacity * int64(cmp.Or(c.NamespaceShare, DefaultNamespaceShare)) / 100
 }

@@ -43,15 +43,3 @@ func TestConfigValidate(t *testing.T) {
 		})
 	}
 }
-
-func TestInFlight(t *testing.T) {
-	t.Parallel()
-	var f inFlight
-	if !f.start("a") || f.start("a") || !f.start("b") {
-		t.Error("a volume takes one call at a time, and others are not in its way")
-	}
-	f.finish("a")
-	if !f.start("a") {
-		t.Error("a finished call is still in the way")
-	}
-}

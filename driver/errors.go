@@ -11,12 +11,13 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
 var (
-	errInFlight    = errors.New("a call for this volume is in progress; the kubelet will call again")
+	errInProgress  = errors.New("a call for this volume is in progress; the kubelet will call again")
 	errNoToken     = errors.New("the kubelet sends no service-account token that Vault could be shown")
 	errNoPodInfo   = errors.New("the kubelet does not say which pod the volume is for: the CSIDriver object must have podInfoOnMount: true")
 	errNoVolume    = errors.New("no volume is mounted there")
@@ -43,11 +44,12 @@ func missing(field string) error { return argument(field, "is missing from the r
 func code(err error) codes.Code {
 	var attribute *volume.AttributeError
 	var field *argumentError
+	var target *volumes.TargetError
 	switch {
 	// Not final.
-	case errors.Is(err, errInFlight):
+	case errors.Is(err, errInProgress):
 		return codes.Aborted
-	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, provider.ErrFull), errors.Is(err, errCapacity), errors.Is(err, provider.ErrTooLarge):
+	case errors.Is(err, tmpfs.ErrFull), errors.Is(err, provider.ErrFull), errors.Is(err, volumes.ErrCapacity), errors.Is(err, provider.ErrTooLarge):
 		return codes.ResourceExhausted
 	case errors.Is(err, errStopping), errors.Is(err, errNotRestored), errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrRendererUnavailable):
 		return codes.Unavailable
@@ -56,7 +58,7 @@ func code(err error) codes.Code {
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
 	// Final.
-	case errors.As(err, &attribute), errors.As(err, &field), errors.Is(err, provider.ErrTemplate), errors.Is(err, provider.ErrInvalid):
+	case errors.As(err, &attribute), errors.As(err, &field), errors.As(err, &target), errors.Is(err, provider.ErrTemplate), errors.Is(err, provider.ErrInvalid):
 		return codes.InvalidArgument
 	case errors.Is(err, provider.ErrRefused):
 		return codes.PermissionDenied

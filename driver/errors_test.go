@@ -38,7 +38,7 @@ func TestCode(t *testing.T) {
 		{tmpfs.ErrFull, codes.ResourceExhausted},
 		{provider.ErrFull, codes.ResourceExhausted},
 		{provider.ErrTooLarge, codes.ResourceExhausted},
-		{errInFlight, codes.Aborted},
+		{errInProgress, codes.Aborted},
 		{errors.New("anything else"), codes.Internal},
 	}
 	for _, test := range tests {

@@ -16,18 +16,17 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2/textlogger"
 
-	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
 // panicking panics on the volumes of one pod. Its words are no part of the answer.
 type panicking struct{ nothing }
 
-func (panicking) Open(_ context.Context, request provider.Request) ([]provider.RenderedFile, error) {
+func (panicking) Publish(_ context.Context, request provider.Request, _ provider.Sink) (*provider.Volume, []provider.RenderedFile, error) {
 	if request.Pod == "shop/web" {
 		panic("canary " + request.VolumeID)
 	}
-	return []provider.RenderedFile{{Content: []byte("x")}}, nil
+	return nil, []provider.RenderedFile{{Content: []byte("x")}}, nil
 }
 
 // counted remembers the codes of calls.
@@ -66,10 +65,7 @@ func (l *lines) String() string {
 func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 	config := newNode(t)
 	config.VolumeSize, config.MaxVolumeSize = 1<<20, 1<<20
-	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
-	must(t, err)
 	d, request := newNodeServer(t, config, panicking{})
-	d.mounts.mounter = mounter
 	observer, log := &counted{}, &lines{}
 	_, connection := serve(t, textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(log))), d, observer)
 	node := csi.NewNodeClient(connection)
@@ -98,7 +94,7 @@ func TestPanicIsTheErrorOfItsCall(t *testing.T) {
 		t.Errorf("calls were counted as %q", observer.codes)
 	}
 	text := log.String()
-	if strings.Contains(text, "canary") || strings.Count(text, "panicking.Open") != 2 || strings.Count(text, `stack="`) != 2 {
+	if strings.Contains(text, "canary") || strings.Count(text, "panicking.Publish") != 2 || strings.Count(text, `stack="`) != 2 {
 		t.Errorf("the log does not hold the two stacks, or a secret:\n%s", text)
 	}
 	for line := range strings.Lines(text) {

@@ -1,13 +1,22 @@
 package driver
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/klog/v2"
 
+	"github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
@@ -81,6 +90,110 @@ func splitContext(raw map[string]string) volumeContext {
 	return c
 }
 
+// decoded is what a publish asks for.
+type decoded struct {
+	description
+
+	volume  volumes.Volume
+	request provider.Request
+}
+
+// decode reads a publish once, for whichever of its uses. Values that are out of bounds are
+// logged.
+func (s *NodeServer) decode(logger klog.Logger, request *csi.NodePublishVolumeRequest) (decoded, error) {
+	pod := splitContext(request.GetVolumeContext())
+	description, err := s.describe(pod)
+	d := decoded{description: description}
+	if err != nil {
+		return d, err
+	}
+	size, err := s.volumeSize(d.spec)
+	if err == nil {
+		d.volume, err = newVolume(request, pod, d.spec, size)
+	}
+	if err == nil && !pod.ephemeral {
+		err = errNoPodInfo
+	}
+	if err == nil {
+		d.request, err = s.providerRequest(logger, request, pod, d.spec, size)
+	}
+	return d, d.blame(err)
+}
+
+func newVolume(request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec, size int64) (volumes.Volume, error) {
+	v := volumes.Volume{
+		ID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: int(max(spec.Owner.UID, 0)), GID: int(max(spec.Owner.GID, 0)),
+		Pod: volumes.Pod{Namespace: pod.namespace, Name: pod.name, UID: pod.uid}, Size: size,
+	}
+	// The pod's fsGroup wins over the attribute gid: all containers of the pod are members
+	// of it, whatever else they run as.
+	if fsGroup := request.GetVolumeCapability().GetMount().GetVolumeMountGroup(); fsGroup != "" {
+		gid, err := strconv.ParseUint(fsGroup, 10, 31)
+		if err != nil {
+			return v, argument("volume_mount_group", "is not a numeric group id")
+		}
+		v.GID = int(gid)
+	}
+	var paths []string
+	for _, file := range spec.Files {
+		v.Files = append(v.Files, volumes.File{Path: file.Path, Perms: file.Perms})
+		paths = append(paths, file.Path)
+	}
+	v.Inodes = tmpfs.Inodes(paths)
+	return v, nil
+}
+
+func (s *NodeServer) volumeSize(spec volume.Spec) (int64, error) {
+	if spec.Size > s.config.MaxVolumeSize {
+		return 0, &volume.AttributeError{Key: "size", Problem: fmt.Sprintf("%d bytes is more than the %d that this cluster allows for a volume (the driver's --max-volume-size)", spec.Size, s.config.MaxVolumeSize)}
+	}
+	return cmp.Or(spec.Size, s.config.VolumeSize), nil
+}
+
+func (s *NodeServer) providerRequest(logger klog.Logger, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec, size int64) (provider.Request, error) {
+	wanted := provider.Request{VolumeID: request.GetVolumeId(), PodUID: pod.uid, Pod: pod.namespace + "/" + pod.name, Size: size}
+	secret := newSecretKeys(request.GetSecrets())
+	if spec.HasToken() && s.config.Vault.ForbidTokenFile {
+		return wanted, refuse("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
+	}
+	var err error
+	if wanted.Files, err = fileSpecs(spec, secret); err != nil {
+		return wanted, err
+	}
+	for i := range wanted.Files {
+		template := &wanted.Files[i].Template
+		if template.Pod, err = s.templatePod(template.Text, pod, spec, secret); err != nil {
+			return wanted, err
+		}
+	}
+	if wanted.Endpoint, err = s.config.Vault.endpoint(spec.Server, secret); err != nil {
+		return wanted, err
+	}
+	if wanted.Login, err = login(request, pod, spec.Auth, secret, s.config.Vault.foreign(wanted.Endpoint.Address)); err != nil {
+		return wanted, err
+	}
+	wanted.Options = sessionOptions(logger, spec)
+	wanted.Refresh = s.config.refreshPolicy(logger, spec.Lifecycle)
+	return wanted, nil
+}
+
+// templatePod is what a template may know of the pod. The node's own address is the only
+// thing in it that a pod could not say by itself. The cluster's CA certificate is there only
+// for a template that may name it.
+func (s *NodeServer) templatePod(text string, pod volumeContext, spec volume.Spec, secret secretKeys) (provider.Pod, error) {
+	known := provider.Pod{
+		MountPath:   spec.MountPath,
+		Environment: map[string]string{"NAMESPACE": pod.namespace, "POD_NAME": pod.name, "HOST_IP": s.config.HostIP},
+		SecretKeys:  secret,
+	}
+	if !strings.Contains(text, path.Base(volume.ClusterCA)) {
+		return known, nil
+	}
+	var err error
+	known.ClusterCA, err = s.config.Vault.clusterCA(volume.ClusterCA)
+	return known, err
+}
+
 // login is what the volume shows to Vault: the pod's tokens, or an AppRole's two
 // halves from its Secret.
 // address is empty for the driver's own Vault.
@@ -102,9 +215,9 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 	return l, err
 }
 
-// outputs are what makes the files, in their order. The templates in the Secret count as
+// fileSpecs are what makes the files, in their order. The templates in the Secret count as
 // those in the attributes do, which volume.Parse has counted alone.
-func outputs(spec volume.Spec, secret secretKeys) ([]provider.FileSpec, error) {
+func fileSpecs(spec volume.Spec, secret secretKeys) ([]provider.FileSpec, error) {
 	all := make([]provider.FileSpec, 0, len(spec.Files))
 	templates := 0
 	for _, file := range spec.Files {
@@ -133,8 +246,8 @@ func outputs(spec volume.Spec, secret secretKeys) ([]provider.FileSpec, error) {
 	return all, nil
 }
 
-// refresh fits what a volume asks for into the limits, and logs where it had to.
-func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.RefreshPolicy {
+// refreshPolicy fits what a volume asks for into the limits, and logs where it had to.
+func (c Config) refreshPolicy(logger klog.Logger, life volume.Lifecycle) provider.RefreshPolicy {
 	wanted := provider.RefreshPolicy{Disabled: !life.Refresh, StaticInterval: life.StaticInterval, LeaseRenewalThreshold: life.RenewalThreshold}
 	if wanted.StaticInterval == 0 {
 		wanted.StaticInterval = c.StaticInterval
@@ -144,4 +257,83 @@ func (c Config) refresh(logger klog.Logger, life volume.Lifecycle) provider.Refr
 	}
 	wanted.SkipRevoke = life.Revoke == volume.Keep || life.Revoke == volume.RevokeDefault && c.KeepTokens
 	return wanted
+}
+
+// sessionOptions clamps what a volume asks for, and logs where it did.
+func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions {
+	clamp := func(key string, value time.Duration, allowed volume.Range) time.Duration {
+		if value == 0 {
+			return 0
+		}
+		clamped := allowed.Clamp(value)
+		if clamped != value {
+			logger.Info("Attribute is out of range; the nearest value is used", "attribute", key, "asked", value.String(), "used", clamped.String())
+		}
+		return clamped
+	}
+	retries := min(spec.Server.MaxRetries, volume.MaxRetries)
+	if retries != spec.Server.MaxRetries {
+		logger.Info("Attribute is out of range; the nearest value is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
+	}
+	switch {
+	case retries == 0:
+		retries = provider.NoRetries
+	case retries < 0:
+		retries = 0 // the default
+	}
+	return provider.ClientOptions{
+		Namespace:  spec.Server.Namespace,
+		Timeout:    clamp("client-timeout", spec.Server.Timeout, volume.ClientTimeouts()),
+		MaxRetries: retries,
+		MinBackoff: clamp("auth-min-backoff", spec.Auth.MinBackoff, volume.Backoffs()),
+		MaxBackoff: clamp("auth-max-backoff", spec.Auth.MaxBackoff, volume.Backoffs()),
+	}
+}
+
+// description is what a volume's attributes come to, in whichever of the two
+// vocabularies they are: the driver's own, or the annotations of a pod.
+type description struct {
+	spec volume.Spec
+	// origins are the annotations by the attributes that they stand for.
+	origins  map[string]string
+	warnings []injector.Diagnostic
+}
+
+func (s *NodeServer) describe(pod volumeContext) (description, error) {
+	if !s.config.Annotations.IsPassthrough(pod.attributes) {
+		spec, err := volume.Parse(pod.attributes)
+		return description{spec: spec}, err
+	}
+	v, warnings, err := s.config.Annotations.TranslateVolume(pod.attributes, pod.namespace)
+	return description{spec: v.Spec, origins: v.Sources, warnings: warnings}, err
+}
+
+// blame makes an error about an attribute one about the annotation that the user
+// wrote. The files of a volume are known by their names.
+func (v description) blame(err error) error {
+	var attribute *volume.AttributeError
+	if errors.As(err, &attribute) && v.origins[attribute.Key] != "" {
+		return &volume.AttributeError{Key: v.origins[attribute.Key], Problem: attribute.Problem, Err: attribute.Err}
+	}
+	var file *provider.FileError
+	if !errors.As(err, &file) || !errors.Is(err, provider.ErrTemplate) {
+		return err
+	}
+	for _, verb := range []string{"template/", "secret/"} {
+		if origin := v.origins[verb+file.Name]; origin != "" {
+			return &volume.AttributeError{Key: origin, Problem: err.Error()}
+		}
+	}
+	return err
+}
+
+// logWarnings names annotations and shows no values: those may be templates.
+func (v description) logWarnings(logger klog.Logger) {
+	var names []string
+	for _, warning := range v.warnings {
+		names = append(names, warning.Annotation)
+	}
+	if len(names) > 0 {
+		logger.Info("Annotations without an effect, or with another one than under the injector; see driver/injector/README.md", "annotations", slices.Compact(names))
+	}
 }

@@ -128,6 +128,13 @@ func TestSplitContext(t *testing.T) {
 
 func TestFileOwner(t *testing.T) {
 	t.Parallel()
+	type owner struct{ uid, gid int }
+	ownerOf := func(asked volume.Owner, fsGroup string) (owner, error) {
+		v, err := newVolume(&csi.NodePublishVolumeRequest{VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{
+			Mount: &csi.VolumeCapability_MountVolume{VolumeMountGroup: fsGroup},
+		}}}, volumeContext{}, volume.Spec{Owner: asked}, 1)
+		return owner{v.UID, v.GID}, err
+	}
 	tests := map[string]struct {
 		owner   volume.Owner
 		fsGroup string
@@ -141,13 +148,13 @@ func TestFileOwner(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := fileOwner(volume.Spec{Owner: test.owner}, test.fsGroup)
+			got, err := ownerOf(test.owner, test.fsGroup)
 			if err != nil || got != test.want {
 				t.Errorf("got %v, %v; want %v", got, err, test.want)
 			}
 		})
 	}
-	if _, err := fileOwner(volume.Spec{}, "staff"); err == nil {
+	if _, err := ownerOf(volume.Owner{}, "staff"); err == nil {
 		t.Error("a group that is no number is accepted")
 	}
 }

@@ -27,11 +27,11 @@ func (nothing) Save(string, []byte) error              { return nil }
 func (nothing) Delete(string) error                    { return nil }
 func (nothing) Load(string) (map[string][]byte, error) { return nil, nil }
 
-func (nothing) Open(context.Context, provider.Request) ([]provider.RenderedFile, error) {
-	return nil, nil
+func (nothing) Publish(context.Context, provider.Request, provider.Sink) (*provider.Volume, []provider.RenderedFile, error) {
+	return nil, nil, nil
 }
-func (nothing) Republish(provider.Request) {}
-func (nothing) Close(string)               {}
+func (nothing) TakeOver(provider.Request, provider.Sink) *provider.Volume { return nil }
+func (nothing) Restore([]byte, provider.Sink) (*provider.Volume, error)   { return nil, nil }
 
 func (nothing) Called(string, string, time.Duration, bool) {}
 

@@ -7,9 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
-
-	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/provider"
@@ -159,37 +156,6 @@ func (s secretKeys) get(attribute, key string, limit limits.Limit) (string, erro
 		return "", refuse(attribute, "names the key %s, but the volume has no Secret; set csi.nodePublishSecretRef", quote(key))
 	}
 	return "", refuse(attribute, "names the key %s, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %s", quote(key), quoteList(slices.Sorted(maps.Keys(s))))
-}
-
-// sessionOptions clamps what a volume asks for, and logs where it did.
-func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions {
-	clamp := func(key string, value time.Duration, allowed volume.Range) time.Duration {
-		if value == 0 {
-			return 0
-		}
-		clamped := allowed.Clamp(value)
-		if clamped != value {
-			logger.Info("Attribute is out of range; the nearest value is used", "attribute", key, "asked", value.String(), "used", clamped.String())
-		}
-		return clamped
-	}
-	retries := min(spec.Server.MaxRetries, volume.MaxRetries)
-	if retries != spec.Server.MaxRetries {
-		logger.Info("Attribute is out of range; the nearest value is used", "attribute", "client-max-retries", "asked", spec.Server.MaxRetries, "used", retries)
-	}
-	switch {
-	case retries == 0:
-		retries = provider.NoRetries
-	case retries < 0:
-		retries = 0 // the default
-	}
-	return provider.ClientOptions{
-		Namespace:  spec.Server.Namespace,
-		Timeout:    clamp("client-timeout", spec.Server.Timeout, volume.ClientTimeouts()),
-		MaxRetries: retries,
-		MinBackoff: clamp("auth-min-backoff", spec.Auth.MinBackoff, volume.Backoffs()),
-		MaxBackoff: clamp("auth-max-backoff", spec.Auth.MaxBackoff, volume.Backoffs()),
-	}
 }
 
 // AllowList says which URLs volumes may name.

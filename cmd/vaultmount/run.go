@@ -27,6 +27,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/metrics"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -54,10 +55,10 @@ type instance struct {
 	mounter *tmpfs.Mounter
 	pool    *sandbox.Pool
 	plugin  *kubeletplugin.Plugin
-	node    *driver.NodeServer
+	calls   *driver.NodeServer
 	server  *driver.Server
-	// volumes is nil until the volumes are restored.
-	volumes atomic.Pointer[nodeVolumes]
+	// active is nil until the volumes are restored.
+	active atomic.Pointer[node]
 }
 
 // run builds the parts, waits for its turn, and serves until ctx ends.
@@ -132,8 +133,8 @@ func (o *driverOptions) build(logger klog.Logger) (*instance, error) {
 	logger.Info("Volumes are tmpfs", "noswap", i.mounter.NoSwap())
 	i.pool = sandbox.New(logger, sandbox.Config{Limits: sandbox.Limits{CPU: o.templateCPU, Output: config.MaxVolumeSize}, Killed: i.metrics.Killed})
 	i.plugin = kubeletplugin.New(logger, kubeletplugin.Config{Name: config.Name, KubeletRoot: config.KubeletRoot, Endpoint: o.endpoint})
-	i.node = driver.NewNodeServer(config)
-	i.server = driver.NewServer(logger, i.node, i.metrics)
+	i.calls = driver.NewNodeServer(config)
+	i.server = driver.NewServer(logger, i.calls, i.metrics)
 	i.metrics.RegisterNode(i.stats)
 	return i, nil
 }
@@ -162,21 +163,21 @@ func (i *instance) serveActive(ctx context.Context, events bool) error {
 	if err != nil {
 		return err
 	}
-	volumes, err := i.restore(ctx, events)
+	n, err := i.restore(ctx, events)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // it was told to stop meanwhile
 		}
 		return err
 	}
-	i.volumes.Store(volumes)
-	i.node.Start(volumes.mounts, volumes.provider)
+	i.active.Store(n)
+	i.calls.Start(n.volumes)
 	if err := i.plugin.Register(); err != nil {
 		return err
 	}
 	collecting, stopCollecting := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Go(func() { i.node.CollectOrphans(collecting) })
+	background.Go(func() { n.volumes.CollectOrphans(collecting) })
 	defer background.Wait()
 	defer stopCollecting()
 	select {
@@ -201,127 +202,125 @@ func (i *instance) stop() error {
 		ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
 	}
 	defer cancel()
-	if volumes := i.volumes.Swap(nil); volumes != nil {
-		err = errors.Join(err, volumes.close(ctx, handOff))
+	if n := i.active.Swap(nil); n != nil {
+		err = errors.Join(err, n.close(ctx, handOff))
 	}
 	return errors.Join(err, i.plugin.Stop(handOff), i.plugin.Release())
 }
 
-// nodeVolumes are the volumes of the node, while this instance is active.
-type nodeVolumes struct {
-	private  *tmpfs.StateMount
+// node are the parts that only the active instance has.
+type node struct {
+	state    *tmpfs.StateMount
 	store    *checkpoint.Store
-	mounts   *driver.Mounts
 	events   *kube.Events // nil for none
-	provider *provider.Provider
+	provider *provider.Manager
+	volumes  *volumes.Manager
 }
 
 // restore continues with what the instance before has saved. It asks no Vault.
-func (i *instance) restore(ctx context.Context, events bool) (*nodeVolumes, error) {
-	private, err := i.mounter.OpenStateMount(kubeletplugin.StateDirectory(i.config.KubeletRoot, i.config.Name), checkpoint.Size)
+func (i *instance) restore(ctx context.Context, events bool) (*node, error) {
+	state, err := i.mounter.OpenStateMount(kubeletplugin.StateDirectory(i.config.KubeletRoot, i.config.Name), checkpoint.Size)
 	if err != nil {
 		return nil, fmt.Errorf("mount the state: %w", err)
 	}
-	v := &nodeVolumes{private: private}
-	if v.store, err = checkpoint.Open(i.logger, private); err != nil {
+	n := &node{state: state}
+	if n.store, err = checkpoint.Open(i.logger, state); err != nil {
 		return nil, err
 	}
-	if err := i.restoreVolumes(ctx, v, events); err != nil {
+	if err = i.restoreVolumes(ctx, n, events); err != nil {
 		stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
-		return nil, errors.Join(err, v.close(stopping, true))
+		return nil, errors.Join(err, n.close(stopping, true))
 	}
-	return v, nil
+	return n, nil
 }
 
-func (i *instance) restoreVolumes(ctx context.Context, v *nodeVolumes, events bool) error {
-	boot, err := checkpoint.CurrentBoot()
-	if err != nil {
-		return err
-	}
-	if v.mounts, err = driver.NewMounts(i.logger, i.mounter, v.store); err != nil {
-		return err
-	}
-	v.mounts.FindUnrecorded(i.config.KubeletRoot)
+func (i *instance) restoreVolumes(ctx context.Context, n *node, events bool) (err error) {
 	if events {
-		v.events, err = kube.NewEvents(klog.NewContext(context.Background(), i.logger), i.api, i.config.NodeName, v.mounts.Pod, i.metrics.Event)
-		if err != nil {
+		if n.events, err = kube.NewEvents(klog.NewContext(context.Background(), i.logger), i.api, i.config.NodeName, i.metrics.Event); err != nil {
 			return err
 		}
 	}
-	clients := vault.NewClientPool(vault.Config{Logger: i.logger, Observer: i.metrics, AllowRedirect: i.config.Vault.Addresses.Allows})
-	v.provider = provider.NewProvider(provider.ProviderConfig{
-		Logger: i.logger, Clients: clients, Renderer: i.metrics.Renderer(i.pool),
-		Files: v.mounts, Store: v.store, Clock: clock.RealClock{}, Boot: boot,
-		Observer: observer{i.metrics, v.events}, Sharing: i.sharing,
+	n.provider = provider.New(provider.Config{
+		Logger:   i.logger,
+		Clients:  vault.NewClientPool(vault.Config{Logger: i.logger, Observer: i.metrics, AllowRedirect: i.config.Vault.Addresses.Allows}),
+		Renderer: i.metrics.Renderer(i.pool), Store: n.store, Clock: clock.RealClock{}, Uptime: checkpoint.Uptime,
+		Revoked: i.metrics.Revoked, Sharing: i.sharing,
 	})
-	return v.provider.Resume(ctx, v.mounts.IsMounted)
+	n.volumes = volumes.New(volumes.Config{
+		Logger: i.logger, Mounter: i.mounter, Store: n.store, Provider: n.provider, KubeletRoot: i.config.KubeletRoot,
+		Capacity: i.config.VolumeCapacity, NamespaceQuota: i.config.NamespaceQuota(),
+		Refreshed: func(v volumes.Volume, result error, isNews bool) {
+			i.metrics.Refreshed(result)
+			if n.events != nil && isNews {
+				n.events.Refreshed(kube.Volume{Namespace: v.Pod.Namespace, Pod: v.Pod.Name, PodUID: v.Pod.UID, Name: v.Name()}, result)
+			}
+		},
+	})
+	if err := n.provider.RestoreSessions(ctx); err != nil {
+		return err
+	}
+	if err := n.volumes.Restore(ctx); err != nil {
+		return err
+	}
+	n.provider.FinishRestore()
+	return nil
 }
 
 // close saves what the next instance needs. Without a next one, nothing is left on the node
 // that it need not.
-func (v *nodeVolumes) close(ctx context.Context, keep bool) error {
-	if v.provider != nil {
-		v.provider.Stop(ctx)
+func (n *node) close(ctx context.Context, keep bool) error {
+	if n.provider != nil {
+		n.provider.Shutdown(ctx)
 	}
-	if v.events != nil {
-		v.events.Stop()
+	if n.events != nil {
+		n.events.Stop()
 	}
-	if v.mounts != nil {
-		v.mounts.Close()
+	if n.volumes != nil {
+		n.volumes.Close()
 	}
 	if keep {
-		return v.store.Close()
+		return n.store.Close()
 	}
-	return v.store.Discard()
-}
-
-// observer hears of what happens in the background: metrics, and Events if they
-// are wanted.
-type observer struct {
-	*metrics.Recorder
-
-	events *kube.Events // nil for none
-}
-
-// Refreshed implements provider.Observer.
-func (o observer) Refreshed(volumeID string, before, now error) {
-	o.Recorder.Refreshed(volumeID, before, now)
-	if o.events != nil {
-		o.events.Refreshed(volumeID, before, now)
-	}
+	return n.store.Discard()
 }
 
 // Volumes implements status.Source.
 func (i *instance) Volumes() []status.Volume {
-	volumes := i.volumes.Load()
-	if volumes == nil {
+	n := i.active.Load()
+	if n == nil {
 		return []status.Volume{}
 	}
-	return volumes.mounts.Volumes(volumes.provider.Volumes())
+	return n.volumes.List()
 }
 
 // Refresh implements status.Source.
-func (*instance) Refresh(context.Context, string) error {
-	return errors.New("refresh on request: not implemented by the provider")
+func (i *instance) Refresh(ctx context.Context, volumeID string) error {
+	n := i.active.Load()
+	if n == nil {
+		return errors.New("this instance of the driver is not active")
+	}
+	return n.volumes.Refresh(ctx, volumeID)
 }
 
 // stats are the gauges of the node. Unless this instance is active, all but the limits
 // are zero.
 func (i *instance) stats() metrics.NodeStats {
-	n := metrics.NodeStats{Capacity: i.config.VolumeCapacity, NamespaceQuota: i.config.NamespaceCapacity(), Registered: i.plugin.IsRegistered()}
-	volumes := i.volumes.Load()
-	if volumes == nil {
-		return n
+	stats := metrics.NodeStats{Capacity: i.config.VolumeCapacity, NamespaceQuota: i.config.NamespaceQuota(), Registered: i.plugin.IsRegistered()}
+	n := i.active.Load()
+	if n == nil {
+		return stats
 	}
-	n.Stats = volumes.provider.Numbers()
-	n.BreakerOpen = i.config.Vault.Labels(n.BreakerOpen)
-	n.VolumesMemory, n.LargestNamespace, n.Unrecorded = volumes.mounts.Space()
-	n.CheckpointsMounted = volumes.private.IsAttached()
-	if usage, err := volumes.private.Usage(); err == nil {
-		n.CheckpointMemory = metrics.Memory{Used: usage.BytesUsed, Size: checkpoint.Records}
+	stats.Stats = n.provider.Stats(n.volumes.Statuses())
+	stats.BreakerOpen = i.config.Vault.Labels(stats.BreakerOpen)
+	usage := n.volumes.Usage()
+	stats.VolumesMemory = metrics.Memory{Used: usage.Files, Size: usage.Capacity}
+	stats.LargestNamespace, stats.Unrecorded = usage.LargestNamespace, usage.Unrecorded
+	stats.CheckpointsMounted = n.state.IsAttached()
+	if usage, err := n.state.Usage(); err == nil {
+		stats.CheckpointMemory = metrics.Memory{Used: usage.BytesUsed, Size: checkpoint.Records}
 	}
-	return n
+	return stats
 }
 
 // removeTaint removes the start-up taint as soon as pods with volumes can start here.

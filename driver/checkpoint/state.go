@@ -7,6 +7,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -187,11 +188,13 @@ func (s *Store) Discard() error {
 }
 
 // Load returns the records whose keys start with prefix. It deletes those that are over
-// the limit, with a log line, and does not read them.
+// the limit, with a log line, and does not read them. A whole key costs no listing.
 func (s *Store) Load(prefix string) (map[string][]byte, error) {
-	names, err := s.names(prefix)
-	if err != nil {
-		return nil, err
+	names := []string{prefix}
+	if _, err := s.root.Lstat(cmp.Or(prefix, ".")); err != nil || prefix == "" {
+		if names, err = s.names(prefix); err != nil {
+			return nil, err
+		}
 	}
 	records := map[string][]byte{}
 	for _, name := range names {

@@ -8,7 +8,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
-	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
@@ -31,7 +30,6 @@ type Volume struct {
 type Events struct {
 	recorder    record.EventRecorder
 	broadcaster record.EventBroadcaster
-	find        func(volumeID string) (Volume, bool)
 	count       func(reason string)
 }
 
@@ -42,9 +40,8 @@ const (
 	perTime = 1. / 300
 )
 
-// NewEvents returns a recorder that finds volumes by find and counts Events by
-// count. Stop ends it.
-func NewEvents(ctx context.Context, config *rest.Config, node string, find func(volumeID string) (Volume, bool), count func(reason string)) (*Events, error) {
+// NewEvents returns a recorder that counts Events by count. Stop ends it.
+func NewEvents(ctx context.Context, config *rest.Config, node string, count func(reason string)) (*Events, error) {
 	core, scheme, err := NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
 		return nil, err
@@ -53,23 +50,16 @@ func NewEvents(ctx context.Context, config *rest.Config, node string, find func(
 	broadcaster.StartRecordingToSink(sink{core})
 	return &Events{
 		recorder:    broadcaster.NewRecorder(scheme, corev1.EventSource{Component: "vaultmount", Host: node}),
-		broadcaster: broadcaster, find: find, count: count,
+		broadcaster: broadcaster, count: count,
 	}, nil
 }
 
 // Stop sends no more Events.
 func (e *Events) Stop() { e.broadcaster.Shutdown() }
 
-// Refreshed tells of a change: an error of another kind than the one before, or one that
-// is not there any more. It is half of provider.Observer.
-func (e *Events) Refreshed(volumeID string, before, now error) {
-	if provider.SameKind(before, now) {
-		return
-	}
-	volume, ok := e.find(volumeID)
-	if !ok {
-		return
-	}
+// Refreshed reports a change: why the refresh of a volume fails, or nil when it succeeds
+// again.
+func (e *Events) Refreshed(volume Volume, now error) {
 	// Whatever it was: also a full volume, or a secret that was missing, with a Vault that answered all along.
 	kind, reason, message := corev1.EventTypeNormal, Refreshed, "refreshed again; the files are up to date"
 	if now != nil {

@@ -142,12 +142,10 @@ func (m *Recorder) ObserveRequest(operation vault.Operation, result vault.Result
 // ObserveLoginFallback is the other half of vault.Observer.
 func (m *Recorder) ObserveLoginFallback() { m.fallbacks.Inc() }
 
-// Refreshed counts a refresh of a mounted volume; it is half of provider.Observer.
-func (m *Recorder) Refreshed(_ string, _, now error) {
-	m.refreshes.WithLabelValues(resultOf(now)).Inc()
-}
+// Refreshed counts a refresh of a mounted volume.
+func (m *Recorder) Refreshed(now error) { m.refreshes.WithLabelValues(resultOf(now)).Inc() }
 
-// Revoked counts a token that is revoked or given up; it is the other half.
+// Revoked counts a token that is revoked or given up.
 func (m *Recorder) Revoked(err error) { m.revocations.WithLabelValues(resultOf(err)).Inc() }
 
 // Killed counts a sandbox worker that was killed.

@@ -42,7 +42,7 @@ func startNodeWith(b testing.TB, vault *rig.Vault, program string, arguments ...
 		n.paths = append(n.paths, path)
 	}
 	n.Process = rig.StartProgram(b, program, n.Kubelet, n.Address, append(usual(), arguments...)...)
-	rig.Eventually(b, "the driver is active", func() bool { return strings.Contains(n.Process.Log.String(), `"Resumed"`) })
+	rig.Eventually(b, "the driver is active", func() bool { return strings.Contains(n.Process.Log.String(), `"Volumes restored"`) })
 	return n
 }
 

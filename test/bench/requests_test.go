@@ -100,10 +100,10 @@ func (a audited) mounted(b *testing.B, secrets int, size size) counted {
 	c.logins, c.start, c.hour = start.logins, start.all, perHour(later.all, size.watch)
 	restart := a.during(b, func() {
 		n.Process.Kill(b)
-		resumed := strings.Count(n.Process.Log.String(), `"Resumed"`)
+		resumed := strings.Count(n.Process.Log.String(), `"Volumes restored"`)
 		n.Process = n.Process.Again(b)
 		rig.Eventually(b, "the next process is active", func() bool {
-			return strings.Count(n.Process.Log.String(), `"Resumed"`) > resumed
+			return strings.Count(n.Process.Log.String(), `"Volumes restored"`) > resumed
 		})
 		if _, err := n.publish(b.Context(), requests[0], secrets); err != nil {
 			b.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver"
 	state "github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/provider/template/templatetest"
 	providervault "github.com/vaultmount/vaultmount/provider/vault"
@@ -69,25 +70,21 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 			t.Error(err)
 		}
 	})
-	mounts, err := driver.NewMounts(logger, mounter, store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secrets := provider.NewProvider(provider.ProviderConfig{
+	secrets := provider.New(provider.Config{
 		Logger: logger, Clients: providervault.NewClientPool(providervault.Config{Logger: logger}), Renderer: templatetest.Renderer{},
-		Files: mounts, Store: store, Clock: clock.RealClock{},
+		Store: store, Clock: clock.RealClock{},
 	})
 	t.Cleanup(func() {
 		stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		secrets.Stop(stopping)
+		secrets.Shutdown(stopping)
 	})
 	const size = 16 << 20
 	v.driver = driver.NewNodeServer(driver.Config{
 		Name: "csi.vaultmount.dev", NodeName: "node-1", HostIP: hostIP, KubeletRoot: v.kubelet, VolumeSize: size, MaxVolumeSize: size,
 		Vault: driver.VaultConfig{Address: vault.server.Address, ReadCA: func() (string, error) { return "", nil }, ReadClusterCA: func(string) (string, error) { return clusterCA, nil }},
 	})
-	v.driver.Start(mounts, secrets)
+	v.driver.Start(volumes.New(volumes.Config{Logger: logger, Mounter: mounter, Store: store, Provider: secrets, KubeletRoot: v.kubelet}))
 	return v
 }
 

@@ -137,7 +137,7 @@ func (s *simulation) republish(t *testing.T) {
 // next is when the driver will do something.
 func (s *simulation) next() time.Time {
 	first := s.clock.Now().Add(24 * time.Hour)
-	for _, status := range s.provider.Volumes() {
+	for _, status := range s.volumes.Statuses() {
 		if !status.Next.IsZero() && status.Next.Before(first) {
 			first = status.Next
 		}
@@ -151,11 +151,11 @@ func (s *simulation) awaitIdle(t *testing.T) {
 	deadline := time.Now().Add(30 * time.Second)
 	for !s.next().After(s.clock.Now()) {
 		if time.Now().After(deadline) {
-			t.Fatalf("what is due at %s is never done: %+v", s.clock.Now(), s.provider.Volumes())
+			t.Fatalf("what is due at %s is never done: %+v", s.clock.Now(), s.volumes.Statuses())
 		}
 		time.Sleep(200 * time.Microsecond)
 	}
-	for _, status := range s.provider.Volumes() {
+	for _, status := range s.volumes.Statuses() {
 		if status.Err != nil {
 			t.Fatalf("volume %s: %v", status.VolumeID, status.Err)
 		}

@@ -42,7 +42,7 @@ func newUpgrade(t *testing.T) *upgrade {
 func (u *upgrade) begin(t *testing.T) *rig.Process {
 	t.Helper()
 	process := rig.StartProcess(t, u.kubelet, u.vault.Server.Address, u.arguments...)
-	awaitLog(t, process, `"Resumed"`, 1)
+	awaitLog(t, process, `"Volumes restored"`, 1)
 	return process
 }
 
@@ -168,7 +168,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	for range 3 {
 		next := u.standBy(t)
 		active.Stop(t)
-		awaitLog(t, next, `"Resumed"`, 1)
+		awaitLog(t, next, `"Volumes restored"`, 1)
 		active = next
 	}
 	stop()
@@ -228,7 +228,7 @@ func TestUpgradeOfAnUpgrade(t *testing.T) {
 	u.publish(t, request)
 	first.Stop(t)
 	u.publish(t, request)
-	awaitLog(t, third, `"Resumed"`, 1)
+	awaitLog(t, third, `"Volumes restored"`, 1)
 	u.unpublish(t, request)
 	third.Stop(t)
 }
@@ -255,7 +255,7 @@ func TestUpgradeOfAProcessThatHangs(t *testing.T) {
 		t.Errorf("the file holds %q", got)
 	}
 	active.Kill(t)
-	awaitLog(t, next, `"Resumed"`, 1)
+	awaitLog(t, next, `"Volumes restored"`, 1)
 	u.publish(t, request)
 	if tokens := u.vault.PodTokens(t); tokens != 1 {
 		t.Errorf("there are %d tokens, want 1", tokens)

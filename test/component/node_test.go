@@ -16,6 +16,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
@@ -37,7 +38,8 @@ type node struct {
 	sharing provider.Sharing
 
 	calls    csi.NodeClient
-	provider *provider.Provider
+	volumes  *volumes.Manager
+	provider *provider.Manager
 	stop     func() // ends the driver; what is mounted stays
 }
 
@@ -70,7 +72,7 @@ func (n *node) start(t *testing.T) {
 	t.Helper()
 	d := &rig.InProcess{Config: n.config, Clock: n.clock, Log: &n.logs.Log, Sharing: n.sharing}
 	d.Start(t)
-	n.calls, n.provider, n.stop = d.Calls, d.Provider, d.Stop
+	n.calls, n.volumes, n.provider, n.stop = d.Calls, d.Volumes, d.Provider, d.Stop
 }
 
 // newKubelet returns the root directory of a kubelet.

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // A driver that is killed, or upgraded, while Vault is down leaves its volumes as
@@ -63,8 +65,22 @@ func rotate(t *testing.T, fixture *vaultFixture) {
 	fixture.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "db-readonly-username", "password": "rotated"}})
 }
 
-// eventuallyHolds publishes again and again, as the kubelet does when somebody
-// annotates the pod, until a file holds a content.
+// refresh does what "vaultmount refresh" does, until it succeeds.
+func (n *node) refresh(t *testing.T, request *csi.NodePublishVolumeRequest) {
+	t.Helper()
+	var err error
+	defer func() {
+		if t.Failed() {
+			t.Logf("the last refresh ends with %v", err)
+		}
+	}()
+	eventually(t, "the volume is refreshed", func() bool {
+		err = (&rig.Kubelet{Root: n.kubelet}).Refresh(t.Context(), request)
+		return err == nil
+	})
+}
+
+// eventuallyHolds refreshes until a file holds a content.
 func (n *node) eventuallyHolds(t *testing.T, request *csi.NodePublishVolumeRequest, name, want string) {
 	t.Helper()
 	got := ""
@@ -74,9 +90,7 @@ func (n *node) eventuallyHolds(t *testing.T, request *csi.NodePublishVolumeReque
 		}
 	}()
 	eventually(t, name+" is refreshed", func() bool {
-		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
+		n.refresh(t, request)
 		got = mustRead(t, volumeFile(request, name))
 		return got == want
 	})

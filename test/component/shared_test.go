@@ -63,7 +63,7 @@ func (f *sharedFixture) requireRequests(t *testing.T, when string, logins, reads
 // tokens counts the Vault tokens of pods, once all that are to be revoked are.
 func (f *sharedFixture) tokens(t *testing.T) int {
 	t.Helper()
-	eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Numbers().PendingRevocations == 0 })
+	eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Stats(nil).PendingRevocations == 0 })
 	return f.podTokens(t)
 }
 
@@ -195,7 +195,7 @@ func TestRevokedTokenOfReplicasIsReplacedOnce(t *testing.T) {
 			t.Errorf("%s holds %q", request.GetVolumeId(), got)
 		}
 	}
-	for _, status := range n.provider.Volumes() {
+	for _, status := range n.volumes.Statuses() {
 		if status.Err != nil {
 			t.Errorf("%s: %v", status.VolumeID, status.Err)
 		}

@@ -120,7 +120,7 @@ func TestRestartWithoutVault(t *testing.T) {
 	if after := identify(t, request.GetTargetPath()); after != before {
 		t.Errorf("the volume changed from %+v to %+v", before, after)
 	}
-	if volumes := n.provider.Volumes(); len(volumes) != 1 || volumes[0].Err != nil || volumes[0].Pod != "default/survivor" {
+	if volumes := n.volumes.Statuses(); len(volumes) != 1 || volumes[0].Err != nil || volumes[0].Pod != "default/survivor" {
 		t.Errorf("the driver knows the volumes %+v", volumes)
 	}
 	way.setBroken(false)
@@ -265,7 +265,7 @@ func TestGarbageCollection(t *testing.T) {
 			t.Errorf("a volume that is left holds %q", got)
 		}
 	}
-	if volumes := n.provider.Volumes(); len(volumes) != 2 {
+	if volumes := n.volumes.Statuses(); len(volumes) != 2 {
 		t.Errorf("the driver knows the volumes %+v", volumes)
 	}
 }
@@ -282,7 +282,7 @@ func TestRotationThatDoesNotFit(t *testing.T) {
 	if got := mustRead(t, volumeFile(request, "a")); got != password {
 		t.Errorf("the file holds %d bytes", len(got))
 	}
-	if err := n.provider.Volumes()[0].Err; !errors.Is(err, provider.ErrFull) {
+	if err := n.volumes.Statuses()[0].Err; !errors.Is(err, provider.ErrFull) {
 		t.Errorf("the volume's error is %v", err)
 	}
 	fixture.setPassword(t, "small")

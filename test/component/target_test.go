@@ -26,29 +26,29 @@ func TestSomethingInTheWayOfTheTargetPath(t *testing.T) {
 				t.Fatal(err)
 			}
 			mustWrite(t, filepath.Join(target, "mine"))
-		}, codes.FailedPrecondition, "is not empty"},
+		}, codes.FailedPrecondition, "the target path is not an empty directory"},
 		"a file": {func(t *testing.T, _ *node, target string) {
 			mustWrite(t, target)
-		}, codes.FailedPrecondition, "is not a directory"},
+		}, codes.FailedPrecondition, "the target path is not an empty directory"},
 		"a link to a directory": {func(t *testing.T, _ *node, target string) {
 			mustLink(t, t.TempDir(), target)
-		}, codes.InvalidArgument, "is a symbolic link"},
+		}, codes.InvalidArgument, "is or is below a symbolic link"},
 		"a link to nothing": {func(t *testing.T, _ *node, target string) {
 			mustLink(t, filepath.Join(t.TempDir(), "nothing"), target)
-		}, codes.InvalidArgument, "is a symbolic link"},
+		}, codes.InvalidArgument, "is or is below a symbolic link"},
 		"a link to the volume of another pod": {func(t *testing.T, n *node, target string) {
 			other := n.request(t, "other", map[string]string{"template/db": "of the other pod"})
 			if _, err := n.calls.NodePublishVolume(t.Context(), other); err != nil {
 				t.Fatal(err)
 			}
 			mustLink(t, other.GetTargetPath(), target)
-		}, codes.InvalidArgument, "is a symbolic link"},
+		}, codes.InvalidArgument, "is or is below a symbolic link"},
 		"a link for the directory above": {func(t *testing.T, _ *node, target string) {
 			if err := os.RemoveAll(filepath.Dir(target)); err != nil {
 				t.Fatal(err)
 			}
 			mustLink(t, t.TempDir(), filepath.Dir(target))
-		}, codes.InvalidArgument, "a symbolic link leads from"},
+		}, codes.InvalidArgument, "is or is below a symbolic link"},
 	}
 	fixture := startVault(t)
 	for name, test := range tests {

@@ -40,7 +40,7 @@ func (n *node) pass(t *testing.T, clock *clocktesting.FakeClock, duration time.D
 
 func (n *node) nextDue() time.Time {
 	var next time.Time
-	for _, volume := range n.provider.Volumes() {
+	for _, volume := range n.volumes.Statuses() {
 		if next.IsZero() || !volume.Next.IsZero() && volume.Next.Before(next) {
 			next = volume.Next
 		}
@@ -107,28 +107,6 @@ func TestRotationReachesTheFiles(t *testing.T) {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 	n.logs.requireNone(t, password, "rotated", "hvs.", "eyJ")
-}
-
-// A republish soon after the last one is an event of the pod, such as a new
-// annotation.
-func TestEventRefreshesAtOnce(t *testing.T) {
-	fixture := startVault(t)
-	n, clock := startTimedNode(t, fixture)
-	request := n.request(t, "annotated", map[string]string{"template/a": passwordTemplate})
-	n.mustPublish(t, request)
-	fixture.setPassword(t, "rotated")
-	n.pass(t, clock, 70*time.Second)
-	n.mustPublish(t, request)
-	n.waitIdle(t)
-	if got := mustRead(t, volumeFile(request, "a")); got != password {
-		t.Errorf("at the kubelet's pace, the file holds %q", got)
-	}
-	n.pass(t, clock, 20*time.Second)
-	n.mustPublish(t, request)
-	n.waitIdle(t)
-	if got := mustRead(t, volumeFile(request, "a")); got != "rotated" {
-		t.Errorf("after an event, the file holds %q", got)
-	}
 }
 
 // What Vault really says when a token may not be renewed, and when it is revoked:

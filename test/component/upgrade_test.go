@@ -42,7 +42,7 @@ func TestUpgradeOfAMountLeavesTheFiles(t *testing.T) {
 			if got := mustRead(t, volumeFile(request, "b")); got == "" || (got == written) != (test.want == before) {
 				t.Errorf("upgraded, the file of the default template holds %q", got)
 			}
-			err := n.provider.Volumes()[0].Err
+			err := n.volumes.Statuses()[0].Err
 			if (err == nil) != (test.failure == "") || err != nil && !strings.Contains(err.Error(), test.failure) {
 				t.Errorf("the volume's error is %v", err)
 			}

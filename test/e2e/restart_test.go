@@ -55,9 +55,9 @@ func signalVault(t *testing.T, signal string) {
 	}
 }
 
-// Somebody rotates a secret and annotates the pod, so that it need not wait for the
+// Somebody rotates a secret and asks for a refresh, so that the pod need not wait for the
 // interval.
-func TestAnnotatedPodIsRefreshed(t *testing.T) {
+func TestPodIsRefreshedOnRequest(t *testing.T) {
 	apply(t, "wizard.yaml")
 	awaitReady(t, "default", "wizard")
 	const put = "vault kv put internal/database/config username=db-readonly-username password="
@@ -68,9 +68,9 @@ func TestAnnotatedPodIsRefreshed(t *testing.T) {
 		}
 	})
 	vault(t, put+"rotated")
-	kubectl(t, "annotate", "pod", "wizard", "example.com/rotated=now")
+	contains(t, kubectl(t, "exec", "--namespace=vaultmount", currentDriver(t), "--", "/vaultmount", "refresh", "default/wizard"), "refreshed")
 	const want = "postgresql://db-readonly-username:rotated@postgres:5432/wizard"
-	eventually(t, "the file is refreshed", func() bool {
-		return readFile(t, "default", "wizard", "/vault/secrets/database-config.txt") == want
-	})
+	if got := readFile(t, "default", "wizard", "/vault/secrets/database-config.txt"); got != want {
+		t.Errorf("the file holds %q", got)
+	}
 }

@@ -135,7 +135,7 @@ func (k *killer) call(ctx context.Context, what action, v *victim) error {
 	case publishing:
 		return k.publish(ctx, v.request)
 	case refreshing:
-		return k.touch(ctx, v.request)
+		return k.refresh(ctx, v.request)
 	}
 	return k.unpublish(ctx, v.request)
 }
@@ -298,7 +298,7 @@ func (k *killer) finish(t *testing.T) {
 	k.again(t)
 	k.rotate(t)
 	for _, v := range k.volumes {
-		if err := k.touch(t.Context(), v.request); err != nil {
+		if err := k.refresh(t.Context(), v.request); err != nil {
 			t.Error(err)
 		}
 	}

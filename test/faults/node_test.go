@@ -95,10 +95,15 @@ func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest
 	rig.RequireNothing(t, request.GetTargetPath())
 }
 
-// touch has a volume refreshed that an earlier process mounted: the kubelet calls
-// twice within a second when the pod has an event.
-func (n *node) touch(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	return errors.Join(n.publish(ctx, request), n.publish(ctx, request))
+// refresh publishes a volume again, by which one without a record is taken over, and has it
+// refreshed.
+func (n *node) refresh(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	if err := n.publish(ctx, request); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return n.Refresh(ctx, request)
 }
 
 // requireClean holds the node against one on which no pod ever was.

@@ -54,7 +54,7 @@ func TestStateIsUnmounted(t *testing.T) {
 			vault.SetPassword(t, password(2))
 			for _, each := range []*csi.NodePublishVolumeRequest{before, after} {
 				rig.Eventually(t, "the volume has a token again, and is refreshed", func() bool {
-					must(t, n.touch(t.Context(), each))
+					must(t, n.refresh(t.Context(), each))
 					seen, err := readGeneration(each.GetTargetPath())
 					return err == nil && seen == 2
 				})

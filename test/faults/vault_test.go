@@ -191,9 +191,12 @@ func (s *sufferer) suffer(t *testing.T) {
 func (s *sufferer) endure(t *testing.T, running, leaving *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	s.try(t, refresh, func(t *testing.T) {
-		if err := s.touch(t.Context(), running); err != nil {
+		if err := s.publish(t.Context(), running); err != nil {
 			t.Errorf("republish: %v", err)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_ = s.refresh(ctx, running) // begins one, which fails
 	})
 	s.try(t, firstPublish, func(t *testing.T) { s.message = s.firstPublish(t) })
 	s.try(t, refresh, func(t *testing.T) {

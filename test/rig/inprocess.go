@@ -23,6 +23,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/metrics"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	worker "github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
@@ -40,7 +41,8 @@ type InProcess struct {
 
 	// These are of the last Start.
 	Calls    csi.NodeClient
-	Provider *provider.Provider
+	Volumes  *volumes.Manager
+	Provider *provider.Manager
 	Stop     func() // what is mounted stays
 }
 
@@ -70,25 +72,28 @@ func (d *InProcess) Start(t testing.TB) {
 	must(t, err)
 	store, err := checkpoint.Open(logger, private)
 	must(t, err)
-	mounts, err := driver.NewMounts(logger, mounter, store)
-	must(t, err)
-	mounts.FindUnrecorded(d.Config.KubeletRoot)
-	d.Provider = provider.NewProvider(provider.ProviderConfig{
+	d.Provider = provider.New(provider.Config{
 		Logger: logger, Clients: vault.NewClientPool(vault.Config{Logger: logger}), Renderer: workers,
-		Files: mounts, Store: store, Clock: d.Clock, Sharing: d.Sharing,
+		Store: store, Clock: d.Clock, Sharing: d.Sharing,
 	})
-	must(t, d.Provider.Resume(t.Context(), mounts.IsMounted))
-	node.Start(mounts, d.Provider)
+	d.Volumes = volumes.New(volumes.Config{
+		Logger: logger, Mounter: mounter, Store: store, Provider: d.Provider, KubeletRoot: d.Config.KubeletRoot,
+		Capacity: d.Config.VolumeCapacity, NamespaceQuota: d.Config.NamespaceQuota(),
+	})
+	must(t, d.Provider.RestoreSessions(t.Context()))
+	must(t, d.Volumes.Restore(t.Context()))
+	d.Provider.FinishRestore()
+	node.Start(d.Volumes)
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
 	must(t, plugin.Serve(server.Serve, kubeletplugin.Service{
 		Path: kubeletplugin.StatusSocket(d.Config.KubeletRoot, d.Config.Name),
 		Serve: func(listener net.Listener) error {
-			return httpserver.Serve(ctx, listener, &http.Server{Handler: status.Handler(source{mounts, d.Provider})})
+			return httpserver.Serve(ctx, listener, &http.Server{Handler: status.Handler(source{d.Volumes})})
 		},
 	}))
 	must(t, plugin.Register())
 	var background sync.WaitGroup
-	background.Go(func() { node.CollectOrphans(ctx) })
+	background.Go(func() { d.Volumes.CollectOrphans(ctx) })
 	connection, err := grpc.NewClient("unix://"+kubeletplugin.Endpoint(d.Config.KubeletRoot, d.Config.Name),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	must(t, err)
@@ -100,8 +105,8 @@ func (d *InProcess) Start(t testing.TB) {
 		defer cancel()
 		_, err := plugin.BeginStop()
 		server.Stop(stopping)
-		d.Provider.Stop(stopping)
-		mounts.Close()
+		d.Provider.Shutdown(stopping)
+		d.Volumes.Close()
 		err = errors.Join(err, store.Close(), plugin.Stop(false), plugin.Release(), workers.Stop(stopping))
 		connection.Close() // calls fail at once instead of waiting for a driver
 		if err != nil {
@@ -112,18 +117,10 @@ func (d *InProcess) Start(t testing.TB) {
 }
 
 // source lists the volumes.
-type source struct {
-	mounts   *driver.Mounts
-	provider *provider.Provider
-}
+type source struct{ *volumes.Manager }
 
 // Volumes implements status.Source.
-func (s source) Volumes() []status.Volume { return s.mounts.Volumes(s.provider.Volumes()) }
-
-// Refresh implements status.Source.
-func (source) Refresh(context.Context, string) error {
-	return errors.New("refresh on request: not implemented by the provider")
-}
+func (s source) Volumes() []status.Volume { return s.List() }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
+	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 )
 
@@ -151,6 +153,23 @@ func volumeContext(pod Pod, attributes map[string]string) map[string]string {
 		all[key] = value
 	}
 	return all
+}
+
+// StatusName is a volume as "vaultmount volumes" and "vaultmount refresh" name it.
+func StatusName(request *csi.NodePublishVolumeRequest) string {
+	of := request.GetVolumeContext()
+	return of[KubeletPrefix+"pod.namespace"] + "/" + of[KubeletPrefix+"pod.name"] + "/" + filepath.Base(filepath.Dir(request.GetTargetPath()))
+}
+
+// Refresh does what "vaultmount refresh" does for a volume, once.
+func (k *Kubelet) Refresh(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
+	var failed error
+	err := status.Client{Socket: kubeletplugin.StatusSocket(k.Root, DriverName)}.Refresh(ctx, StatusName(request), func(r status.Result) {
+		if r.Error != "" {
+			failed = errors.New(r.Error)
+		}
+	})
+	return errors.Join(err, failed)
 }
 
 // Unpublish is the call that takes a volume down again.

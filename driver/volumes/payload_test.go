@@ -1,4 +1,4 @@
-package driver
+package volumes
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-func TestFileSetTakesInWhatTemplatesWrite(t *testing.T) {
+func TestPayloadTakesInWhatTemplatesWrite(t *testing.T) {
 	t.Parallel()
-	volume := mount{UID: 5, GID: 6, Files: []mountedFile{{Path: "a", Perms: 0o640}, {Path: "b", Perms: 0o644}}}
-	set, err := volume.payload([]provider.RenderedFile{
+	volume := Volume{UID: 5, GID: 6, Files: []File{{Path: "a", Perms: 0o640}, {Path: "b", Perms: 0o644}}}
+	payload, err := volume.payload([]provider.RenderedFile{
 		{Content: []byte("1"), Written: []provider.WrittenFile{{Path: "key", Content: []byte("k"), UID: 100, GID: -1, Perms: 0o400}}},
 		{Content: []byte("2"), Written: []provider.WrittenFile{{Path: "c/d", Content: []byte("d"), UID: -1, GID: -1, Perms: 0o7644}}},
 	})
@@ -25,12 +25,12 @@ func TestFileSetTakesInWhatTemplatesWrite(t *testing.T) {
 		{Path: "key", Content: []byte("k"), Perms: 0o400, UID: 100, GID: 6},
 		{Path: "c/d", Content: []byte("d"), Perms: 0o644, UID: 5, GID: 6},
 	}
-	if err != nil || !reflect.DeepEqual(set, want) {
-		t.Errorf("got %+v, %v", set, err)
+	if err != nil || !reflect.DeepEqual(payload, want) {
+		t.Errorf("got %+v, %v", payload, err)
 	}
 }
 
-func TestFileSetRefuses(t *testing.T) {
+func TestPayloadRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		first, second []string // paths that the templates of "a/b" and "c" write
@@ -44,7 +44,7 @@ func TestFileSetRefuses(t *testing.T) {
 		"a path that no renderer allows": {[]string{"../x"}, nil, `no part of a file name may start with ".."`},
 		"an absolute path":               {[]string{"/etc/passwd"}, nil, `must be relative to the volume`},
 	}
-	volume := mount{Files: []mountedFile{{Path: "a/b"}, {Path: "c"}}}
+	volume := Volume{Files: []File{{Path: "a/b"}, {Path: "c"}}}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +66,7 @@ func written(paths []string) []provider.WrittenFile {
 
 // Directories cost kernel memory, and the check of many files must not take longer than
 // their paths are.
-func TestFileSetIsLimited(t *testing.T) {
+func TestPayloadIsLimited(t *testing.T) {
 	t.Parallel()
 	files, directories := limits.Files.Max(), limits.Directories.Max()
 	deep := func(depth int) string { return strings.Repeat("d/", depth) + "f" }
@@ -84,7 +84,7 @@ func TestFileSetIsLimited(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := mount{Files: []mountedFile{{Path: "a"}}}.payload([]provider.RenderedFile{{Written: written(test.paths)}})
+			_, err := Volume{Files: []File{{Path: "a"}}}.payload([]provider.RenderedFile{{Written: written(test.paths)}})
 			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, provider.ErrTemplate) || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}

@@ -1,4 +1,4 @@
-package driver
+package volumes
 
 import (
 	"encoding/json"
@@ -23,34 +23,34 @@ func (s *oneRecord) Delete(string) error {
 }
 
 func (s *oneRecord) Load(string) (map[string][]byte, error) {
-	return map[string][]byte{mountPrefix + "x": s.text}, nil
+	return map[string][]byte{recordKey("csi-1"): s.text}, nil
 }
 
 // Whatever stands in the state: the record of a volume is taken over, or it is
 // dropped, and the driver starts, in time and memory in proportion to its size.
-func FuzzMountRecord(f *testing.F) {
-	good, err := json.Marshal(mount{VolumeID: "csi-1", Target: "/t", Files: []mountedFile{{Path: "a", Perms: 0o440}}})
+func FuzzRecord(f *testing.F) {
+	good, err := json.Marshal(Volume{ID: "csi-1", Target: "/t", Files: []File{{Path: "a", Perms: 0o440}}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{string(good), "", "null", "{", `{"VolumeID":"a"}`, `{"VolumeID":"a","Target":1}`, `{"VolumeID":"a","Target":"b","Files":[{"Perms":-1}]}`} {
+	for _, seed := range []string{string(good), string(good) + "\n{}", "", "null", "{", "\n", `{"ID":"a"}`, `{"ID":"a","Target":1}`, `{"ID":"csi-1","Target":"b","Files":[{"Perms":-1}]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		store := &oneRecord{text: text}
-		var m *Mounts
+		m := New(Config{Logger: klog.Logger{}, Store: store, Provider: files(nil), KubeletRoot: t.TempDir()})
 		var err error
-		cost.Assert(t, len(text), func() { m, err = NewMounts(klog.Logger{}, nil, store) })
+		cost.Assert(t, len(text), func() { err = m.Restore(t.Context()) })
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, volume := range m.all() {
-			if volume.VolumeID == "" || volume.Target == "" {
-				t.Errorf("a volume without an id or a target: %+v", volume)
+		for _, e := range m.all() {
+			if e.volume.ID == "" || e.volume.Target == "" {
+				t.Errorf("a volume without an id or a target: %+v", e.volume)
 			}
 		}
 		if store.deleted == (len(m.all()) > 0) {
-			t.Error("a record is either taken over or dropped")
+			t.Error("a record is either taken over or deleted")
 		}
 	})
 }

@@ -1,12 +1,11 @@
-package driver
+package volumes
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"google.golang.org/grpc/codes"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 )
@@ -15,17 +14,17 @@ func TestCheckTarget(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	outside := t.TempDir()
-	volumes := filepath.Join(root, "pods", "uid", "volumes", "kubernetes.io~csi")
-	if err := os.MkdirAll(filepath.Join(volumes, "secrets"), 0o750); err != nil {
+	plugin := filepath.Join(root, "pods", "uid", "volumes", "kubernetes.io~csi")
+	if err := os.MkdirAll(filepath.Join(plugin, "secrets"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(outside, filepath.Join(volumes, "link")); err != nil {
+	if err := os.Symlink(outside, filepath.Join(plugin, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(volumes, "linked"), 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Join(plugin, "linked"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("../secrets", filepath.Join(volumes, "linked", "mount")); err != nil {
+	if err := os.Symlink("../secrets", filepath.Join(plugin, "linked", "mount")); err != nil {
 		t.Fatal(err)
 	}
 	linkedRoot := filepath.Join(t.TempDir(), "kubelet")
@@ -36,25 +35,24 @@ func TestCheckTarget(t *testing.T) {
 		root, target string
 		ok           bool
 	}{
-		"as the kubelet sends it":   {root, volumes + "/secrets/mount", true},
-		"parent already gone":       {root, volumes + "/gone/mount", true},
+		"as the kubelet sends it":   {root, plugin + "/secrets/mount", true},
+		"parent already gone":       {root, plugin + "/gone/mount", true},
 		"root behind a link":        {linkedRoot, linkedRoot + "/pods/uid/volumes/kubernetes.io~csi/secrets/mount", true},
 		"elsewhere":                 {root, outside + "/mount", false},
 		"the directory of all pods": {root, root + "/pods", false},
 		"beside it":                 {root, root + "/pods-not/x/mount", false},
 		"out by dots":               {root, root + "/pods/../../etc/mount", false},
-		"out by a link":             {root, volumes + "/link/mount", false},
-		"itself a link":             {root, volumes + "/linked/mount", false},
+		"out by a link":             {root, plugin + "/link/mount", false},
+		"itself a link":             {root, plugin + "/linked/mount", false},
 		"relative":                  {root, "pods/x/mount", false},
-		"with a zero byte":          {root, volumes + "/secrets/mount\x00", false},
-		"too long":                  {root, volumes + "/secrets/" + strings.Repeat("x", 300), false},
+		"with a zero byte":          {root, plugin + "/secrets/mount\x00", false},
+		"too long":                  {root, plugin + "/secrets/" + strings.Repeat("x", 300), false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &NodeServer{config: Config{KubeletRoot: test.root}}
-			err := d.checkTarget(test.target)
-			if (err == nil) != test.ok || !test.ok && code(err) != codes.InvalidArgument {
+			err := New(Config{KubeletRoot: test.root}).CheckTarget(test.target)
+			if (err == nil) != test.ok || !test.ok && !errors.As(err, new(*TargetError)) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -63,7 +61,7 @@ func TestCheckTarget(t *testing.T) {
 
 func TestVolumeName(t *testing.T) {
 	t.Parallel()
-	if got := volumeName("/var/lib/kubelet/pods/uid/volumes/kubernetes.io~csi/vault-secrets/mount"); got != "vault-secrets" {
+	if got := NameOf("/var/lib/kubelet/pods/uid/volumes/kubernetes.io~csi/vault-secrets/mount"); got != "vault-secrets" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -74,14 +72,14 @@ func TestTargetIsReachedByItsDirectory(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	parent := filepath.Join(root, "pods", "uid", "volumes", "kubernetes.io~csi", "secrets")
 	must(t, os.MkdirAll(parent, 0o750))
-	d := &NodeServer{config: Config{KubeletRoot: root}}
-	must(t, d.checkTarget(filepath.Join(parent, "mount")))
-	path, leave, err := d.at(filepath.Join(parent, "mount"))
+	m := New(Config{KubeletRoot: root})
+	must(t, m.CheckTarget(filepath.Join(parent, "mount")))
+	path, leave, err := m.openTarget(filepath.Join(parent, "mount"))
 	must(t, err)
 	defer leave()
 	must(t, os.Rename(parent, parent+"-moved"))
 	must(t, os.Symlink(outside, parent))
-	if _, _, err := d.at(filepath.Join(parent, "mount")); err == nil {
+	if _, _, err := m.openTarget(filepath.Join(parent, "mount")); err == nil {
 		t.Error("a link is followed")
 	}
 	mounter, err := tmpfs.NewMounter("csi.vaultmount.dev")
@@ -97,7 +95,7 @@ func TestTargetIsReachedByItsDirectory(t *testing.T) {
 	if entries, err := os.ReadDir(parent + "-moved"); err != nil || len(entries) > 0 {
 		t.Errorf("there is still %v, %v", entries, err)
 	}
-	path, leave, err = d.at(filepath.Join(root, "pods", "gone", "mount"))
+	path, leave, err = m.openTarget(filepath.Join(root, "pods", "gone", "mount"))
 	must(t, err)
 	leave()
 	if path != filepath.Join(root, "pods", "gone", "mount") {

@@ -1,4 +1,4 @@
-package driver
+package volumes
 
 import (
 	"fmt"
@@ -11,26 +11,9 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// templatePod is what a template may know of the pod. The node's own address is the
-// only thing in it that a pod could not say by itself. The cluster's authority is
-// there only for a template that may name it.
-func (d *NodeServer) templatePod(text string, pod volumeContext, spec volume.Spec, secret secretKeys) (provider.Pod, error) {
-	known := provider.Pod{
-		MountPath:   spec.MountPath,
-		Environment: map[string]string{"NAMESPACE": pod.namespace, "POD_NAME": pod.name, "HOST_IP": d.config.HostIP},
-		SecretKeys:  secret,
-	}
-	if !strings.Contains(text, path.Base(volume.ClusterCA)) {
-		return known, nil
-	}
-	var err error
-	known.ClusterCA, err = d.config.Vault.clusterCA(volume.ClusterCA)
-	return known, err
-}
-
 // payload puts the files of the volume together: those that the attributes name, and
 // those that templates write beside. Nothing is created before all of them are checked.
-func (v mount) payload(rendered []provider.RenderedFile) (tmpfs.Payload, error) {
+func (v Volume) payload(rendered []provider.RenderedFile) (tmpfs.Payload, error) {
 	if len(rendered) != len(v.Files) {
 		return nil, fmt.Errorf("the volume has %d files, and content for %d was rendered", len(v.Files), len(rendered))
 	}
@@ -61,7 +44,7 @@ func (v mount) payload(rendered []provider.RenderedFile) (tmpfs.Payload, error) 
 			if err != nil {
 				return nil, fmt.Errorf("render file %s: %w: %w", quote(file.Path), provider.ErrTemplate, err)
 			}
-			payload = append(payload, writtenFile(written, owner{v.UID, v.GID}))
+			payload = append(payload, writtenFile(written, v.UID, v.GID))
 		}
 	}
 	return payload, nil
@@ -101,13 +84,14 @@ func conflict(one, file, other, below string) error {
 	return fmt.Errorf("%s makes %s and %s makes %s, one of which would have to be a directory; choose another path for one of them", one, quote(file), other, below)
 }
 
-func writtenFile(written provider.WrittenFile, o owner) tmpfs.File {
+// writtenFile has the owner of the volume's other files unless the template names one.
+func writtenFile(written provider.WrittenFile, uid, gid int) tmpfs.File {
 	if written.UID >= 0 {
-		o.uid = written.UID
+		uid = written.UID
 	}
 	if written.GID >= 0 {
-		o.gid = written.GID
+		gid = written.GID
 	}
 	const permissionBits = 0o777
-	return tmpfs.File{Path: written.Path, Content: written.Content, Perms: written.Perms & permissionBits, UID: o.uid, GID: o.gid}
+	return tmpfs.File{Path: written.Path, Content: written.Content, Perms: written.Perms & permissionBits, UID: uid, GID: gid}
 }

@@ -1,0 +1,145 @@
+package volumes
+
+import (
+	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/provider"
+)
+
+// mount mounts the volume with its first files. Its record comes first: a record without a
+// mount is an orphan, a mount without a record could not be refreshed.
+func (e *entry) mount(files []provider.RenderedFile) error {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	v := e.volume
+	payload, err := v.payload(files)
+	if err != nil {
+		return err
+	}
+	// By now it is known what templates write, and what the provider retains.
+	v.Inodes = max(v.Inodes, payload.Inodes())
+	if err := e.manager.admit(e, v); err != nil {
+		return err
+	}
+	path, leave, err := e.manager.openTarget(v.Target)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	e.saveHeader(v)
+	if err := e.manager.config.Mounter.Create(path, v.Size, payload); err != nil {
+		return err
+	}
+	v.Written = payload.Digest()
+	e.update(v, false)
+	return nil
+}
+
+// unmount unmounts the volume. Nothing is written to it from then on.
+func (e *entry) unmount(path string) error {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	watch := e.manager.watch(path)
+	if err := tmpfs.Remove(path); err != nil {
+		return err
+	}
+	e.closed = true
+	e.manager.countUntilFree(watch, e.volume)
+	return nil
+}
+
+// adopt takes over what the attributes say of a mounted volume now.
+func (e *entry) adopt(v Volume) {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	known := e.volume
+	if e.closed || known.describes(v) {
+		return
+	}
+	v.Size, v.Inodes, v.Written = known.Size, known.Inodes, known.Written
+	e.update(v.measured(), false)
+}
+
+// Replace implements provider.Sink. Files that are there already are not written again.
+func (e *entry) Replace(files []provider.RenderedFile) error {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	if e.closed || e.volume.isUnrecorded() {
+		return provider.ErrClosed
+	}
+	v := e.volume
+	payload, err := v.payload(files)
+	if err != nil {
+		return err
+	}
+	digest := payload.Digest()
+	if v.Written.Equal(digest) {
+		return nil
+	}
+	if inodes := payload.Inodes(); inodes > v.Inodes {
+		if v, err = e.grow(v, inodes); err != nil {
+			return err
+		}
+	}
+	return e.write(v, payload, digest)
+}
+
+// grow lets the volume hold more inodes, as far as the capacity allows.
+func (e *entry) grow(v Volume, inodes int) (Volume, error) {
+	grown := v
+	grown.Inodes = inodes
+	if err := e.manager.admit(e, grown); err != nil {
+		return v, err
+	}
+	if err := e.manager.config.Mounter.Grow(v.Target, inodes); err != nil {
+		e.update(v, false)
+		return v, err
+	}
+	return grown, nil
+}
+
+// write replaces the files. The record says nothing of them meanwhile: a process that is
+// killed must not leave a record of other files than there are.
+func (e *entry) write(v Volume, payload tmpfs.Payload, digest tmpfs.Digest) error {
+	unknown := v
+	unknown.Written = nil
+	e.saveHeader(unknown)
+	if err := e.manager.config.Mounter.Replace(v.Target, payload); err != nil {
+		e.update(v, false)
+		return err
+	}
+	v.Written = digest
+	e.update(v, false)
+	e.manager.config.Logger.V(levelChange).Info("Files replaced", logVolumeID, v.ID)
+	return nil
+}
+
+// Save implements provider.Sink.
+func (e *entry) Save(half []byte) error {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	if e.closed {
+		return nil // the record is gone, or that of another mount
+	}
+	return e.manager.saveRecord(e, e.volume, half)
+}
+
+// Refreshed implements provider.Sink.
+func (e *entry) Refreshed(before, now error) {
+	if e.manager.config.Refreshed != nil {
+		e.manager.config.Refreshed(e.manager.describe(e), now, !provider.SameKind(before, now))
+	}
+}
+
+// update changes what is known of the volume. The operation's mutex is held.
+func (e *entry) update(v Volume, pending bool) {
+	e.manager.mutex.Lock()
+	e.volume, e.pending = v, pending
+	e.manager.mutex.Unlock()
+	e.saveHeader(v)
+}
+
+func (e *entry) setClosed(closed bool) {
+	e.operation.Lock()
+	defer e.operation.Unlock()
+	e.closed = closed
+}
