@@ -64,7 +64,7 @@ func FuzzTranslate(f *testing.F) {
 			return
 		}
 		checkTranslation(t, goldenCase{jsonOf(t, pod), pod, "default", Translator{}}, got)
-		// One warning stands for all annotations of a pod without files.
+		// One warning is for all annotations of a pod without files.
 		if len(got.Volumes) == 0 && len(got.Warnings) > 0 || got.More > 0 {
 			return
 		}

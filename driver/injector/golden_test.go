@@ -32,7 +32,7 @@ type goldenCase struct {
 }
 
 // TestGolden compares what comes out, in files that show it: want.yaml for the
-// pod or refusal.txt, and warnings.txt if there are any. To write them anew:
+// pod or refusal.txt, and warnings.txt if there are any. To write them again:
 //
 //	go test ./driver/injector -update
 func TestGolden(t *testing.T) {

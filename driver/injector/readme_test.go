@@ -56,7 +56,7 @@ func readmeLines(t *testing.T) map[string]readmeLine {
 	return lines
 }
 
-// What stands beside annotations in a volume is in the reference of attributes.
+// The attributes beside annotations in a volume are in the reference of attributes.
 func TestReferenceTellsTheFacts(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../volume/README.md")

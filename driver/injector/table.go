@@ -20,7 +20,7 @@ const (
 
 // row is one annotation of the table.
 type row struct {
-	// name ends in -X for a file and in -Y for a setting: such a row stands for a
+	// name ends in -X for a file and in -Y for a setting: such a row is a
 	// family, one annotation for each of them.
 	name  string
 	level Level

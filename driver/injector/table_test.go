@@ -97,7 +97,7 @@ func TestFindPrefersTheLongerFamily(t *testing.T) {
 	}
 }
 
-func TestNoticeFitsAWarning(t *testing.T) {
+func TestDiagnosticFitsAWarning(t *testing.T) {
 	t.Parallel()
 	tests := map[string]Diagnostic{
 		"long text":         {"vault.hashicorp.com/role", strings.Repeat("é", 300)},

@@ -87,7 +87,7 @@ func (l *Lock) Release() error {
 }
 
 // tryLock returns nil if another process has a lock that excludes this one, or removes
-// the file at this moment.
+// the file at this time.
 func tryLock(path string, how int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

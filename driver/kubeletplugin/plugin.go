@@ -190,7 +190,7 @@ func (p *Plugin) BeginStop() (handOff bool, err error) {
 }
 
 // Stop closes the sockets. It leaves their files to a standby that takes over: a link to
-// a missing socket would be no registration for a kubelet that starts at this moment.
+// a missing socket would be no registration for a kubelet that starts now.
 // Services must have stopped, or stop when their listener is closed. The lock stays until
 // Release.
 func (p *Plugin) Stop(handOff bool) error {

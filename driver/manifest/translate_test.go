@@ -107,7 +107,7 @@ func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
 }
 
 // Readers take the last of two equal keys; an edit would be of the first.
-func TestTranslateRefusesAKeyThatStandsTwice(t *testing.T) {
+func TestTranslateRejectsADuplicateKey(t *testing.T) {
 	t.Parallel()
 	const ours, spec = "{annotations: {vault.hashicorp.com/agent-inject: \"true\", vault.hashicorp.com/role: app}}", "{containers: []}"
 	tests := map[string]struct{ text, want string }{
