@@ -6,10 +6,10 @@
 package fairqueue
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -58,7 +58,7 @@ func New(size int64) *Limiter { return NewWithShare(size, (size+1)/2) }
 // NewWithShare returns a limiter over size units, of which one tenant holds at most
 // share.
 func NewWithShare(size, share int64) *Limiter {
-	return &Limiter{free: size, share: share, held: map[string]int64{}, queues: [classes]queue{newQueue(), newQueue()}}
+	return &Limiter{free: size, share: share, held: map[string]int64{}, queues: [classes]queue{{waiters: map[string][]*waiter{}}, {waiters: map[string][]*waiter{}}}}
 }
 
 // Acquire waits for n units, or for the end of ctx, whose error it returns then. The
@@ -142,13 +142,13 @@ func (l *Limiter) grant() {
 	}
 }
 
-// grantNext lets the next tenant of a class have its first request. A tenant that
-// has its share is passed over. A request that only lacks free units ends the
-// round: smaller ones of other tenants would keep it waiting for ever.
+// grantNext grants the first request of the next tenant in a class. It skips a tenant
+// that has its share. A request that only lacks free units ends the round: smaller ones
+// of other tenants would keep it waiting for ever.
 func (l *Limiter) grantNext(q *queue) bool {
-	for e := q.turns.Front(); e != nil; e = e.Next() {
-		w := e.Value.(*tenantQueue).front()
-		if l.held[w.tenant]+w.n > l.share {
+	for _, tenant := range q.order {
+		w := q.waiters[tenant][0]
+		if l.held[tenant]+w.n > l.share {
 			continue
 		}
 		if w.n > l.free {
@@ -156,7 +156,7 @@ func (l *Limiter) grantNext(q *queue) bool {
 		}
 		q.remove(w)
 		l.free -= w.n
-		l.held[w.tenant] += w.n
+		l.held[tenant] += w.n
 		close(w.ready)
 		return true
 	}
@@ -164,38 +164,28 @@ func (l *Limiter) grantNext(q *queue) bool {
 }
 
 type waiter struct {
-	tenant  string
-	n       int64
-	ready   chan struct{} // closed when granted
-	element *list.Element // in the tenant's queue
+	tenant string
+	n      int64
+	ready  chan struct{} // closed when granted
 }
 
-// queue holds the waiting requests of one class, by tenant. Tenants stand in the
-// order of their turns.
+// queue holds the waiting requests of one class.
 type queue struct {
 	waiting int
-	turns   *list.List // of *tenantQueue
-	tenants map[string]*list.Element
+	waiters map[string][]*waiter // by tenant
+	order   []string             // of the tenants' turns
 }
-
-type tenantQueue struct{ waiters list.List }
-
-func (t *tenantQueue) front() *waiter { return t.waiters.Front().Value.(*waiter) }
-
-func newQueue() queue { return queue{turns: list.New(), tenants: map[string]*list.Element{}} }
 
 // push reports false for a tenant that has too many waiting.
 func (q *queue) push(w *waiter) bool {
-	turn := q.tenants[w.tenant]
-	if turn == nil {
-		turn = q.turns.PushBack(&tenantQueue{})
-		q.tenants[w.tenant] = turn
-	}
-	waiters := &turn.Value.(*tenantQueue).waiters
-	if waiters.Len() >= maxWaiting {
+	own := q.waiters[w.tenant]
+	if len(own) >= maxWaiting {
 		return false
 	}
-	w.element = waiters.PushBack(w)
+	if len(own) == 0 {
+		q.order = append(q.order, w.tenant)
+	}
+	q.waiters[w.tenant] = append(own, w)
 	q.waiting++
 	return true
 }
@@ -203,17 +193,19 @@ func (q *queue) push(w *waiter) bool {
 // remove takes a request out. If it was the tenant's first one, others have their
 // turn before the tenant's next one.
 func (q *queue) remove(w *waiter) {
-	turn := q.tenants[w.tenant]
-	t := turn.Value.(*tenantQueue)
-	first := t.front() == w
-	t.waiters.Remove(w.element)
+	own, turn := q.waiters[w.tenant], slices.Index(q.order, w.tenant)
+	at := slices.Index(own, w)
+	own = slices.Delete(own, at, at+1)
+	q.waiters[w.tenant] = own
 	q.waiting--
+	if at == 0 {
+		q.order = slices.Delete(q.order, turn, turn+1)
+	}
 	switch {
-	case t.waiters.Len() == 0:
-		q.turns.Remove(turn)
-		delete(q.tenants, w.tenant)
-	case first:
-		q.turns.MoveToBack(turn)
+	case len(own) == 0:
+		delete(q.waiters, w.tenant)
+	case at == 0:
+		q.order = append(q.order, w.tenant)
 	}
 }
 
