@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What answers a login with OK and without a token is not Vault, and may be gone
-// soon: the pod waits. If Vault itself gives none, it is final.
+// A proxy that answers a login without a token is a transient failure: the pod waits. A
+// refusal of Vault itself is final.
 func TestLoginWithoutAToken(t *testing.T) {
 	t.Parallel()
 	const notVault = "the answer is not Vault's"
@@ -54,7 +54,7 @@ func TestLoginWithoutAToken(t *testing.T) {
 	}
 }
 
-// An empty answer to a read is no secret that does not exist: that would be final.
+// An empty answer is a transient failure. "No such secret" would be final.
 func TestEmptyAnswersAreNotVaults(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))

@@ -88,7 +88,7 @@ func TestBreakerOpensForAnOutageAndClosesAfterIt(t *testing.T) {
 	}
 }
 
-// What a path or a role of one tenant brings about says nothing of Vault, however often.
+// The failures of one tenant's path or role do not open the breaker, however many they are.
 func TestBreakerStaysClosedForWhatIsNoOutage(t *testing.T) {
 	tests := map[string]*roundTripper{
 		"a refusal":                   {status: http.StatusForbidden},
@@ -120,8 +120,8 @@ func TestBreakerStaysClosedForWhatIsNoOutage(t *testing.T) {
 	}
 }
 
-// A gateway that fails the probe and nothing else must not keep all from Vault, nor
-// have one tenant's failures do so again.
+// A gateway that fails only the probe must not stop all requests. Once it has let one
+// pass, a tenant's failures must not stop them again.
 func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &roundTripper{status: http.StatusServiceUnavailable, probeFails: true}
@@ -136,7 +136,7 @@ func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
 		fail()
 		time.Sleep(openDuration + time.Millisecond)
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
-			t.Errorf("what the gateway lets through: %v", err)
+			t.Errorf("a request that the gateway forwards: %v", err)
 		}
 		fail()
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
@@ -145,7 +145,7 @@ func TestGatewayThatFailsTheProbeAlone(t *testing.T) {
 	})
 }
 
-// hangingEngine is a Vault that answers all but what is read from one engine.
+// hangingEngine is a Vault with one engine that does not answer.
 type hangingEngine struct {
 	down  atomic.Bool // it answers nothing
 	calls atomic.Int32
@@ -162,7 +162,7 @@ func (h *hangingEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // One secrets engine hangs, and all that one volume reads of it at once. That must
-// not keep others from what Vault answers; if it answers nothing, it must.
+// not stop other requests. If all of Vault hangs, it must.
 func TestTimeoutsOpenTheBreakerIfNothingIsAnswered(t *testing.T) {
 	for name, down := range map[string]bool{"an engine hangs": false, "Vault hangs": true} {
 		t.Run(name, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestTimeoutsOpenTheBreakerIfNothingIsAnswered(t *testing.T) {
 	}
 }
 
-// What was answered before a request was sent says nothing of Vault after.
+// An earlier answer does not excuse later timeouts.
 func TestEarlierAnswersDoNotExcuseATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
@@ -209,8 +209,8 @@ func (h *hangingEngine) openBreaker(t *testing.T, transport *endpointClient) {
 }
 
 // Vault is back but for one engine, and the request that comes first is for that
-// engine: it holds nobody back.
-func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
+// engine: it delays no other request.
+func TestRequestThatHangsDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
 		transport := newTestEndpoint(vault)
@@ -220,7 +220,7 @@ func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
 		group.Go(func() { _ = get(t.Context(), transport, "/v1/hanging", 30*time.Second) })
 		synctest.Wait()
 		if err := get(t.Context(), transport, "/v1/kv/app", time.Second); err != nil {
-			t.Errorf("while one waits, another is told %v", err)
+			t.Errorf("while one waits, another fails: %v", err)
 		}
 		group.Wait()
 		if transport.breaker.isOpen() {
@@ -229,7 +229,7 @@ func TestRequestThatHangsHoldsNobodyBack(t *testing.T) {
 	})
 }
 
-// While Vault hangs as a whole, it is asked once in each pause, whoever wants to.
+// While all of Vault hangs, it gets one probe in each pause.
 func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := &hangingEngine{}
@@ -257,7 +257,7 @@ func TestHangingVaultIsTriedOnceInAPause(t *testing.T) {
 	})
 }
 
-// The caller that has given up must not be why Vault is taken for away.
+// A caller that gives up does not end the probe, which would open the breaker.
 func TestProbeOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport := newTestEndpoint(&hangingEngine{})

@@ -21,7 +21,7 @@ import (
 const (
 	ofVersion2 = `{"request_id":"1","data":{"path":"kv/","type":"kv","options":{"version":"2"}}}`
 	ofVersion1 = `{"request_id":"1","data":{"path":"kv/","type":"kv","options":null}}`
-	// invalidPath is what a KV mount of version 2 says of a path without "data/".
+	// invalidPath is the answer of a KV version 2 mount to a path without "data/".
 	invalidPath = `{"request_id":"1","lease_id":"","renewable":false,"lease_duration":0,"data":null,"wrap_info":null,"warnings":["Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use."],"auth":null}`
 )
 
@@ -137,7 +137,7 @@ func listOfOne(t *testing.T, s *Client) error {
 	return err
 }
 
-// What is not there is requested once each time, and so is its mount.
+// Each read of a missing secret costs one request and one probe of the mount.
 func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	t.Parallel()
 	m := startFakeMount(t, 2)
@@ -157,7 +157,7 @@ func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	}
 }
 
-// A write finds the mount that became another the next time: nobody repeats it here.
+// A failed write is not repeated. The next one uses the current version of the mount.
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
 	m := startFakeMount(t, 1)
@@ -172,8 +172,8 @@ func TestNextWriteFindsTheMount(t *testing.T) {
 	}
 }
 
-// A mount gives way to another deeper down, which the old one must not hide.
-func TestMountGivesWayToOneWithALongerPath(t *testing.T) {
+// A mount replaces one with a shorter path, which must not hide it.
+func TestMountReplacesOneWithAShorterPath(t *testing.T) {
 	t.Parallel()
 	moved := false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -449,7 +449,7 @@ func TestIsKV(t *testing.T) {
 			probes := 0
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != app {
-					t.Errorf("%s was asked for", r.URL.Path)
+					t.Errorf("%s was requested", r.URL.Path)
 				}
 				probes++
 				w.WriteHeader(test.status)
@@ -459,7 +459,7 @@ func TestIsKV(t *testing.T) {
 			endpoint := Endpoint{Address: server.URL}
 			pool := NewClientPool(Config{})
 			if _, known := pool.KnownKV(endpoint, "", "team/app"); known {
-				t.Error("it is known before anything was asked")
+				t.Error("it is known before the first request")
 			}
 			client, err := pool.Client(t.Context(), endpoint, ClientOptions{MaxRetries: NoRetries}, Token{Secret: "token"})
 			if err != nil {

@@ -49,7 +49,7 @@ func TestCounter(t *testing.T) {
 	}
 }
 
-// FuzzCounter holds the counter against the decoder, for what that takes.
+// FuzzCounter compares the counter with the decoder.
 func FuzzCounter(f *testing.F) {
 	f.Add(`{"a":[1,"\\\"",{"b":{}}],"":null}`)
 	f.Add(`[true,false,-1e9]`)
@@ -93,7 +93,7 @@ func countDecoded(value any) (values, objects int) {
 	return values, objects
 }
 
-// The estimate is no less than what the decoder takes, for the values that take most.
+// The estimate is at least what the decoder uses, for the most expensive values.
 func TestMemoryOfDecodedValues(t *testing.T) {
 	for _, value := range []string{`[]`, `{}`, `{"":0}`, `{"a":{"a":{}}}`, `0`, `""`, `null`, `[[[]]]`, `"abcdefgh"`} {
 		text := []byte("[" + strings.Repeat(value+",", 30_000) + "0]")
@@ -224,7 +224,7 @@ func TestQuotasNeverDeadlock(t *testing.T) {
 }
 
 // A volume that reads more and more is stopped before it has read much more than it
-// may keep, and what failed does not count.
+// may keep. Failed responses do not count.
 func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
@@ -265,8 +265,8 @@ func TestResponsesOfAVolumeAreBoundedInSum(t *testing.T) {
 	}
 }
 
-// bigVault answers each read with 256 KiB, and those below hang/, of which it tells, not
-// before it is closed.
+// bigVault answers each read with 256 KiB. It reports the reads below hang/ and answers
+// them when it is closed.
 func bigVault(t *testing.T) (address string, hanging <-chan struct{}) {
 	t.Helper()
 	hangs := make(chan struct{}, 100)
@@ -322,8 +322,7 @@ func TestManyLargeVolumesAllPass(t *testing.T) {
 	}
 }
 
-// A tenant whose large volumes hang keeps its own large volumes waiting, and nobody
-// else, nor who holds a turn.
+// A tenant whose large volumes hang delays only its own large volumes, and no shared call.
 func TestLargeVolumesThatHang(t *testing.T) {
 	t.Parallel()
 	address, hanging := bigVault(t)

@@ -111,7 +111,7 @@ func (s *Client) renewAny() error {
 	return err
 }
 
-// answering is a server with one answer to all but what it is asked about mounts.
+// answering returns the address of a Vault with one answer to each read.
 func answering(t *testing.T, body string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -158,12 +158,12 @@ func TestResponseAtItsLimitsAndOneAbove(t *testing.T) {
 	}
 }
 
-// The driver asks for no compression, and inflates nothing: a bomb is what it is.
+// The driver requests no compression and inflates nothing, so no bomb can expand.
 func TestCompressedAnswersAreNotInflated(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-			t.Error("compression is asked for")
+			t.Error("compression is requested")
 		}
 		w.Header().Set("Content-Encoding", "gzip")
 		bomb := gzip.NewWriter(w)
@@ -187,28 +187,28 @@ func TestLongHeadersAreRefused(t *testing.T) {
 	}
 }
 
-// A response that breaks off may be of credentials that Vault has made: it is not asked
-// for again at once.
-func TestResponseThatBreaksOffIsNotAskedForAgain(t *testing.T) {
+// Vault may have made credentials for a response that breaks off, so it is not requested
+// again at once.
+func TestResponseThatBreaksOffIsNotRetried(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int32
+	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		asked.Add(1)
+		requests.Add(1)
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, `{"request_id"`)
 	}))
 	t.Cleanup(server.Close)
 	client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{}, "token")
-	if err := client.readAny(); !errors.Is(err, ErrUnavailable) || asked.Load() != 1 {
-		t.Errorf("asked %d times: %v", asked.Load(), err)
+	if err := client.readAny(); !errors.Is(err, ErrUnavailable) || requests.Load() != 1 {
+		t.Errorf("requested %d times: %v", requests.Load(), err)
 	}
 }
 
-func TestSealedIsVaultsOwnWord(t *testing.T) {
+func TestResultSealedNeedsVaultsMessage(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		status int
@@ -242,7 +242,7 @@ func (s sealedAnswer) RoundTrip(*http.Request) (*http.Response, error) {
 	return responseOf(s.status, s.body), nil
 }
 
-// What is not Vault may say OK to anything; the token would live on.
+// A proxy may answer 200 to anything, and the token would live on.
 func TestRevocationNeedsVaultsAnswer(t *testing.T) {
 	tests := map[string]struct {
 		status int
@@ -294,8 +294,7 @@ func newTestClientAt(t *testing.T, address string) *Client {
 	return client
 }
 
-// An answer without data is no secret: files that show it would be written with
-// nothing in them.
+// An answer without data is not a secret: it would empty the files that show it.
 func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -342,8 +341,8 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 	}
 }
 
-// A proxy that has lost its way to Vault may say 404 and nothing else. A list would
-// have no names then, and a write no answer.
+// A proxy without a connection to Vault may answer 404 without a body. A list would have
+// no names then, and a write no answer.
 func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusOK, http.StatusNotFound} {

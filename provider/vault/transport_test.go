@@ -142,17 +142,17 @@ func TestMaxRetries(t *testing.T) {
 	}
 }
 
-// heard is a server that notes what it was sent, and answers as Vault.
-type heard struct {
+// recorder is a Vault that records the requests it gets.
+type recorder struct {
 	*httptest.Server
 
 	mutex    sync.Mutex
 	requests []string // method, path, token and body
 }
 
-func listen(t *testing.T) *heard {
+func startRecorder(t *testing.T) *recorder {
 	t.Helper()
-	h := &heard{}
+	h := &recorder{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		h.mutex.Lock()
@@ -179,15 +179,15 @@ func TestRedirects(t *testing.T) {
 		return err
 	}
 	tests := map[string]struct {
-		ask     func(*ClientPool, string) error
-		status  int
-		target  string // empty for the other server
-		allowed bool
-		want    string // of the error
-		heard   int    // requests of the other server
+		ask      func(*ClientPool, string) error
+		status   int
+		target   string // empty for the other server
+		allowed  bool
+		want     string // of the error
+		received int    // requests of the other server
 	}{
 		"a read to another host":            {ask: read, status: 307, want: "which is not allowed"},
-		"a read to an allowed one":          {ask: read, status: 307, allowed: true, heard: 1},
+		"a read to an allowed one":          {ask: read, status: 307, allowed: true, received: 1},
 		"a login to another host":           {ask: logIn, status: 307, want: "which is not allowed"},
 		"a login to an allowed one":         {ask: logIn, status: 307, allowed: true, want: "the driver sends what it writes, such as the token of a login, to no other host"},
 		"a read, moved for good":            {ask: read, status: 301, want: "which is not allowed"},
@@ -200,7 +200,7 @@ func TestRedirects(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			other := listen(t)
+			other := startRecorder(t)
 			first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
 					w.WriteHeader(http.StatusForbidden)
@@ -219,7 +219,7 @@ func TestRedirects(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want … %s", err, test.want)
 			}
-			if len(other.requests) != test.heard || test.heard == 0 && strings.Contains(strings.Join(other.requests, ""), "canary") {
+			if len(other.requests) != test.received || test.received == 0 && strings.Contains(strings.Join(other.requests, ""), "canary") {
 				t.Errorf("the other host got %q", other.requests)
 			}
 		})
@@ -244,7 +244,7 @@ func TestRedirectToTheSameHostIsFollowed(t *testing.T) {
 
 func TestRedirectDropsNoTLS(t *testing.T) {
 	t.Parallel()
-	other := listen(t)
+	other := startRecorder(t)
 	first := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", other.URL+r.URL.Path)
 		w.WriteHeader(http.StatusTemporaryRedirect)
