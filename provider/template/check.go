@@ -22,10 +22,8 @@ func Check(t Template) error {
 
 // parsed is a template that passed Check.
 type parsed struct {
-	// trees has one for the template and one for each definition in it, by name.
-	trees map[string]*parse.Tree
-	// functions are those that it calls.
-	functions map[string]bool
+	trees     map[string]*parse.Tree // one for the template and for each definition, by name
+	functions map[string]bool        // that it calls
 }
 
 func parseAndCheck(t Template) (parsed, error) {
@@ -38,7 +36,7 @@ func parseAndCheck(t Template) (parsed, error) {
 	if _, err := tree.Parse(t.Text, t.LeftDelim, t.RightDelim, p.trees); err != nil {
 		return parsed{}, syntaxError(t, err)
 	}
-	c := checker{template: t, functions: p.functions}
+	c := checker{t, p.functions}
 	for _, name := range slices.Sorted(maps.Keys(p.trees)) {
 		if err := c.check(p.trees[name].Root); err != nil {
 			return parsed{}, err
@@ -49,9 +47,8 @@ func parseAndCheck(t Template) (parsed, error) {
 
 // checker walks the trees of a template.
 type checker struct {
-	template Template
-	// functions are those that passed: a look-up takes a search in lists.
-	functions map[string]bool
+	template  Template
+	functions map[string]bool // that passed: a look-up takes a search in lists
 }
 
 func (c checker) check(node parse.Node) error {
@@ -127,14 +124,12 @@ func (c checker) checkNoArgument(function *parse.IdentifierNode) error {
 
 // checkLiteral checks the first argument of this package's own functions.
 func checkLiteral(pod Pod, function, argument string) (err *argumentError) {
-	switch function {
-	case "env", "mustEnv", "envOrDefault":
-		return checkVariable(argument)
-	case "file":
-		if argument != "" {
-			return checkFile(argument)
-		}
-	case "writeToFile":
+	switch {
+	case function == "env", function == "mustEnv", function == "envOrDefault":
+		err = checkVariable(argument)
+	case function == "file" && argument != "":
+		err = checkFile(argument)
+	case function == "writeToFile":
 		_, err = pod.relativePath(argument)
 	}
 	return err

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -11,17 +12,10 @@ import (
 )
 
 const (
-	// quotedBytes is how much of a name or an argument an error repeats: enough to
-	// find it in the template.
-	quotedBytes = 64
-	// reasonBytes is how much an error repeats of what text/template says. The place
-	// before it and the remedy after it must fit as well.
-	reasonBytes = 200
-	// maxNested is how many nested errors are parsed: each takes time in proportion to
-	// its text.
-	maxNested = 16
-	// maxReason is the length in bytes of a reason that is compared with the safe ones.
-	maxReason = 4 << 10
+	quotedBytes = 64      // of a name or an argument, enough to find it in the template
+	reasonBytes = 200     // of a reason, so that the place and the remedy fit as well
+	maxReason   = 4 << 10 // bytes of a reason that is compared with the safe ones
+	maxNested   = 16      // errors that are parsed: each takes time in proportion to its text
 )
 
 // newError makes all errors about a template. None is longer than limits.ErrorBytes: the
@@ -47,12 +41,7 @@ func syntaxError(t Template, err error) error {
 
 // syntaxHint is the remedy for what the parser's words do not explain.
 func syntaxHint(reason, left, right string) string {
-	if left == "" {
-		left = "{{"
-	}
-	if right == "" {
-		right = "}}"
-	}
+	left, right = cmp.Or(left, "{{"), cmp.Or(right, "}}")
 	hints := []struct{ pattern, hint string }{
 		{`^unexpected EOF$`, fmt.Sprintf("an if, with, range or define has no %s end %s", left, right)},
 		{`^unexpected \{\{(end|else)\}\}$`, "no if, with, range or define is open there"},
@@ -167,9 +156,7 @@ func (e execError) hint() string {
 // safeReason is a form of a reason, and what is shown of it.
 type safeReason struct {
 	pattern, shown string
-	// quotes says that the pattern's first group is shown, and only if it is in the
-	// template as well: it may come from a secret.
-	quotes bool
+	quotes         bool // show the first group, if it is in the template: it may come from a secret
 }
 
 // A type is Go's printed form, a name is that of a function, and a node is text of the

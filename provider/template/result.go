@@ -3,6 +3,7 @@ package template
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,16 +60,13 @@ type callPaths struct {
 func (p *plausible) rejectsDependency(d Dependency) bool {
 	function := map[Verb]string{Read: "secret", Write: "secret", List: "secrets", Issue: "pkiCert"}[d.Verb]
 	return function == "" || d.Path == "" || d.Path != trimPath(d.Path) || limits.VaultPathBytes.Check(len(d.Path)) != nil ||
-		!hasValidArguments(d) || !p.callsOf(function, trimPath).allow(d.Path)
+		!isEncoded(d.Arguments) || d.Reads() && d.Arguments != "" || !p.callsOf(function, trimPath).allow(d.Path)
 }
 
-// hasValidArguments reports whether NewWrite would encode the arguments in this way.
-func hasValidArguments(d Dependency) bool {
-	if d.Arguments == "" {
-		return true
-	}
+// isEncoded reports whether NewWrite would encode the arguments in this way.
+func isEncoded(arguments string) bool {
 	var data map[string]string
-	return !d.Reads() && json.Unmarshal([]byte(d.Arguments), &data) == nil && encode(data) == d.Arguments
+	return arguments == "" || json.Unmarshal([]byte(arguments), &data) == nil && encode(data) == arguments
 }
 
 func (p *plausible) rejectsFile(f WrittenFile) bool {
@@ -76,7 +74,7 @@ func (p *plausible) rejectsFile(f WrittenFile) bool {
 		relative, _ := p.template.Pod.relativePath(name)
 		return relative
 	}
-	return f.Path == "" || relative(f.Path) != f.Path || f.UID < -1 || f.GID < -1 || f.Perms > 0o777 ||
+	return f.Path == "" || relative(f.Path) != f.Path || min(f.UID, f.GID) < -1 || max(f.UID, f.GID) > math.MaxInt32 || f.Perms > 0o777 ||
 		!p.callsOf("writeToFile", relative).allow(f.Path)
 }
 

@@ -72,6 +72,7 @@ func TestResultThatTheTemplateCannotHave(t *testing.T) {
 		{"its file with another group", issues, file("k", 100, 0, 0o400), true},
 		{"its file with another mode", issues, file("k", 100, -1, 0o644), true},
 		{"a mode beyond the permissions", issues, file("k", 100, -1, 0o4400), false},
+		{"an owner of no user", issues, file("k", 1<<31, -1, 0o400), false},
 		{"another file", issues, file("l", 100, -1, 0o400), false},
 		{"a file where it writes none", reads, file("k", -1, -1, 0o644), false},
 		{"a file with a computed name", names, file("a/b", 0, 0, 0o400), true},

@@ -88,7 +88,7 @@ func trimPath(path string) string { return strings.Trim(strings.TrimSpace(path),
 func parsePEMs(secret *api.Secret) (dependency.PemEncoded, error) {
 	var found dependency.PemEncoded
 	if secret == nil {
-		return found, errors.New("Vault's response is empty")
+		return found, errors.New("the response of Vault is empty")
 	}
 	rest := []byte(pemText(secret))
 	for {
@@ -103,7 +103,7 @@ func parsePEMs(secret *api.Secret) (dependency.PemEncoded, error) {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return found, errors.New("Vault's response has other PEM blocks than certificates and a key")
+			return found, errors.New("the response of Vault has other PEM blocks than certificates and a key")
 		}
 		if !certificate.IsCA {
 			found.Cert = text
@@ -117,7 +117,7 @@ func parsePEMs(secret *api.Secret) (dependency.PemEncoded, error) {
 		}
 	}
 	if found.Cert == "" {
-		return found, errors.New("Vault's response has no certificate except CA certificates")
+		return found, errors.New("the response of Vault has no certificate except CA certificates")
 	}
 	return found, nil
 }

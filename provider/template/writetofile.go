@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strconv"
@@ -92,11 +93,7 @@ func (l *layout) add(file string) error {
 // relativePath turns a path of the container, or one relative to the volume, into one
 // relative to the volume.
 func (p Pod) relativePath(name string) (string, *argumentError) {
-	mount := p.MountPath
-	if mount == "" {
-		mount = DefaultMountPath
-	}
-	clean := path.Clean(name)
+	mount, clean := cmp.Or(p.MountPath, DefaultMountPath), path.Clean(name)
 	if !path.IsAbs(name) {
 		clean = path.Join(mount, name)
 	}
