@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/vaultmount/vaultmount/provider"
-	worker "github.com/vaultmount/vaultmount/provider/sandbox"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/sandbox"
+	"github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -96,7 +96,7 @@ func (m *Recorder) startAtZero() {
 			m.requests.WithLabelValues(string(operation), string(result))
 		}
 	}
-	for _, reason := range worker.Reasons() {
+	for _, reason := range sandbox.Reasons() {
 		m.workerKills.WithLabelValues(string(reason))
 	}
 	for _, result := range []string{success, failure} {
@@ -149,7 +149,7 @@ func (m *Recorder) Refreshed(now error) { m.refreshes.WithLabelValues(resultOf(n
 func (m *Recorder) Revoked(err error) { m.revocations.WithLabelValues(resultOf(err)).Inc() }
 
 // Killed counts a sandbox worker that was killed.
-func (m *Recorder) Killed(reason worker.Reason) { m.workerKills.WithLabelValues(string(reason)).Inc() }
+func (m *Recorder) Killed(reason sandbox.Reason) { m.workerKills.WithLabelValues(string(reason)).Inc() }
 
 // Event counts an Event about a pod.
 func (m *Recorder) Event(reason string) { m.events.WithLabelValues(reason).Inc() }
@@ -173,7 +173,7 @@ type timedRenderer struct {
 }
 
 // Render implements provider.Renderer.
-func (r timedRenderer) Render(ctx context.Context, templates []render.Template, values render.Values) ([]render.Result, error) {
+func (r timedRenderer) Render(ctx context.Context, templates []template.Template, values template.Values) ([]template.Result, error) {
 	start := time.Now()
 	rendered, err := r.Renderer.Render(ctx, templates, values)
 	r.recorder.renderDuration.Observe(time.Since(start).Seconds())
@@ -192,9 +192,9 @@ func renderResult(err error) string {
 	switch {
 	case err == nil:
 		return success
-	case errors.Is(err, render.ErrInvalid):
+	case errors.Is(err, template.ErrInvalid):
 		return renderRefused
-	case errors.Is(err, render.ErrData):
+	case errors.Is(err, template.ErrData):
 		return renderData
 	}
 	return renderUnavailable

@@ -22,8 +22,8 @@ import (
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	admission "github.com/vaultmount/vaultmount/driver/webhook"
-	worker "github.com/vaultmount/vaultmount/provider/sandbox"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/sandbox"
+	"github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
@@ -64,21 +64,21 @@ func repeat(b *testing.B, count int, do func(i int) error) Series {
 }
 
 func measureRender(b *testing.B, size size) (first, second Series) {
-	pool := worker.New(klog.Background(), worker.Config{Program: rig.Program(b)})
+	pool := sandbox.New(klog.Background(), sandbox.Config{Program: rig.Program(b)})
 	require.NoError(b, pool.Start(b.Context()))
 	defer func() {
 		if err := pool.Stop(b.Context()); err != nil {
 			b.Error(err)
 		}
 	}()
-	template := render.Template{Name: "file", Text: templateOf(secretPath(0))}
-	answers := render.Values{{Verb: render.Read, Path: secretPath(0)}: {Secret: &api.Secret{Data: map[string]any{
+	templates := []template.Template{{Name: "file", Text: templateOf(secretPath(0))}}
+	values := template.Values{{Verb: template.Read, Path: secretPath(0)}: {Secret: &api.Secret{Data: map[string]any{
 		"data": map[string]any{"username": rig.Username, "password": rig.Password}, "metadata": map[string]any{"version": json.Number("1")},
 	}}}}
-	run := func(answers render.Values) Series {
-		return repeat(b, size.republishes, func(int) error { _, err := pool.Render(b.Context(), []render.Template{template}, answers); return err })
+	run := func(values template.Values) Series {
+		return repeat(b, size.republishes, func(int) error { _, err := pool.Render(b.Context(), templates, values); return err })
 	}
-	return run(nil), run(answers)
+	return run(nil), run(values)
 }
 
 func measureVolume(b *testing.B, size size) (create, swap, same Series) {

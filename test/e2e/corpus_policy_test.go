@@ -14,7 +14,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/volume"
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"github.com/vaultmount/vaultmount/provider/template"
 )
 
 // stricter are pods that the policy or its guard rejects and the webhook does not: in
@@ -86,8 +86,8 @@ func translated(t *testing.T, pod *corev1.Pod) injector.Result {
 }
 
 func checkTemplate(file volume.File, text, mountPath string) error {
-	return render.Check(render.Template{
-		Name: file.Path, Text: text, LeftDelim: file.LeftDelim, RightDelim: file.RightDelim, Pod: render.Pod{MountPath: mountPath},
+	return template.Check(template.Template{
+		Name: file.Path, Text: text, LeftDelim: file.LeftDelim, RightDelim: file.RightDelim, Pod: template.Pod{MountPath: mountPath},
 	})
 }
 

@@ -25,7 +25,7 @@ import (
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
-	worker "github.com/vaultmount/vaultmount/provider/sandbox"
+	"github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
@@ -60,7 +60,7 @@ func NewConfig(kubeletRoot, address string) driver.Config {
 func (d *InProcess) Start(t testing.TB) {
 	t.Helper()
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(d.Log), textlogger.Verbosity(10)))
-	workers := worker.New(logger, worker.Config{Program: Program(t), Limits: worker.Limits{Idle: time.Second}})
+	workers := sandbox.New(logger, sandbox.Config{Program: Program(t), Limits: sandbox.Limits{Idle: time.Second}})
 	must(t, workers.Start(t.Context()))
 	mounter, err := tmpfs.NewMounter(DriverName)
 	must(t, err)
