@@ -56,7 +56,7 @@ func FuzzTranslate(f *testing.F) {
 		var got Result
 		cost.Assert(t, sizeOf(pod), func() { got = Translator{}.Translate(pod, "default") })
 		if got.Decision == Reject && len(got.Errors) == 0 {
-			t.Fatal("refused without a reason")
+			t.Fatal("rejected without an error")
 		}
 		lenient := Translator{Fallback: FallbackWarn}
 		checkTranslation(t, goldenCase{jsonOf(t, pod), pod, "default", lenient}, lenient.Translate(pod, "default"))
@@ -89,7 +89,7 @@ func isDropped(pod PodInfo, got Result, name string) bool {
 	other := Translator{}.Translate(without, "default")
 	got.Warnings, other.Warnings = nil, nil
 	got.Volumes, other.Volumes = withoutSources(got.Volumes...), withoutSources(other.Volumes...)
-	return reflect.DeepEqual(got, other) && !isQuiet(pod, name)
+	return reflect.DeepEqual(got, other) && !isNoop(pod, name)
 }
 
 // withoutSources leaves out what only messages show.
@@ -101,15 +101,15 @@ func withoutSources(volumes ...Volume) []Volume {
 	return volumes
 }
 
-// isQuiet says whether the value may pass without a trace.
-func isQuiet(pod PodInfo, name string) bool {
+// isNoop says whether the value may pass without a trace.
+func isNoop(pod PodInfo, name string) bool {
 	r := Translator{}.start(pod, "default")
 	r.index()
 	m, ok := r.rows[name]
 	if !ok {
 		return false
 	}
-	reason := quietReasons()[m.row.name]
+	reason := noopRules()[m.row.name]
 	return reason != nil && reason(r, m, r.values[name])
 }
 
@@ -148,12 +148,12 @@ func fuzzPod(text, template string) PodInfo {
 	return pod
 }
 
-// What README.md says of values without an effect in words, quietReasons says in code.
-func TestQuietReasonsBelongToRows(t *testing.T) {
+// What README.md says of values without an effect in words, noopRules says in code.
+func TestNoopRulesBelongToRows(t *testing.T) {
 	t.Parallel()
 	lines := readmeLines(t)
 	for _, row := range annotationTable() {
-		_, ok := quietReasons()[row.name]
+		_, ok := noopRules()[row.name]
 		if words := lines[row.name].noop; row.name != nameInject && ok != (words != "") {
 			t.Errorf("%s: words %q, code %v", row.name, words, ok)
 		}

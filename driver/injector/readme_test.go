@@ -57,7 +57,7 @@ func readmeLines(t *testing.T) map[string]readmeLine {
 }
 
 // The attributes beside annotations in a volume are in the reference of attributes.
-func TestReferenceTellsTheFacts(t *testing.T) {
+func TestReferenceHasThePodAttributes(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../volume/README.md")
 	if err != nil {

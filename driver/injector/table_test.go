@@ -32,7 +32,7 @@ func TestRowsAreComplete(t *testing.T) {
 }
 
 // Each annotation is in a golden case whose outcome shows it: the pod asks, and
-// has not been refused before its annotations were read.
+// is not rejected before its annotations are read.
 func TestEveryRowIsExercised(t *testing.T) {
 	t.Parallel()
 	exercised := map[string]bool{}
@@ -109,5 +109,53 @@ func TestDiagnosticFitsAWarning(t *testing.T) {
 		if len(line) > maxDiagnostic || strings.Contains(line, "\n") || !strings.HasPrefix(line, diagnostic.Annotation[:20]) {
 			t.Errorf("%s: %q", name, line)
 		}
+	}
+}
+
+func TestFamily(t *testing.T) {
+	for key, want := range map[string]string{
+		DefaultPrefix + "role":                          "role",
+		DefaultPrefix + "agent-inject-secret-db.txt":    "agent-inject-secret-X",
+		DefaultPrefix + "agent-inject-template-file-db": "agent-inject-template-file-X",
+		DefaultPrefix + "agent-template-right-delim-db": "agent-template-right-delim-X",
+		DefaultPrefix + "client-timeout":                "client-timeout",
+		DefaultPrefix + "agent-inject-secret-":          "unknown",
+		DefaultPrefix + "agent-inject-secrets":          "unknown",
+		"example.com/role":                              "unknown",
+	} {
+		if got := (Translator{}).Family(key); got != want {
+			t.Errorf("%s is of family %q, want %q", key, got, want)
+		}
+	}
+}
+
+// An annotation that ends where its file's name should be. The API server takes
+// none, so that this is of a manifest on its way through translate, or of a volume.
+func TestAnnotationsWithoutTheirFileAreRefused(t *testing.T) {
+	t.Parallel()
+	families := []string{
+		familySecret, familyTemplate, familyTemplateFile, familyFile, familyPerms, familyCommand, familyMissingKey,
+		familyLeftDelim, familyRightDelim, familyVolumePath, familyPreserveCase,
+	}
+	for _, family := range families {
+		t.Run(family, func(t *testing.T) {
+			t.Parallel()
+			annotations := map[string]string{"agent-inject": "true", "role": "app", "agent-inject-secret-db": "kv/db", family: "/vault/custom/x"}
+			want := family + ": names no file; add the name, for example " + family + "db"
+			var pod PodInfo
+			pod.Metadata.Annotations = map[string]string{}
+			pod.Spec.Containers = []PodContainer{{Name: "app"}}
+			for name, value := range annotations {
+				pod.Metadata.Annotations[DefaultPrefix+name] = value
+			}
+			got := Translator{}.Translate(pod, "default")
+			if got.Decision != Reject || len(got.Errors) != 1 || got.Errors[0].String() != DefaultPrefix+want {
+				t.Errorf("decision %s: %v", got.Decision, got.Errors)
+			}
+			_, _, err := Translator{}.TranslateVolume(pod.Metadata.Annotations, "default")
+			if err == nil || !strings.Contains(err.Error(), "names no file; add the name, for example "+family+"db") {
+				t.Errorf("in a volume: %v", err)
+			}
+		})
 	}
 }

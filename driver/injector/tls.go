@@ -192,12 +192,12 @@ func (t *translation) findSecretFiles(files []*file) {
 
 // filesReading are the files whose content needs a key of the Secret.
 func filesReading(files []*file, source secretSource) []*file {
-	var reading []*file
+	var readers []*file
 	for _, f := range files {
 		_, isKey := f.attributes[attrTemplateKey]
 		if isKey && source == extraSecret() || slices.ContainsFunc(f.secretFiles, source.holds) {
-			reading = append(reading, f)
+			readers = append(readers, f)
 		}
 	}
-	return reading
+	return readers
 }

@@ -62,7 +62,7 @@ func translated(t *testing.T, pod string) string {
 
 // A reader of YAML sees a document where no line of Unix begins. It must not be lost,
 // nor stay untranslated.
-func TestTranslateRefusesAHiddenDocument(t *testing.T) {
+func TestTranslateRejectsAHiddenDocument(t *testing.T) {
 	t.Parallel()
 	for name, lineBreak := range map[string]string{"carriage return": "\r", "next line": "\u0085", "line separator": "\u2028"} {
 		_, err := Translate(injector.Translator{}, []byte("a: b"+lineBreak+"--- "+podNamed("a")))

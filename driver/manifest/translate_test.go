@@ -65,7 +65,7 @@ func checkTemplate(file volume.File, text, mountPath string) error {
 	})
 }
 
-func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
+func TestDocumentsWithoutAPodAreUnchanged(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":            "",
 		"a comment":        "# nothing\n",
@@ -93,7 +93,7 @@ func TestWhatHoldsNoPodComesOutAsItWentIn(t *testing.T) {
 	}
 }
 
-func TestTranslateRefusesWhatIsNoManifest(t *testing.T) {
+func TestTranslateRejectsWhatIsNoManifest(t *testing.T) {
 	for name, text := range map[string]string{
 		"no YAML":         "kind: [\n",
 		"a pod of a list": "kind: Pod\nspec: {containers: 7}\n",

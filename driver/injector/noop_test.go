@@ -10,18 +10,18 @@ import (
 	"github.com/vaultmount/vaultmount/driver/volume"
 )
 
-// quietReason decides whether a value may pass without a trace, by what the rows
-// say in words. It is written apart from the code that it judges.
-type quietReason func(r *translation, m match, value string) bool
+// noopRule decides whether a value may have no effect, by what README.md says in words. It
+// is independent of the code that it tests.
+type noopRule func(r *translation, m match, value string) bool
 
-func quietReasons() map[string]quietReason {
+func noopRules() map[string]noopRule {
 	empty := anyOf("")
-	return map[string]quietReason{
+	return map[string]noopRule{
 		nameStatus:                anyValue,
-		nameContainers:            quietContainers,
+		nameContainers:            noopContainers,
 		nameVolumePath:            func(_ *translation, _ match, value string) bool { return path.Clean(value) == volume.DefaultMountPath },
 		nameDefaultTemplate:       func(_ *translation, _ match, value string) bool { return strings.EqualFold(value, "map") },
-		namePreserveCase:          quietPreserveCase,
+		namePreserveCase:          noopPreserveCase,
 		nameShareProcesses:        isFalse,
 		"agent-request-namespace": func(r *translation, _ match, value string) bool { return value == r.namespace },
 		nameConfigMap:             empty,
@@ -34,10 +34,10 @@ func quietReasons() map[string]quietReason {
 		},
 		familyPerms + "X":        isPerms0644,
 		familyMissingKey + "X":   isFalse,
-		familyLeftDelim + "X":    quietDelim,
-		familyRightDelim + "X":   quietDelim,
+		familyLeftDelim + "X":    noopDelim,
+		familyRightDelim + "X":   noopDelim,
 		familyVolumePath + "X":   func(r *translation, _ match, value string) bool { return path.Clean(value) == r.directory },
-		familyPreserveCase + "X": quietPreserveCase,
+		familyPreserveCase + "X": noopPreserveCase,
 		nameToken:                isFalse,
 
 		nameAuthType: anyOf("kubernetes"),
@@ -100,14 +100,14 @@ func quietReasons() map[string]quietReason {
 		"go-max-procs":             empty,
 		"log-level":                anyOf("info", ""),
 		"log-format":               anyOf("standard", ""),
-		namePatch:                  quietPatch,
-		nameInitPatch:              quietPatch,
+		namePatch:                  noopPatch,
+		nameInitPatch:              noopPatch,
 	}
 }
 
 func anyValue(*translation, match, string) bool { return true }
 
-func anyOf(values ...string) quietReason {
+func anyOf(values ...string) noopRule {
 	return func(_ *translation, _ match, value string) bool { return slices.Contains(values, value) }
 }
 
@@ -126,7 +126,7 @@ func isTrue(_ *translation, _ match, value string) bool {
 	return err == nil && on
 }
 
-func isNumber(number int64) quietReason {
+func isNumber(number int64) noopRule {
 	return func(_ *translation, _ match, value string) bool {
 		got, err := strconv.ParseInt(value, 10, 64)
 		return err == nil && got == number
@@ -138,7 +138,7 @@ func isPerms0644(_ *translation, _ match, value string) bool {
 	return err == nil && perms == 0o644
 }
 
-func quietContainers(r *translation, _ match, value string) bool {
+func noopContainers(r *translation, _ match, value string) bool {
 	for _, container := range r.pod.Spec.Containers {
 		listed := func(part string) bool { return strings.TrimSpace(part) == container.Name }
 		if !slices.ContainsFunc(strings.Split(value, ","), listed) {
@@ -148,9 +148,9 @@ func quietContainers(r *translation, _ match, value string) bool {
 	return true
 }
 
-// quietPreserveCase: the case of a name without capital letters, or of one that is
+// noopPreserveCase: the case of a name without capital letters, or of one that is
 // not used, is nothing to preserve.
-func quietPreserveCase(r *translation, m match, value string) bool {
+func noopPreserveCase(r *translation, m match, value string) bool {
 	if isFalse(r, m, value) && m.family == "" {
 		return true
 	}
@@ -165,12 +165,12 @@ func quietPreserveCase(r *translation, m match, value string) bool {
 	return true
 }
 
-func quietDelim(r *translation, m match, value string) bool {
+func noopDelim(r *translation, m match, value string) bool {
 	return slices.Contains([]string{"{{", "}}"}, value) && strings.TrimSpace(r.values[familyTemplate+m.suffix]) == ""
 }
 
-// quietPatch: nothing, or the ids that the files have anyway.
-func quietPatch(_ *translation, _ match, value string) bool {
+// noopPatch: nothing, or the ids that the files have anyway.
+func noopPatch(_ *translation, _ match, value string) bool {
 	var operations []operation
 	err := json.Unmarshal([]byte(value), &operations)
 	sets := func(o operation) bool { return ownerAttributes()[o.Path] == "" }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestReadSecretFiles(t *testing.T) {
+func TestFindSecretFiles(t *testing.T) {
 	t.Parallel()
 	text := `{{ define "x" }}{{ if (file "/vault/tls/b") }}{{ end }}{{ end }}{{ "/vault/custom/../custom/a" | file }}` +
 		"{{ file `/vault/tls/c` }}" + `{{ file .x }}{{ trim "/vault/tls/d" "" }}{{ file "/etc/x" }}{{ file "/vault/tls/e`
