@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,11 +119,8 @@ func Inodes(paths []string) int {
 
 // ReleaseWatcher reports when the kernel has freed the memory of an unmounted volume. That is
 // at once, unless a process of the node has a file of it open, or another mount namespace
-// holds it. Its methods may run concurrently.
-type ReleaseWatcher struct {
-	mutex   sync.Mutex
-	inotify int
-}
+// holds it. Its methods may run concurrently; each id is returned once.
+type ReleaseWatcher struct{ inotify int }
 
 // NewReleaseWatcher takes one inotify instance of the node.
 func NewReleaseWatcher() (*ReleaseWatcher, error) {
@@ -132,10 +128,10 @@ func NewReleaseWatcher() (*ReleaseWatcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the memory of volumes: %w", err)
 	}
-	return &ReleaseWatcher{inotify: fd}, nil
+	return &ReleaseWatcher{fd}, nil
 }
 
-// Watch starts to watch the volume at target, which stays unmountable. The error is
+// Watch starts to watch the volume at target, which can still be unmounted. The error is
 // ErrNotMounted if there is none.
 func (w *ReleaseWatcher) Watch(target string) (id int, err error) {
 	fd, err := openVolume(target)
@@ -154,8 +150,6 @@ func (w *ReleaseWatcher) Watch(target string) (id int, err error) {
 // Freed returns the ids of the volumes whose memory was freed since the last call. After a
 // queue overflow they are unknown, and all is true.
 func (w *ReleaseWatcher) Freed() (ids []int, all bool) {
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
 	events := make([]byte, 64*unix.SizeofInotifyEvent)
 	for {
 		n, err := unix.Read(w.inotify, events)
