@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -22,8 +23,9 @@ func splitPath(raw string) (string, url.Values, error) {
 	if err := limits.VaultPathBytes.Check(len(raw)); err != nil {
 		return "", nil, fmt.Errorf("%w: the path in Vault: %w", ErrInvalid, err)
 	}
+	isDot := func(segment string) bool { return segment == "." || segment == ".." }
 	parsed, err := url.Parse(strings.Trim(strings.TrimSpace(raw), "/"))
-	if err != nil || parsed.Path == "" || parsed.Scheme != "" || hasDotSegment(parsed.Path) {
+	if err != nil || parsed.Path == "" || parsed.Scheme != "" || slices.ContainsFunc(strings.Split(parsed.Path, "/"), isDot) {
 		return "", nil, fmt.Errorf("%w: %q is not a path in Vault", ErrInvalid, raw)
 	}
 	query := parsed.Query()
@@ -36,15 +38,6 @@ func splitPath(raw string) (string, url.Values, error) {
 		}
 	}
 	return parsed.Path, query, nil
-}
-
-func hasDotSegment(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return true
-		}
-	}
-	return false
 }
 
 // kvPrefix is the part of a KV version 2 mount that an operation reads or writes.

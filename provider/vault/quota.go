@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -110,12 +111,12 @@ type Quota struct {
 	slots     *fairqueue.Limiter
 	namespace string
 	acquiring *semaphore.Weighted // held by the request that waits for the slot
+	hasSlot   atomic.Bool
 
 	mutex    sync.Mutex
 	retained Size  // by the volume, from earlier passes
 	read     Size  // in this pass
 	taken    int64 // of the node's memory
-	hasSlot  bool
 }
 
 // NewQuota returns the quota of a volume that retains responses of a size.
@@ -130,9 +131,8 @@ func (q *Quota) Close() {
 	defer q.mutex.Unlock()
 	q.memory.release(q.namespace, q.taken)
 	q.taken = 0
-	if q.hasSlot {
+	if q.hasSlot.Swap(false) {
 		q.slots.Release(q.namespace, 1)
-		q.hasSlot = false
 	}
 }
 
@@ -143,18 +143,13 @@ func (q *Quota) acquireSlot(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer q.acquiring.Release(1)
-	q.mutex.Lock()
-	hasSlot := q.hasSlot
-	q.mutex.Unlock()
-	if hasSlot {
+	if q.hasSlot.Load() {
 		return nil
 	}
 	if err := q.slots.Acquire(ctx, q.namespace, callOf(ctx).class, 1); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
-	q.mutex.Lock()
-	defer q.mutex.Unlock()
-	q.hasSlot = true
+	q.hasSlot.Store(true)
 	return nil
 }
 
@@ -180,7 +175,7 @@ func (q *Quota) take(part Size, needsSlot bool) error {
 		return err
 	}
 	if wanted := read.Memory() - smallVolumeMemory; wanted > q.taken {
-		if needsSlot && !q.hasSlot {
+		if needsSlot && !q.hasSlot.Load() {
 			return errNeedsSlot
 		}
 		if !q.memory.take(q.namespace, wanted-q.taken) {
