@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -160,17 +161,48 @@ func TestProbes(t *testing.T) {
 	next.requireMetrics(t, `vaultmount_registered 0`)
 }
 
+// run executes a subcommand that asks the driver.
+func (m *monitored) run(t *testing.T, name string, arguments ...string) (string, error) {
+	t.Helper()
+	command := exec.Command(rig.Program(t), append([]string{name, "--socket=" + kubeletplugin.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
+
+// One call reads a changed secret, and prints a line for each volume.
+func TestRefreshCommand(t *testing.T) {
+	m := newMonitored(t)
+	request, gone := m.request(t, "pod"), m.request(t, "gone")
+	m.publish(t, request)
+	m.publish(t, gone)
+	m.vault.SetPassword(t, "rotated")
+	if said, err := m.run(t, "refresh", "default/pod"); err != nil || said != "default/pod vault-secrets refreshed\n" {
+		t.Errorf("got %v\n%s", err, said)
+	}
+	if got := mustRead(t, volumeFile(request, "db")); !strings.Contains(got, "rotated") {
+		t.Errorf("the file holds %q", got)
+	}
+	if got := mustRead(t, volumeFile(gone, "db")); strings.Contains(got, "rotated") {
+		t.Error("a refresh of one pod refreshes another")
+	}
+	said, err := m.run(t, "refresh", "--all")
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	slices.Sort(lines)
+	if err != nil || !slices.Equal(lines, []string{"default/gone vault-secrets refreshed", "default/pod vault-secrets refreshed"}) {
+		t.Errorf("got %v\n%s", err, said)
+	}
+	if said, err := m.run(t, "refresh", "default/nobody"); err == nil || !strings.Contains(said, `no volume "default/nobody" on this node`) {
+		t.Errorf("got %v\n%s", err, said)
+	}
+}
+
 // The program tells what a person on call wants to know, in a table, of one volume,
 // and as JSON.
 func TestVolumesCommand(t *testing.T) {
 	m := newMonitored(t)
 	request := m.request(t, "pod")
 	m.publish(t, request)
-	run := func(arguments ...string) (string, error) {
-		command := exec.Command(rig.Program(t), append([]string{"volumes", "--socket=" + kubeletplugin.StatusSocket(m.kubelet.Root, driverName)}, arguments...)...)
-		output, err := command.CombinedOutput()
-		return string(output), err
-	}
+	run := func(arguments ...string) (string, error) { return m.run(t, "volumes", arguments...) }
 	table, err := run()
 	if err != nil || !regexp.MustCompile(`(?m)^NAMESPACE +POD +VOLUME .*\ndefault +pod +vault-secrets +fresh +internal-app +\d+s +\d+s ago +in [45]m\d+s +0 +4 of 1024 KiB +10\d\d KiB +-$`).MatchString(table) {
 		t.Errorf("got %v\n%s", err, table)
