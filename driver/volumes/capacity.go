@@ -31,8 +31,25 @@ func (t *total) add(bytes int64) {
 	t.volumes++
 }
 
+// totals sums the claims of a node, and those of one of its namespaces. It keeps no list:
+// each publish sums the claims of all volumes.
+type totals struct {
+	of              string
+	node, namespace total
+}
+
+func (t *totals) add(c claim) {
+	t.node.add(c.bytes)
+	if c.namespace == t.of {
+		t.namespace.add(c.bytes)
+	}
+}
+
 // bytes is what the volume takes of the capacity besides what the provider retains.
 func (v Volume) bytes() int64 { return v.Size + int64(v.Inodes)*tmpfs.InodeBytes }
+
+// claim is what the volume takes of the capacity. The mutex is held.
+func (e *entry) claim() claim { return claim{e.volume.Pod.Namespace, e.volume.bytes() + e.retained()} }
 
 // retained is what the provider keeps for the volume, in bytes. The mutex is held.
 func (e *entry) retained() (bytes int64) {
@@ -52,15 +69,15 @@ func (e *entry) retained() (bytes int64) {
 func (m *Manager) admit(e *entry, v Volume) error {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	var others []claim
+	others := totals{of: v.Pod.Namespace}
 	for id, other := range m.table {
 		if id != v.ID {
-			others = append(others, claim{other.volume.Pod.Namespace, other.volume.bytes() + other.retained()})
+			others.add(other.claim())
 		}
 	}
 	m.dropFreed()
 	for _, each := range m.freeing {
-		others = append(others, each)
+		others.add(each)
 	}
 	if err := m.config.checkCapacity(claim{v.Pod.Namespace, v.bytes() + e.retained()}, others); err != nil {
 		return err
@@ -70,14 +87,8 @@ func (m *Manager) admit(e *entry, v Volume) error {
 }
 
 // checkCapacity reports whether one more claim fits beside others.
-func (c Config) checkCapacity(need claim, others []claim) error {
-	var node, namespace total
-	for _, each := range others {
-		node.add(each.bytes)
-		if each.namespace == need.namespace {
-			namespace.add(each.bytes)
-		}
-	}
+func (c Config) checkCapacity(need claim, others totals) error {
+	node, namespace := others.node, others.namespace
 	if c.NamespaceQuota > 0 && namespace.bytes+need.bytes > c.NamespaceQuota {
 		return fmt.Errorf("%w: %d volumes of namespace %q take %d bytes of its share of %d, and this one needs %d; ask for less with the attribute size, or raise the driver's --namespace-share or --volume-capacity", ErrCapacity, namespace.volumes, need.namespace, namespace.bytes, c.NamespaceQuota, need.bytes)
 	}
@@ -164,7 +175,7 @@ func (m *Manager) Usage() Usage {
 		if e.pending {
 			continue
 		}
-		add(claim{e.volume.Pod.Namespace, e.volume.bytes() + e.retained()})
+		add(e.claim())
 		targets = append(targets, e.volume.Target)
 		if e.volume.isUnrecorded() {
 			usage.Unrecorded++

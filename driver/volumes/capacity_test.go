@@ -70,8 +70,8 @@ func TestCapacityCountsInodes(t *testing.T) {
 func TestCapacityCountsAllClaims(t *testing.T) {
 	t.Parallel()
 	c := Config{Capacity: 10, NamespaceQuota: 6}
-	must(t, c.checkCapacity(claim{"a", 2}, []claim{{"a", 4}, {"b", 4}}))
-	if err := c.checkCapacity(claim{"a", 3}, []claim{{"a", 4}}); !errors.Is(err, ErrCapacity) {
+	must(t, c.checkCapacity(claim{"a", 2}, sum("a", claim{"a", 4}, claim{"b", 4})))
+	if err := c.checkCapacity(claim{"a", 3}, sum("a", claim{"a", 4})); !errors.Is(err, ErrCapacity) {
 		t.Errorf("one byte too many: %v", err)
 	}
 }
@@ -106,4 +106,12 @@ func BenchmarkAdmit(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func sum(namespace string, claims ...claim) totals {
+	t := totals{of: namespace}
+	for _, each := range claims {
+		t.add(each)
+	}
+	return t
 }
