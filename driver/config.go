@@ -1,10 +1,3 @@
-// Package driver is the CSI node plugin: it serves the kubelet's calls for inline
-// volumes, checks them, and puts what the provider renders on disk, at first and
-// whenever that changes.
-//
-// It decides what a volume may be and when it exists. It never talks to Vault,
-// and it needs no permission in Kubernetes: all it knows of a pod comes with the
-// kubelet's call.
 package driver
 
 import (

@@ -25,25 +25,25 @@ var (
 	errStopping    = errors.New("the driver stops before the call is finished; the kubelet will call again, and the next instance answers")
 )
 
-// argumentError is a field of a CSI request that the driver cannot work with.
-type argumentError struct {
+// fieldError is a field of a CSI request that the driver cannot work with.
+type fieldError struct {
 	field, problem string
 	cause          error // may be nil; its text is part of problem
 }
 
-func (e *argumentError) Error() string { return e.field + ": " + e.problem }
-func (e *argumentError) Unwrap() error { return e.cause }
+func (e *fieldError) Error() string { return e.field + ": " + e.problem }
+func (e *fieldError) Unwrap() error { return e.cause }
 
-func argument(field, problem string) error { return &argumentError{field: field, problem: problem} }
+func invalidField(field, problem string) error { return &fieldError{field: field, problem: problem} }
 
-func missing(field string) error { return argument(field, "is missing from the request") }
+func missingField(field string) error { return invalidField(field, "is missing from the request") }
 
 // code is the only place that chooses gRPC codes. The kubelet reads them in two
 // ways: after a final code on a first publish it forgets the volume and will not
 // call NodeUnpublishVolume; after any other it will.
 func code(err error) codes.Code {
 	var attribute *volume.AttributeError
-	var field *argumentError
+	var field *fieldError
 	var target *volumes.TargetError
 	switch {
 	// Not final.

@@ -21,7 +21,7 @@ func TestCode(t *testing.T) {
 		want codes.Code
 	}{
 		{&volume.AttributeError{Key: "rol"}, codes.InvalidArgument},
-		{missing("volume_id"), codes.InvalidArgument},
+		{missingField("volume_id"), codes.InvalidArgument},
 		{provider.ErrTemplate, codes.InvalidArgument},
 		{provider.ErrInvalid, codes.InvalidArgument},
 		{provider.ErrRefused, codes.PermissionDenied},

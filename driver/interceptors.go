@@ -35,17 +35,17 @@ const (
 	levelCall   = 5 // any call, some of them several times a minute
 )
 
-// Observer hears of each call of the kubelet when it is answered. It may be called
+// Recorder hears of each call of the kubelet when it is answered. It may be called
 // concurrently, and answers at once.
-type Observer interface {
-	// Called tells the method, the gRPC code and the time; first is true for a call
+type Recorder interface {
+	// ObserveCall tells the method, the gRPC code and the time; first is true for a call
 	// that is to make a volume which is not there yet.
-	Called(method, code string, duration time.Duration, first bool)
+	ObserveCall(method, code string, duration time.Duration, first bool)
 }
 
 // logCalls writes one line for the outcome of each call and turns errors, and panics,
 // into statuses.
-func logCalls(logger klog.Logger, observer Observer) grpc.UnaryServerInterceptor {
+func logCalls(logger klog.Logger, recorder Recorder) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		call := logger.WithValues(describe(info.FullMethod, request)...)
 		notes := &callNotes{}
@@ -62,7 +62,7 @@ func logCalls(logger klog.Logger, observer Observer) grpc.UnaryServerInterceptor
 		err = toStatus(err)
 		duration := time.Since(start)
 		code := status.Code(err).String()
-		observer.Called(path.Base(info.FullMethod), code, duration, path.Base(info.FullMethod) == methodPublish && !notes.republish)
+		recorder.ObserveCall(path.Base(info.FullMethod), code, duration, path.Base(info.FullMethod) == methodPublish && !notes.republish)
 		call = call.WithValues(logCode, code, logDuration, duration.Round(time.Microsecond).String())
 		if err != nil {
 			call.Error(nil, "Call failed", logReason, status.Convert(err).Message())

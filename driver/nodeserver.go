@@ -108,7 +108,7 @@ func (s *NodeServer) publish(ctx context.Context, request *csi.NodePublishVolume
 		return err
 	}
 	if err := s.volumes.Publish(ctx, wanted.volume, wanted.request, hash); err != nil {
-		return wanted.blame(err)
+		return wanted.sourceError(err)
 	}
 	wanted.logWarnings(logger)
 	return nil
@@ -152,23 +152,23 @@ func (s *NodeServer) checkPublish(request *csi.NodePublishVolumeRequest) error {
 		return err
 	}
 	if request.GetVolumeId() == "" {
-		return missing("volume_id")
+		return missingField("volume_id")
 	}
 	if request.GetTargetPath() == "" {
-		return missing("target_path")
+		return missingField("target_path")
 	}
 	if request.GetVolumeCapability() == nil {
-		return missing("volume_capability")
+		return missingField("volume_capability")
 	}
 	mount := request.GetVolumeCapability().GetMount()
 	if mount == nil {
-		return argument("volume_capability", "block volumes are not supported")
+		return invalidField("volume_capability", "block volumes are not supported")
 	}
 	if fsType := mount.GetFsType(); fsType != "" && fsType != "tmpfs" {
-		return argument("fsType", fmt.Sprintf("%s is not available, a volume is a tmpfs; leave csi.fsType out", quote(fsType)))
+		return invalidField("fsType", fmt.Sprintf("%s is not available, a volume is a tmpfs; leave csi.fsType out", quote(fsType)))
 	}
 	if !request.GetReadonly() {
-		return argument("csi.readOnly", fmt.Sprintf("is not true, so containers could write to the files: since runc 1.2, a writable mount of a read-only volume is writable; add \"readOnly: true\" beside \"driver: %s\" in the volume", s.config.Name))
+		return invalidField("csi.readOnly", fmt.Sprintf("is not true, so containers could write to the files: since runc 1.2, a writable mount of a read-only volume is writable; add \"readOnly: true\" beside \"driver: %s\" in the volume", s.config.Name))
 	}
 	return s.volumes.CheckTarget(request.GetTargetPath())
 }
@@ -225,10 +225,10 @@ func (s *NodeServer) NodeGetVolumeStats(ctx context.Context, request *csi.NodeGe
 // checkNames checks the fields that name a volume.
 func checkNames(volumeID, pathField, target string) error {
 	if volumeID == "" {
-		return missing("volume_id")
+		return missingField("volume_id")
 	}
 	if target == "" {
-		return missing(pathField)
+		return missingField(pathField)
 	}
 	return checkFields(field{"volume_id", volumeID, limits.NameBytes}, field{pathField, target, limits.TargetPathBytes})
 }

@@ -35,7 +35,7 @@ type counted struct {
 	codes []string
 }
 
-func (c *counted) Called(method, code string, _ time.Duration, _ bool) {
+func (c *counted) ObserveCall(method, code string, _ time.Duration, _ bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.codes = append(c.codes, method+" "+code)

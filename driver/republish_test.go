@@ -13,7 +13,7 @@ import (
 )
 
 // listener is a provider that only notes what it is told. A volume without secrets is
-// handed over at each republish that says something new.
+// passed on at each republish that says something new.
 type listener struct{ heard []provider.Request }
 
 func (*listener) Publish(_ context.Context, request provider.Request, _ provider.Sink) (*provider.Volume, []provider.RenderedFile, error) {

@@ -43,7 +43,7 @@ type field struct {
 func checkFields(fields ...field) error {
 	for _, f := range fields {
 		if err := f.limit.Check(len(f.value)); err != nil {
-			return &argumentError{field: f.name, problem: err.Error(), cause: err}
+			return &fieldError{field: f.name, problem: err.Error(), cause: err}
 		}
 	}
 	return nil
@@ -92,7 +92,7 @@ func splitContext(raw map[string]string) volumeContext {
 
 // decoded is what a publish asks for.
 type decoded struct {
-	description
+	resolvedVolume
 
 	volume  volumes.Volume
 	request provider.Request
@@ -102,8 +102,8 @@ type decoded struct {
 // logged.
 func (s *NodeServer) decode(logger klog.Logger, request *csi.NodePublishVolumeRequest) (decoded, error) {
 	pod := splitContext(request.GetVolumeContext())
-	description, err := s.describe(pod)
-	d := decoded{description: description}
+	resolvedVolume, err := s.describe(pod)
+	d := decoded{resolvedVolume: resolvedVolume}
 	if err != nil {
 		return d, err
 	}
@@ -117,7 +117,7 @@ func (s *NodeServer) decode(logger klog.Logger, request *csi.NodePublishVolumeRe
 	if err == nil {
 		d.request, err = s.providerRequest(logger, request, pod, d.spec, size)
 	}
-	return d, d.blame(err)
+	return d, d.sourceError(err)
 }
 
 func newVolume(request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec, size int64) (volumes.Volume, error) {
@@ -130,7 +130,7 @@ func newVolume(request *csi.NodePublishVolumeRequest, pod volumeContext, spec vo
 	if fsGroup := request.GetVolumeCapability().GetMount().GetVolumeMountGroup(); fsGroup != "" {
 		gid, err := strconv.ParseUint(fsGroup, 10, 31)
 		if err != nil {
-			return v, argument("volume_mount_group", "is not a numeric group id")
+			return v, invalidField("volume_mount_group", "is not a numeric group id")
 		}
 		v.GID = int(gid)
 	}
@@ -154,7 +154,7 @@ func (s *NodeServer) providerRequest(logger klog.Logger, request *csi.NodePublis
 	wanted := provider.Request{VolumeID: request.GetVolumeId(), PodUID: pod.uid, Pod: pod.namespace + "/" + pod.name, Size: size}
 	secret := newSecretKeys(request.GetSecrets())
 	if spec.HasToken() && s.config.Vault.ForbidTokenFile {
-		return wanted, refuse("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
+		return wanted, invalidAttribute("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
 	}
 	var err error
 	if wanted.Files, err = fileSpecs(spec, secret); err != nil {
@@ -166,7 +166,7 @@ func (s *NodeServer) providerRequest(logger klog.Logger, request *csi.NodePublis
 			return wanted, err
 		}
 	}
-	if wanted.Endpoint, err = s.config.Vault.endpoint(spec.Server, secret); err != nil {
+	if wanted.Endpoint, err = s.config.Vault.resolveEndpoint(spec.Server, secret); err != nil {
 		return wanted, err
 	}
 	if wanted.Login, err = login(request, pod, spec.Auth, secret, s.config.Vault.foreign(wanted.Endpoint.Address)); err != nil {
@@ -204,7 +204,7 @@ func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume
 	}
 	if auth.Type != volume.AppRole {
 		tokens, err := chooseTokens(request, pod, auth.Audience, address)
-		l.JWT, l.FallbackJWT = tokens.first, tokens.other
+		l.JWT, l.FallbackJWT = tokens.primary, tokens.fallback
 		return l, err
 	}
 	var err error
@@ -232,7 +232,7 @@ func fileSpecs(spec volume.Spec, secret secretKeys) ([]provider.FileSpec, error)
 		if file.Secret == "" {
 			templates += len(text)
 			if err := limits.VolumeTemplateBytes.Check(templates); err != nil {
-				return nil, refuseBy(key, fmt.Errorf("with the templates before it, %w", err))
+				return nil, invalidAttributeBecause(key, fmt.Errorf("with the templates before it, %w", err))
 			}
 		}
 		all = append(all, provider.FileSpec{Token: file.Token, Template: provider.Template{
@@ -290,45 +290,45 @@ func sessionOptions(logger klog.Logger, spec volume.Spec) provider.ClientOptions
 	}
 }
 
-// description is what a volume's attributes come to, in whichever of the two
+// resolvedVolume is what a volume's attributes come to, in whichever of the two
 // vocabularies they are: the driver's own, or the annotations of a pod.
-type description struct {
+type resolvedVolume struct {
 	spec volume.Spec
-	// origins are the annotations by the attributes that they stand for.
-	origins  map[string]string
-	warnings []injector.Diagnostic
+	// sourceAnnotations are the annotations by the attributes that they stand for.
+	sourceAnnotations map[string]string
+	warnings          []injector.Diagnostic
 }
 
-func (s *NodeServer) describe(pod volumeContext) (description, error) {
+func (s *NodeServer) describe(pod volumeContext) (resolvedVolume, error) {
 	if !s.config.Annotations.IsPassthrough(pod.attributes) {
 		spec, err := volume.Parse(pod.attributes)
-		return description{spec: spec}, err
+		return resolvedVolume{spec: spec}, err
 	}
 	v, warnings, err := s.config.Annotations.TranslateVolume(pod.attributes, pod.namespace)
-	return description{spec: v.Spec, origins: v.Sources, warnings: warnings}, err
+	return resolvedVolume{spec: v.Spec, sourceAnnotations: v.Sources, warnings: warnings}, err
 }
 
-// blame makes an error about an attribute one about the annotation that the user
+// sourceError makes an error about an attribute one about the annotation that the user
 // wrote. The files of a volume are known by their names.
-func (v description) blame(err error) error {
+func (v resolvedVolume) sourceError(err error) error {
 	var attribute *volume.AttributeError
-	if errors.As(err, &attribute) && v.origins[attribute.Key] != "" {
-		return &volume.AttributeError{Key: v.origins[attribute.Key], Problem: attribute.Problem, Err: attribute.Err}
+	if errors.As(err, &attribute) && v.sourceAnnotations[attribute.Key] != "" {
+		return &volume.AttributeError{Key: v.sourceAnnotations[attribute.Key], Problem: attribute.Problem, Err: attribute.Err}
 	}
 	var file *provider.FileError
 	if !errors.As(err, &file) || !errors.Is(err, provider.ErrTemplate) {
 		return err
 	}
 	for _, verb := range []string{"template/", "secret/"} {
-		if origin := v.origins[verb+file.Name]; origin != "" {
-			return &volume.AttributeError{Key: origin, Problem: err.Error()}
+		if source := v.sourceAnnotations[verb+file.Name]; source != "" {
+			return &volume.AttributeError{Key: source, Problem: err.Error()}
 		}
 	}
 	return err
 }
 
 // logWarnings names annotations and shows no values: those may be templates.
-func (v description) logWarnings(logger klog.Logger) {
+func (v resolvedVolume) logWarnings(logger klog.Logger) {
 	var names []string
 	for _, warning := range v.warnings {
 		names = append(names, warning.Annotation)

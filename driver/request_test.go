@@ -41,12 +41,12 @@ func TestChooseTokens(t *testing.T) {
 	}{
 		"for Vault by preference":                 {secrets: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
 		"from the volume context":                 {context: bothTokens(), want: podTokens{podToken("vault"), podToken("api-server")}},
-		"for Vault, alone":                        {secrets: `{"vault":{"token":"` + podToken("vault") + `"}}`, want: podTokens{first: podToken("vault")}},
-		"for Vault, chosen":                       {secrets: bothTokens(), audience: volume.Audience{Name: "vault", Chosen: true}, want: podTokens{first: podToken("vault")}},
-		"the API server's, chosen":                {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
-		"the API server's, alone":                 {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podTokens{first: podToken("api-server")}},
-		"another Vault":                           {secrets: bothTokens(), address: "https://other", want: podTokens{first: podToken("vault")}},
-		"the API server's, chosen, another Vault": {secrets: bothTokens(), address: "https://other", audience: volume.Audience{Chosen: true}, want: podTokens{first: podToken("api-server")}},
+		"for Vault, alone":                        {secrets: `{"vault":{"token":"` + podToken("vault") + `"}}`, want: podTokens{primary: podToken("vault")}},
+		"for Vault, chosen":                       {secrets: bothTokens(), audience: volume.Audience{Name: "vault", Chosen: true}, want: podTokens{primary: podToken("vault")}},
+		"the API server's, chosen":                {secrets: bothTokens(), audience: volume.Audience{Chosen: true}, want: podTokens{primary: podToken("api-server")}},
+		"the API server's, alone":                 {secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, want: podTokens{primary: podToken("api-server")}},
+		"another Vault":                           {secrets: bothTokens(), address: "https://other", want: podTokens{primary: podToken("vault")}},
+		"the API server's, chosen, another Vault": {secrets: bothTokens(), address: "https://other", audience: volume.Audience{Chosen: true}, want: podTokens{primary: podToken("api-server")}},
 		"the API server's, offered, another Vault": {
 			secrets: `{"":{"token":"` + podToken("api-server") + `"}}`, address: "https://other",
 			wantError: `https://other is not the driver's own Vault; set audience to "" to show it that token`,
@@ -106,7 +106,7 @@ func FuzzChooseTokens(f *testing.F) {
 		var tokens podTokens
 		var err error
 		cost.Assert(t, len(text), func() { tokens, err = chooseTokens(request, thePod(), volume.Audience{}, "") })
-		if err == nil && tokens.first == "" {
+		if err == nil && tokens.primary == "" {
 			t.Fatal("there is no token, and no error")
 		}
 	})

@@ -25,10 +25,10 @@ type Server struct {
 }
 
 // NewServer returns a server of both services.
-func NewServer(logger klog.Logger, node *NodeServer, observer Observer) *Server {
+func NewServer(logger klog.Logger, node *NodeServer, recorder Recorder) *Server {
 	s := &Server{}
 	s.stopping, s.cancel = context.WithCancel(context.Background())
-	s.Server = grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls(logger, observer), s.cancelOnStop), grpc.WaitForHandlers(true), grpc.NumStreamWorkers(callWorkers))
+	s.Server = grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls(logger, recorder), s.cancelOnStop), grpc.WaitForHandlers(true), grpc.NumStreamWorkers(callWorkers))
 	csi.RegisterIdentityServer(s.Server, identityServer{config: node.config})
 	csi.RegisterNodeServer(s.Server, node)
 	return s

@@ -33,7 +33,7 @@ func (nothing) Publish(context.Context, provider.Request, provider.Sink) (*provi
 func (nothing) TakeOver(provider.Request, provider.Sink) *provider.Volume { return nil }
 func (nothing) Restore([]byte, provider.Sink) (*provider.Volume, error)   { return nil, nil }
 
-func (nothing) Called(string, string, time.Duration, bool) {}
+func (nothing) ObserveCall(string, string, time.Duration, bool) {}
 
 // newNode is the configuration of a node whose root directory is gone after the test.
 func newNode(t *testing.T) Config {
@@ -52,13 +52,13 @@ func must(t *testing.T, err error) {
 }
 
 // serve answers on a socket until the test ends, and returns a connection to it.
-func serve(t *testing.T, logger klog.Logger, node *NodeServer, observer Observer) (*Server, *grpc.ClientConn) {
+func serve(t *testing.T, logger klog.Logger, node *NodeServer, recorder Recorder) (*Server, *grpc.ClientConn) {
 	t.Helper()
 	directory, err := os.MkdirTemp("", "csi")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(directory) })
 	socket := filepath.Join(directory, "csi.sock")
-	server := NewServer(logger, node, observer)
+	server := NewServer(logger, node, recorder)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	must(t, err)
 	served := make(chan error, 1)

@@ -20,7 +20,7 @@ const vaultAudience = "vault"
 
 // podTokens are what a volume shows Vault: the token that fits best, and the one to
 // show if Vault does not take that for its audience, empty for none.
-type podTokens struct{ first, other string }
+type podTokens struct{ primary, fallback string }
 
 // chooseTokens takes the pod's tokens out of a request. Kubernetes 1.36 sends them
 // among the secrets, where no user can plant one; older ones send them in the
@@ -32,7 +32,7 @@ func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audi
 	text, inSecrets := request.GetSecrets()[keyTokens]
 	inContext, planted := request.GetVolumeContext()[keyTokens]
 	if inSecrets && planted {
-		return podTokens{}, refuse(keyTokens, "is the kubelet's own and comes another way in this cluster; leave it out")
+		return podTokens{}, invalidAttribute(keyTokens, "is the kubelet's own and is not read from the attributes in this cluster; leave it out")
 	}
 	if !inSecrets {
 		text = inContext
@@ -44,13 +44,13 @@ func chooseTokens(request *csi.NodePublishVolumeRequest, pod volumeContext, audi
 	if err != nil {
 		return podTokens{}, err
 	}
-	if err := checkClaims(tokens.first, pod); err != nil {
+	if err := checkClaims(tokens.primary, pod); err != nil {
 		return podTokens{}, err
 	}
-	if tokens.other == "" {
+	if tokens.fallback == "" {
 		return tokens, nil
 	}
-	return tokens, checkClaims(tokens.other, pod)
+	return tokens, checkClaims(tokens.fallback, pod)
 }
 
 // pickTokens picks the one that the volume has chosen, or Vault's. A role may know
@@ -66,17 +66,17 @@ func pickTokens(text string, audience volume.Audience, address string) (podToken
 	}
 	switch forVault, forServer := tokens[vaultAudience].Token, tokens[""].Token; {
 	case audience.Chosen && tokens[audience.Name].Token != "":
-		return podTokens{first: tokens[audience.Name].Token}, nil
+		return podTokens{primary: tokens[audience.Name].Token}, nil
 	case audience.Chosen:
-		return podTokens{}, refuse("audience", "%s is not among the audiences that the CSIDriver's tokenRequests offer: %s", quote(audience.Name), quoteList(slices.Sorted(maps.Keys(tokens))))
+		return podTokens{}, invalidAttribute("audience", "%s is not among the audiences that the CSIDriver's tokenRequests offer: %s", quote(audience.Name), quoteList(slices.Sorted(maps.Keys(tokens))))
 	case forVault != "" && address != "":
-		return podTokens{first: forVault}, nil
+		return podTokens{primary: forVault}, nil
 	case forVault != "":
-		return podTokens{first: forVault, other: forServer}, nil
+		return podTokens{primary: forVault, fallback: forServer}, nil
 	case forServer != "" && address != "":
-		return podTokens{}, refuse("audience", "is missing: of the tokens that the CSIDriver's tokenRequests offer, the only one for Vault is the API server's own, and %s is not the driver's own Vault; set audience to \"\" to show it that token", limits.Truncate(address, quotedBytes))
+		return podTokens{}, invalidAttribute("audience", "is missing: of the tokens that the CSIDriver's tokenRequests offer, the only one for Vault is the API server's own, and %s is not the driver's own Vault; set audience to \"\" to show it that token", limits.Truncate(address, quotedBytes))
 	case forServer != "":
-		return podTokens{first: forServer}, nil
+		return podTokens{primary: forServer}, nil
 	}
 	return podTokens{}, fmt.Errorf("%w: the CSIDriver's tokenRequests offer neither the audience %q nor the API server's own; choose one of %s with the attribute audience", errNoToken, vaultAudience, quoteList(slices.Sorted(maps.Keys(tokens))))
 }

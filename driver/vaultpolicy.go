@@ -18,11 +18,11 @@ import (
 type VaultConfig struct {
 	// Address is the URL of the Vault of volumes that name none.
 	Address string
-	// ReadCA returns the certificate authorities of that Vault in PEM form, empty
+	// ReadCA returns the CA bundle of that Vault in PEM form, empty
 	// for the system's. It is called for each new volume, so that a bundle that
 	// changes on disk is used from then on.
 	ReadCA func() (string, error)
-	// ReadClusterCA returns an authority of the cluster in PEM form by its name in a
+	// ReadClusterCA returns a CA certificate of the cluster in PEM form by its name in a
 	// container, ca.crt or service-ca.crt; empty if there is none. It may be nil.
 	ReadClusterCA func(name string) (string, error)
 	// Addresses and Proxies are where volumes may lead the driver: the pod's token
@@ -34,21 +34,21 @@ type VaultConfig struct {
 	ForbidTokenFile bool
 }
 
-// endpoint decides which Vault a volume talks to. What is not the administrator's
+// resolveEndpoint decides which Vault a volume talks to. What is not the administrator's
 // own choice must be on a list.
-func (c VaultConfig) endpoint(server volume.Server, secret secretKeys) (provider.Endpoint, error) {
+func (c VaultConfig) resolveEndpoint(server volume.Server, secret secretKeys) (provider.Endpoint, error) {
 	endpoint := provider.Endpoint{Address: c.Address, Proxy: server.Proxy, ServerName: server.ServerName, SkipVerify: server.SkipVerify}
 	if server.Address != "" && server.Address != c.Address {
 		if !c.Addresses.Allows(server.Address) {
-			return endpoint, refuse("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", limits.Truncate(server.Address, quotedBytes), c.Address)
+			return endpoint, invalidAttribute("address", "%s is not on the driver's list (--allow-address), and the pod's token would be sent there; leave it out for %s", limits.Truncate(server.Address, quotedBytes), c.Address)
 		}
 		endpoint.Address = server.Address
 	}
 	if server.Proxy != "" && !c.Proxies.Allows(server.Proxy) {
-		return endpoint, refuse("proxy-address", "%s is not on the driver's list (--allow-proxy)", limits.Truncate(server.Proxy, quotedBytes))
+		return endpoint, invalidAttribute("proxy-address", "%s is not on the driver's list (--allow-proxy)", limits.Truncate(server.Proxy, quotedBytes))
 	}
 	if server.SkipVerify && c.ForbidSkipVerify {
-		return endpoint, refuse("tls-skip-verify", "is forbidden in this cluster (--forbid-tls-skip-verify); give the authority that signed Vault's certificate with ca-cert")
+		return endpoint, invalidAttribute("tls-skip-verify", "is forbidden in this cluster (--forbid-tls-skip-verify); give the certificate of the CA that signed Vault's certificate with ca-cert")
 	}
 	if err := c.certificates(server, secret, &endpoint); err != nil {
 		return endpoint, err
@@ -81,7 +81,7 @@ func (c VaultConfig) foreign(address string) string {
 }
 
 func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpoint *provider.Endpoint) (err error) {
-	if endpoint.CACert, err = c.authority(server.CACert, secret); err != nil {
+	if endpoint.CACert, err = c.caCert(server.CACert, secret); err != nil {
 		return err
 	}
 	if endpoint.ClientCert, err = secret.get("client-cert", server.ClientCert, limits.CABundleBytes); err != nil {
@@ -96,20 +96,20 @@ func (c VaultConfig) certificates(server volume.Server, secret secretKeys, endpo
 	return err
 }
 
-// authority is what a volume trusts: a key of its Secret, or an authority of the
+// caCert is the CA certificate that a volume trusts: a key of its Secret, or one of the
 // cluster.
-func (c VaultConfig) authority(name string, secret secretKeys) (string, error) {
+func (c VaultConfig) caCert(name string, secret secretKeys) (string, error) {
 	if !volume.IsClusterCA(name) {
 		return secret.get("ca-cert", name, limits.CABundleBytes)
 	}
 	pem, err := c.clusterCA(name)
 	if err == nil && pem == "" {
-		err = refuse("ca-cert", "%s is not known to the driver (--cluster-ca-directory lacks %s); put it into a Secret, and name its key", name, path.Base(name))
+		err = invalidAttribute("ca-cert", "%s is not known to the driver (--cluster-ca-directory lacks %s); put it into a Secret, and name its key", name, path.Base(name))
 	}
 	return pem, err
 }
 
-// clusterCA is empty for an authority that the driver has not been given.
+// clusterCA is empty for a CA certificate that the driver has not been given.
 func (c VaultConfig) clusterCA(name string) (string, error) {
 	if c.ReadClusterCA == nil {
 		return "", nil
@@ -117,12 +117,12 @@ func (c VaultConfig) clusterCA(name string) (string, error) {
 	return c.ReadClusterCA(path.Base(name))
 }
 
-func refuse(key, format string, arguments ...any) error {
+func invalidAttribute(key, format string, arguments ...any) error {
 	return &volume.AttributeError{Key: key, Problem: fmt.Sprintf(format, arguments...)}
 }
 
 // refuseBy keeps the kind of the cause.
-func refuseBy(key string, cause error) error {
+func invalidAttributeBecause(key string, cause error) error {
 	return &volume.AttributeError{Key: key, Problem: cause.Error(), Err: cause}
 }
 
@@ -148,14 +148,14 @@ func (s secretKeys) get(attribute, key string, limit limits.Limit) (string, erro
 	}
 	if value := s[key]; value != "" {
 		if err := limit.Check(len(value)); err != nil {
-			return "", refuseBy(attribute, fmt.Errorf("names the key %s of the Secret, whose %w", quote(key), err))
+			return "", invalidAttributeBecause(attribute, fmt.Errorf("names the key %s of the Secret, whose %w", quote(key), err))
 		}
 		return value, nil
 	}
 	if len(s) == 0 {
-		return "", refuse(attribute, "names the key %s, but the volume has no Secret; set csi.nodePublishSecretRef", quote(key))
+		return "", invalidAttribute(attribute, "names the key %s, but the volume has no Secret; set csi.nodePublishSecretRef", quote(key))
 	}
-	return "", refuse(attribute, "names the key %s, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %s", quote(key), quoteList(slices.Sorted(maps.Keys(s))))
+	return "", invalidAttribute(attribute, "names the key %s, which the Secret of csi.nodePublishSecretRef lacks or leaves empty; its keys are %s", quote(key), quoteList(slices.Sorted(maps.Keys(s))))
 }
 
 // AllowList says which URLs volumes may name.
@@ -179,7 +179,7 @@ func ParseAllowList(entries []string) (AllowList, error) {
 		}
 		host, suffix := strings.CutPrefix(strings.ToLower(parsed.Hostname()), "*")
 		if strings.Contains(host, "*") || suffix && (!strings.HasPrefix(host, ".") || strings.Count(host, ".") < 2) {
-			return nil, fmt.Errorf("%q: an asterisk stands for whole labels at the start of a name with at least two more, like *.example.com", entry)
+			return nil, fmt.Errorf("%q: an asterisk means whole labels at the start of a name with at least two more, like *.example.com", entry)
 		}
 		list = append(list, allowed{scheme: parsed.Scheme, port: port(parsed), host: host, suffix: suffix})
 	}

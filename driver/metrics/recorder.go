@@ -122,8 +122,8 @@ func (m *Recorder) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Called counts a CSI call; first is true for a publish of a volume that is not mounted.
-func (m *Recorder) Called(method, code string, duration time.Duration, first bool) {
+// ObserveCall counts a CSI call; first is true for a publish of a volume that is not mounted.
+func (m *Recorder) ObserveCall(method, code string, duration time.Duration, first bool) {
 	m.operations.WithLabelValues(method, code).Inc()
 	m.operationDuration.WithLabelValues(method).Observe(duration.Seconds())
 	if first {

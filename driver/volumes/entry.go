@@ -47,8 +47,8 @@ func (e *entry) unmount(path string) error {
 	return nil
 }
 
-// adopt takes over what the attributes say of a mounted volume now.
-func (e *entry) adopt(v Volume) {
+// redescribe takes over what the attributes say of a mounted volume now.
+func (e *entry) redescribe(v Volume) {
 	e.operation.Lock()
 	defer e.operation.Unlock()
 	known := e.volume

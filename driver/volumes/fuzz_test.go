@@ -26,7 +26,7 @@ func (s *oneRecord) Load(string) (map[string][]byte, error) {
 	return map[string][]byte{recordKey("csi-1"): s.text}, nil
 }
 
-// Whatever stands in the state: the record of a volume is taken over, or it is
+// Whatever is in the state: the record of a volume is taken over, or it is
 // dropped, and the driver starts, in time and memory in proportion to its size.
 func FuzzRecord(f *testing.F) {
 	good, err := json.Marshal(Volume{ID: "csi-1", Target: "/t", Files: []File{{Path: "a", Perms: 0o440}}})

@@ -30,8 +30,8 @@ func (m *Manager) collect() {
 		v, silent := e.volume, !e.called
 		e.called = false
 		m.mutex.Unlock()
-		// A call of the kubelet for a volume that is as it should be is not turned away.
-		if mounted, err := m.IsMounted(v.Target); err == nil && mounted && !isForgotten(v.Target, silent) {
+		// A call of the kubelet for a volume that is as it should be is not rejected.
+		if mounted, err := m.IsMounted(v.Target); err == nil && mounted && !isOrphaned(v.Target, silent) {
 			continue
 		}
 		unlock, ok := m.Lock(v.ID)
@@ -50,7 +50,7 @@ func (m *Manager) collectOne(e *entry, v Volume, silent bool) error {
 	if err != nil {
 		return err
 	}
-	forgotten := isForgotten(v.Target, silent)
+	forgotten := isOrphaned(v.Target, silent)
 	if mounted && !forgotten || !mounted && !forgotten && m.isFirstMiss(e) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (m *Manager) isFirstMiss(e *entry) bool {
 	return first
 }
 
-// isForgotten reports whether the kubelet has lost a volume. To unmount one below a running
+// isOrphaned reports whether the kubelet has lost a volume. To unmount one below a running
 // pod is worse than to keep one too long, so one sign is not enough:
 //
 //   - vol_data.json, which the kubelet writes beside the target before the first publish
@@ -87,7 +87,7 @@ func (m *Manager) isFirstMiss(e *entry) bool {
 //   - The pod has no other volume: those of a running pod are there, its token above all.
 //
 // A target without a directory around it is forgotten whatever else there is.
-func isForgotten(target string, silent bool) bool {
+func isOrphaned(target string, silent bool) bool {
 	if !isGone(filepath.Join(filepath.Dir(target), "vol_data.json")) {
 		return false
 	}

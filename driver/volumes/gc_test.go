@@ -8,7 +8,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Of what is not mounted, the kubelet mounts anew what it knows; a collection must not
+// Of what is not mounted, the kubelet mounts again what it knows; a collection must not
 // come before that.
 func TestOrphansThatAreNotMounted(t *testing.T) {
 	t.Parallel()
@@ -34,7 +34,7 @@ func TestOrphansThatAreNotMounted(t *testing.T) {
 			if test.removed {
 				must(t, os.RemoveAll(filepath.Join(m.podsDirectory(), "uid")))
 			}
-			m.findOrAdd(v).adopt(v)
+			m.findOrAdd(v).redescribe(v)
 			for i, want := range test.dropped {
 				m.collect()
 				if dropped := m.find("v") == nil; dropped != want {

@@ -67,7 +67,7 @@ type Config struct {
 //
 // Locks and their order: entry.operation, then Manager.mutex. The first keeps the changes
 // of one volume apart and is held during their I/O; who only reads does not take it. The
-// second is held for moments. Neither is held during a call of the Provider, but for
+// second is held for a short time. Neither is held during a call of the Provider, but for
 // Volume.RetainedBytes, which waits for nothing.
 type Manager struct {
 	config Config
@@ -192,12 +192,12 @@ func (m *Manager) Republish(v Volume, request provider.Request, hash uint64) {
 	if secrets == nil {
 		secrets = m.config.Provider.TakeOver(request, e)
 		m.setSecrets(e, secrets)
-		e.adopt(v)
+		e.redescribe(v)
 		if secrets != nil {
 			secrets.Start()
 		}
 	} else {
-		e.adopt(v)
+		e.redescribe(v)
 		secrets.UpdateCredentials(request)
 	}
 	m.mutex.Lock()

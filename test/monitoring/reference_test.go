@@ -27,7 +27,7 @@ import (
 func driverMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	recorder := metrics.NewRecorder("v1.0.0", "go1.26")
-	recorder.Called("NodePublishVolume", "OK", time.Second, true)
+	recorder.ObserveCall("NodePublishVolume", "OK", time.Second, true)
 	recorder.Event("SecretsNotRefreshed")
 	recorder.RegisterNode(func() metrics.NodeStats {
 		return metrics.NodeStats{Stats: provider.Stats{BreakerOpen: map[string]bool{"https://vault:8200": false}}}

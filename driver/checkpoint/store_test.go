@@ -16,7 +16,7 @@ import (
 	"github.com/vaultmount/vaultmount/provider/limits"
 )
 
-// inDirectory stands for the mount, which needs root; test/component has it.
+// inDirectory replaces the mount, which needs root; test/component has it.
 type inDirectory struct {
 	directory string
 	root      *os.Root

@@ -36,8 +36,8 @@ const Reserved = "revocation-"
 // ErrFull is a state that takes no record of this size. The records that it has stay.
 var ErrFull = errors.New("the state of the node is full; have fewer or smaller secrets in the pods of this node")
 
-// Tmpfs is the memory that the records are in. See tmpfs.StateMount.
-type Tmpfs interface {
+// Mount is the memory that the records are in. See tmpfs.StateMount.
+type Mount interface {
 	// Root is the directory of the records. After an unmount it stays in memory, and no
 	// record is written to the disk beneath.
 	Root() *os.Root
@@ -49,7 +49,7 @@ type Tmpfs interface {
 // records, until Close or Discard.
 type Store struct {
 	logger klog.Logger
-	tmpfs  Tmpfs
+	mount  Mount
 	root   *os.Root
 
 	// writing is held while a record is written: two large ones at once would need more
@@ -67,15 +67,15 @@ const temporary = ".new"
 
 // Open returns the store in a tmpfs, which it closes at its own end and after an
 // error. What an earlier process left half written is removed.
-func Open(logger klog.Logger, tmpfs Tmpfs) (*Store, error) {
-	s := &Store{logger: logger, tmpfs: tmpfs, root: tmpfs.Root(), sizes: map[string]int64{}}
-	if err := s.sweep(); err != nil {
-		return nil, errors.Join(err, tmpfs.Close(false))
+func Open(logger klog.Logger, mount Mount) (*Store, error) {
+	s := &Store{logger: logger, mount: mount, root: mount.Root(), sizes: map[string]int64{}}
+	if err := s.readSizes(); err != nil {
+		return nil, errors.Join(err, mount.Close(false))
 	}
 	return s, nil
 }
 
-func (s *Store) sweep() error {
+func (s *Store) readSizes() error {
 	names, err := s.names("")
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func (s *Store) Delete(key string) error {
 
 // Close leaves the records to the next process.
 func (s *Store) Close() error {
-	if err := s.tmpfs.Close(false); err != nil {
+	if err := s.mount.Close(false); err != nil {
 		return fmt.Errorf("close the state: %w", err)
 	}
 	return nil
@@ -181,7 +181,7 @@ func (s *Store) Discard() error {
 	if err != nil || len(names) > 0 {
 		return errors.Join(err, s.Close())
 	}
-	if err := s.tmpfs.Close(true); err != nil {
+	if err := s.mount.Close(true); err != nil {
 		return fmt.Errorf("unmount the state: %w", err)
 	}
 	return nil
@@ -245,16 +245,16 @@ func (s *Store) names(prefix string) ([]string, error) {
 // check refuses what is not the key of a record. Keys are letters, digits and
 // hyphens, so none leads elsewhere.
 func check(key string) error {
-	if key == "" || len(key) > longestKey || strings.ContainsFunc(key, isForeign) {
+	if key == "" || len(key) > longestKey || strings.ContainsFunc(key, isNotOfAKey) {
 		return fmt.Errorf("%q is not the key of a record", key)
 	}
 	return nil
 }
 
-// longestKey is in bytes, and leaves room for the suffix in a file's name.
+// longestKey is in bytes, and leaves space for the suffix in a file's name.
 const longestKey = 200
 
-func isForeign(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' }
+func isNotOfAKey(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' }
 
 func ignoreAbsent(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
