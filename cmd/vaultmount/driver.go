@@ -22,28 +22,19 @@ import (
 	"github.com/vaultmount/vaultmount/provider/sandbox"
 )
 
+// driverOptions are flags: those of the driver's configuration, and those of its parts.
 type driverOptions struct {
-	endpoint       string
-	nodeName       string
-	hostIP         string
-	kubeletRoot    string
-	driverName     string
-	vault          vaultOptions
-	volumeSize     string
-	maxVolumeSize  string
-	volumeCapacity string
-	share          int
-	annotations    injector.Translator
-	interval       time.Duration
-	revoke         bool
-	shareLogins    string
-	templateCPU    time.Duration
-	listen         string
-	events         bool
-	startupTaint   string
-	log            logOptions
+	settings     driver.Config
+	vault        vaultOptions
+	endpoint     string
+	shareLogins  string
+	templateCPU  time.Duration
+	listen       string
+	events       bool
+	startupTaint string
+	log          logOptions
 
-	setSecurityContext bool
+	revoke, setSecurityContext bool
 }
 
 func newDriverCommand() *cobra.Command {
@@ -73,20 +64,20 @@ active when the other one stops.`,
 func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	o.vault.addFlags(flags)
-	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; defaults to $NODE_NAME")
-	flags.StringVar(&o.hostIP, "host-ip", os.Getenv("HOST_IP"), "the node's IP address, for templates that use it; defaults to $HOST_IP")
-	flags.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's --root-dir")
-	flags.StringVar(&o.driverName, "driver-name", "csi.vaultmount.dev", "name of the CSIDriver object")
+	flags.StringVar(&o.settings.NodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node object; defaults to $NODE_NAME")
+	flags.StringVar(&o.settings.HostIP, "host-ip", os.Getenv("HOST_IP"), "the node's IP address, for templates that use it; defaults to $HOST_IP")
+	flags.StringVar(&o.settings.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's --root-dir")
+	flags.StringVar(&o.settings.Name, "driver-name", "csi.vaultmount.dev", "name of the CSIDriver object")
 	flags.StringVar(&o.endpoint, "csi-endpoint", "", "path of the CSI socket; empty means KUBELET-ROOT/plugins/DRIVER-NAME/csi.sock")
-	flags.StringVar(&o.volumeSize, "volume-size", "1Mi", "size of a volume without the attribute size; a volume holds its files twice during a rotation")
-	flags.StringVar(&o.maxVolumeSize, "max-volume-size", "16Mi", "largest size of a volume; counts against the driver's memory limit")
-	flags.StringVar(&o.volumeCapacity, "volume-capacity", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 means no limit")
-	flags.IntVar(&o.share, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-capacity that the volumes of one namespace may take, in percent")
-	flags.StringVar(&o.annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that the policy has filled")
-	flags.BoolVar(&o.annotations.AllowUnknownPerms, "allow-unknown-perms", false, "accept agent-inject-perms-X without a file X; by default such a volume is rejected, because a misspelt X leaves another file readable by all")
-	flags.BoolVar(&o.annotations.AllowQuit, "allow-quit", false, "accept agent-enable-quit; by default such a volume is rejected, because nothing answers the pod's call")
+	addBytesFlag(flags, &o.settings.VolumeSize, "volume-size", "1Mi", "size of a volume without the attribute size; a volume holds its files twice during a rotation")
+	addBytesFlag(flags, &o.settings.MaxVolumeSize, "max-volume-size", "16Mi", "largest size of a volume; counts against the driver's memory limit")
+	addBytesFlag(flags, &o.settings.VolumeCapacity, "volume-capacity", "128Mi", "capacity of the node for volumes: their sizes, 1 KiB for each inode, and what the driver keeps of Vault's responses; counts against the driver's memory limit; 0 means no limit")
+	flags.IntVar(&o.settings.NamespaceShare, "namespace-share", driver.DefaultNamespaceShare, "part of --volume-capacity that the volumes of one namespace may take, in percent")
+	flags.StringVar(&o.settings.Annotations.Prefix, "annotation-prefix", injector.DefaultPrefix, "prefix of the injector's annotations in volumes that the policy has filled")
+	flags.BoolVar(&o.settings.Annotations.AllowUnknownPerms, "allow-unknown-perms", false, "accept agent-inject-perms-X without a file X; by default such a volume is rejected, because a misspelt X leaves another file readable by all")
+	flags.BoolVar(&o.settings.Annotations.AllowQuit, "allow-quit", false, "accept agent-enable-quit; by default such a volume is rejected, because nothing answers the pod's call")
 	addSecurityContextFlag(flags, &o.setSecurityContext)
-	flags.DurationVar(&o.interval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, for volumes without the attribute; at least 10s")
+	flags.DurationVar(&o.settings.StaticInterval, "static-secret-render-interval", provider.DefaultInterval, "time between two reads of a secret without a lease, for volumes without the attribute; at least 10s")
 	flags.BoolVar(&o.revoke, "revoke-on-unpublish", true, "revoke the Vault token of a deleted pod, and its leases; a volume may override it")
 	flags.StringVar(&o.shareLogins, "share-logins", string(provider.ShareNothing), "pods of the node that share a Vault token and the reads of KV secrets: none, or those of a serviceaccount with the same login; Vault's audit log shows them as one then")
 	flags.DurationVar(&o.templateCPU, "template-cpu-limit", sandbox.DefaultCPU, "CPU time that rendering the files of one volume may take")
@@ -96,52 +87,53 @@ func (o *driverOptions) addFlags(flags *pflag.FlagSet) {
 	o.log.addFlags(flags, "0 errors and start, 2 each volume, 5 each call")
 }
 
-func (o *driverOptions) config() (driver.Config, error) {
-	config := driver.Config{
-		Name: o.driverName, Version: version, NodeName: o.nodeName, HostIP: o.hostIP, KubeletRoot: o.kubeletRoot,
-		StaticInterval: o.interval, KeepTokens: !o.revoke, Annotations: o.annotations,
-	}
+func (o *driverOptions) config() (config driver.Config, err error) {
+	config = o.settings
+	config.Version, config.KeepTokens = version, !o.revoke
 	config.Annotations.NoSecurityContext = !o.setSecurityContext
-	if o.nodeName == "" {
+	switch {
+	case config.NodeName == "":
 		return config, errors.New("--node-name and $NODE_NAME are empty; set one of them")
-	}
-	if o.hostIP != "" && net.ParseIP(o.hostIP) == nil {
-		return config, fmt.Errorf("--host-ip %q is not an IP address; omit it if no template uses it", o.hostIP)
-	}
-	if o.templateCPU <= 0 {
+	case config.HostIP != "" && net.ParseIP(config.HostIP) == nil:
+		return config, fmt.Errorf("--host-ip %q is not an IP address; omit it if no template uses it", config.HostIP)
+	case o.templateCPU <= 0:
 		return config, fmt.Errorf("--template-cpu-limit %s is not positive; write for example %s", o.templateCPU, sandbox.DefaultCPU)
-	}
-	var err error
-	if config.VolumeSize, err = parseBytes("--volume-size", o.volumeSize); err != nil {
-		return config, err
-	}
-	if config.MaxVolumeSize, err = parseBytes("--max-volume-size", o.maxVolumeSize); err != nil {
-		return config, err
-	}
-	if config.VolumeCapacity, err = o.capacity(); err != nil {
-		return config, err
-	}
-	if config.NamespaceShare = o.share; o.share < 1 || o.share > 100 {
-		return config, fmt.Errorf("--namespace-share %d is not a percentage from 1 to 100", o.share)
+	case config.VolumeSize == 0 || config.MaxVolumeSize == 0:
+		return config, errors.New("--volume-size and --max-volume-size must not be 0; write for example 1Mi")
+	case config.NamespaceShare < 1 || config.NamespaceShare > 100:
+		return config, fmt.Errorf("--namespace-share %d is not a percentage from 1 to 100", config.NamespaceShare)
 	}
 	config.Vault, err = o.vault.config()
 	return config, err
 }
 
-func (o *driverOptions) capacity() (int64, error) {
-	if o.volumeCapacity == "0" {
-		return 0, nil
-	}
-	return parseBytes("--volume-capacity", o.volumeCapacity)
+// bytesFlag is a flag with a quantity of bytes, like 1Mi.
+type bytesFlag struct {
+	text  string
+	bytes *int64
 }
 
-func parseBytes(flag, text string) (int64, error) {
-	quantity, err := resource.ParseQuantity(text)
-	if err != nil || quantity.Value() <= 0 {
-		return 0, fmt.Errorf("%s %q is not a quantity of bytes; write for example 1Mi", flag, text)
-	}
-	return quantity.Value(), nil
+func addBytesFlag(flags *pflag.FlagSet, bytes *int64, name, value, usage string) {
+	initial := resource.MustParse(value)
+	*bytes = initial.Value()
+	flags.Var(&bytesFlag{value, bytes}, name, usage)
 }
+
+// Set implements pflag.Value.
+func (f *bytesFlag) Set(text string) error {
+	quantity, err := resource.ParseQuantity(text)
+	if err != nil || quantity.Sign() < 0 {
+		return errors.New("it is not a quantity of bytes; write for example 1Mi")
+	}
+	f.text, *f.bytes = text, quantity.Value()
+	return nil
+}
+
+// String implements pflag.Value.
+func (f *bytesFlag) String() string { return f.text }
+
+// Type implements pflag.Value.
+func (f *bytesFlag) Type() string { return "bytes" }
 
 // clearVaultEnvironment keeps VAULT_ADDR, VAULT_TOKEN and the like, which the Vault client
 // reads itself, from overriding a flag or an attribute.
