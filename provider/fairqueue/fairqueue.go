@@ -58,7 +58,11 @@ func New(size int64) *Limiter { return NewWithShare(size, (size+1)/2) }
 // NewWithShare returns a limiter over size units, of which one tenant holds at most
 // share.
 func NewWithShare(size, share int64) *Limiter {
-	return &Limiter{free: size, share: share, held: map[string]int64{}, queues: [classes]queue{{waiters: map[string][]*waiter{}}, {waiters: map[string][]*waiter{}}}}
+	l := &Limiter{free: size, share: share, held: map[string]int64{}}
+	for i := range l.queues {
+		l.queues[i].waiters = map[string][]*waiter{}
+	}
+	return l
 }
 
 // Acquire waits for n units, or for the end of ctx, whose error it returns then. The

@@ -98,7 +98,7 @@ func (l Limit) row() row {
 		ReviewBytes:              {"review-bytes", "bytes", 3 << 20},                 // the API server sends no more
 		ReviewValues:             {"review-values", "JSON values", 50_000},           // a value of two bytes may take a hundred bytes of memory
 		CheckpointBytes:          {"checkpoint-bytes", "bytes", 16 << 20},
-		NamespaceCheckpointBytes: {"namespace-checkpoint-bytes", "bytes", 18 << 20}, // with the next one, half of the memory for the records of a node
+		NamespaceCheckpointBytes: {"namespace-checkpoint-bytes", "bytes", 18 << 20}, // with the next, half of the memory for records
 		NamespaceMountBytes:      {"namespace-mount-bytes", "bytes", 2 << 20},
 		Revocations:              {"revocations", "Vault tokens", 1024},
 		ManifestBytes:            {"manifest-bytes", "bytes", 16 << 20},

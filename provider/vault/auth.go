@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -78,12 +79,8 @@ func (c *Client) logIn(ctx context.Context, credentials Credentials) (*api.Secre
 }
 
 func (c *Client) sendLogin(ctx context.Context, credentials Credentials, jwt string) (*api.Secret, error) {
-	body := map[string]any{}
-	for key, value := range map[string]string{"role": credentials.Role, "jwt": jwt, "role_id": credentials.RoleID, "secret_id": credentials.SecretID} {
-		if value != "" {
-			body[key] = value
-		}
-	}
+	body := map[string]any{"role": credentials.Role, "jwt": jwt, "role_id": credentials.RoleID, "secret_id": credentials.SecretID}
+	maps.DeleteFunc(body, func(_ string, value any) bool { return value == "" })
 	return c.api.Logical().WriteWithContext(ctx, credentials.Mount+"/login", body)
 }
 
@@ -104,7 +101,8 @@ func checkLogin(secret *api.Secret, credentials Credentials) error {
 	case secret.Auth.ClientToken != "":
 		return nil
 	case secret.Auth.MFARequirement != nil:
-		return fmt.Errorf("%w: it requires a second factor, which a pod cannot give; take %s out of the MFA login enforcement", ErrRefused, credentials.Mount)
+		return fmt.Errorf("%w: it requires a second factor, which a pod cannot give; take %s out of the MFA login enforcement",
+			ErrRefused, credentials.Mount)
 	}
 	return errNoToken
 }

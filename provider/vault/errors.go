@@ -51,7 +51,8 @@ func loginFailure(err error, credentials Credentials) error {
 		if credentials.JWT != "" && credentials.FallbackJWT == "" {
 			audience = ", or the role takes a token of another audience (attribute audience)"
 		}
-		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)%s", ErrUnavailable, credentials.Mount, audience)
+		return fmt.Errorf("%w: permission denied; Vault gives no reason: either %s is not a mounted auth method, or Vault's TokenReview of the pod's token failed (see Vault's own log)%s",
+			ErrUnavailable, credentials.Mount, audience)
 	}
 	return fmt.Errorf("%w: %s; %s", ErrRefused, message, loginHint(message, credentials))
 }

@@ -33,7 +33,8 @@ func splitPath(raw string) (string, url.Values, error) {
 		// Parameters such as activecode=503 choose the status: it would look like an outage.
 		for name := range query {
 			if strings.HasSuffix(name, "code") {
-				return "", nil, fmt.Errorf("%w: sys/health with %s chooses the status of the answer; read it without parameters that end in \"code\"", ErrInvalid, limits.Truncate(name, limits.SuggestionBytes.Max()))
+				return "", nil, fmt.Errorf("%w: sys/health with %s chooses the status of the answer; read it without parameters that end in \"code\"",
+					ErrInvalid, limits.Truncate(name, limits.SuggestionBytes.Max()))
 			}
 		}
 	}

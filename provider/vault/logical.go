@@ -168,5 +168,6 @@ func (c *Client) decode(ctx context.Context, response *api.Response, err error) 
 
 // failure gives an error its kind, and says what failed and where, without the token.
 func (c *Client) failure(verb, path string, err error) error {
-	return fmt.Errorf("%s %s in Vault at %s: %w", verb, limits.Truncate(path, maxQuoted), limits.Truncate(c.api.Address(), maxQuoted), redact(requestFailure(err), c.api.Token()))
+	path, address := limits.Truncate(path, maxQuoted), limits.Truncate(c.api.Address(), maxQuoted)
+	return fmt.Errorf("%s %s in Vault at %s: %w", verb, path, address, redact(requestFailure(err), c.api.Token()))
 }

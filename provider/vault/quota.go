@@ -19,7 +19,8 @@ var ErrTooLarge = errors.New("too large")
 
 var (
 	// errNodeFull is a response that may fit soon.
-	errNodeFull = fmt.Errorf("%w: the volumes of this namespace that read secrets now use their share of the node's memory for responses, %d bytes (%s); the driver tries again", ErrUnavailable, limits.NodeResponseBytes.Max(), limits.NodeResponseBytes)
+	errNodeFull = fmt.Errorf("%w: the volumes of this namespace that read secrets now use their share of the node's memory for responses, %d bytes (%s); the driver tries again",
+		ErrUnavailable, limits.NodeResponseBytes.Max(), limits.NodeResponseBytes)
 	// errNeedsSlot is a long response that comes before its volume has a slot. The client
 	// waits for the slot and sends the request again.
 	errNeedsSlot = fmt.Errorf("%w: other volumes read large secrets now", ErrUnavailable)
@@ -204,7 +205,8 @@ func checkVolume(total Size) error {
 		err = limits.VolumeResponseValues.Check(total.Values)
 	}
 	if err == nil && total.Memory() > maxVolumeMemory {
-		err = fmt.Errorf("%d JSON values, of which %d are objects, take more than %d bytes of memory, half of %s", total.Values, total.Objects, maxVolumeMemory, limits.NodeResponseBytes)
+		err = fmt.Errorf("%d JSON values, of which %d are objects, take more than %d bytes of memory, half of %s",
+			total.Values, total.Objects, maxVolumeMemory, limits.NodeResponseBytes)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: the secrets of the volume together: %w; read fewer or smaller secrets, or split the volume", ErrTooLarge, err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -173,7 +172,7 @@ func isSealed(operation Operation, response *http.Response, content []byte) bool
 	if json.Unmarshal(content, &answer) != nil {
 		return false
 	}
-	return isProbe && answer.Sealed || slices.ContainsFunc(answer.Errors, func(text string) bool { return strings.Contains(text, sealedMessage) })
+	return isProbe && answer.Sealed || strings.Contains(strings.Join(answer.Errors, "; "), sealedMessage)
 }
 
 // checkID refuses JSON of another program, which the api.Client returns as the data of a

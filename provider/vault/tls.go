@@ -91,7 +91,8 @@ func (e Endpoint) clientCertificate(now time.Time) (tls.Certificate, error) {
 		return certificate, fmt.Errorf("%w: the client certificate and key (client-cert, client-key) do not belong together: %w", ErrInvalid, err)
 	}
 	if expiry := certificate.Leaf.NotAfter; now.After(expiry) {
-		return certificate, fmt.Errorf("%w: the client certificate (client-cert) expired on %s; put a new one into the Secret", ErrInvalid, expiry.UTC().Format(time.RFC3339))
+		return certificate, fmt.Errorf("%w: the client certificate (client-cert) expired on %s; put a new one into the Secret",
+			ErrInvalid, expiry.UTC().Format(time.RFC3339))
 	}
 	return certificate, nil
 }

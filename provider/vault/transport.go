@@ -272,7 +272,8 @@ func (e *endpointClient) checkRedirect(request *http.Request, response *http.Res
 	case e.pool.config.AllowRedirect == nil || !e.pool.config.AllowRedirect(origin(target)):
 		return fmt.Errorf("%w, %s, which is not allowed; set it as the address, or allow it (--allow-address)", errRedirect, shown)
 	case request.ContentLength != 0:
-		return fmt.Errorf("%w, %s; the driver sends what it writes, such as the token of a login, to no other host; set that host as the address, or let Vault forward requests", errRedirect, shown)
+		return fmt.Errorf("%w, %s; the driver sends what it writes, such as the token of a login, to no other host; set that host as the address, or let Vault forward requests",
+			errRedirect, shown)
 	}
 	return nil
 }
