@@ -75,7 +75,7 @@ func (s *NodeServer) NodePublishVolume(ctx context.Context, request *csi.NodePub
 		return nil, err
 	}
 	hash := s.requestHash(request)
-	unchanged := s.volumes.IsUnchanged(request.GetVolumeId(), hash)
+	unchanged := s.volumes.NoteCall(request.GetVolumeId(), hash)
 	if !unchanged { // or it was checked before
 		if err := s.checkPublish(request); err != nil {
 			return nil, err
@@ -92,7 +92,9 @@ func (s *NodeServer) NodePublishVolume(ctx context.Context, request *csi.NodePub
 		return nil, err
 	case mounted:
 		noteRepublish(ctx)
-		s.republish(ctx, request, hash, unchanged)
+		if !unchanged {
+			s.republish(ctx, request, hash)
+		}
 	default:
 		if err := s.publish(ctx, request, hash); err != nil {
 			return nil, fmt.Errorf("volume %q: %w", volumes.NameOf(request.GetTargetPath()), err)
@@ -116,11 +118,7 @@ func (s *NodeServer) publish(ctx context.Context, request *csi.NodePublishVolume
 
 // republish hands fresh tokens on, for when Vault wants to see one again. It cannot fail:
 // the volume has its files, whatever comes with the call.
-func (s *NodeServer) republish(ctx context.Context, request *csi.NodePublishVolumeRequest, hash uint64, unchanged bool) {
-	s.volumes.NoteCall(request.GetVolumeId())
-	if unchanged {
-		return
-	}
+func (s *NodeServer) republish(ctx context.Context, request *csi.NodePublishVolumeRequest, hash uint64) {
 	wanted, err := s.decode(klog.Logger{}, request) // what is out of bounds was logged before
 	if err != nil {
 		klog.FromContext(ctx).V(levelChange).Info("Ignoring a republish that cannot be used; the volume stays as it is", logReason, limits.Shorten(err.Error(), limits.ErrorBytes.Max()))

@@ -326,7 +326,8 @@ func (i *instance) stats() metrics.NodeStats {
 // removeTaint removes the start-up taint as soon as pods with volumes can start here.
 // It tries until it succeeds: without it, no pod comes to the node.
 func (i *instance) removeTaint(ctx context.Context, taint string) {
-	if i.plugin.AwaitRegistered(ctx) != nil {
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) { return i.plugin.IsRegistered(), nil })
+	if err != nil {
 		return // the process ends
 	}
 	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 6, Cap: time.Minute}

@@ -66,8 +66,8 @@ const (
 )
 
 // Plugin is one instance of the driver on its node. Its methods are called in this order:
-// Activate, Serve, Register, BeginStop, Stop. Alive, Ready, IsRegistered and
-// AwaitRegistered may be called concurrently at any time.
+// Activate, Serve, Register, BeginStop, Stop, Release. Alive, Ready and IsRegistered may be
+// called concurrently at any time.
 type Plugin struct {
 	config Config
 	logger klog.Logger
@@ -82,7 +82,6 @@ type Plugin struct {
 	mutex      sync.Mutex
 	phase      phase
 	registered bool
-	changed    chan struct{} // closed when either changes
 }
 
 // New returns a plugin. It touches nothing before Activate.
@@ -91,7 +90,7 @@ func New(logger klog.Logger, config Config) *Plugin {
 	if config.Endpoint == "" {
 		config.Endpoint = Endpoint(config.KubeletRoot, config.Name)
 	}
-	return &Plugin{config: config, logger: logger, failed: make(chan error, 1), changed: make(chan struct{})}
+	return &Plugin{config: config, logger: logger, failed: make(chan error, 1)}
 }
 
 // Activate makes this the active instance. While another one is, this is its standby, and
@@ -123,18 +122,20 @@ type Service struct {
 	Serve func(net.Listener) error
 }
 
-// Serve answers CSI by serve, the kubelet's registration, and other services. All sockets
-// replace those of the instance before, or none does. An error of a service goes to Failed.
+// Serve answers CSI by serve, the kubelet's registration, and other services, on sockets that
+// replace those of the instance before. An error of a service goes to Failed.
 func (p *Plugin) Serve(serve func(net.Listener) error, others ...Service) error {
 	p.server = grpc.NewServer()
 	registration.RegisterRegistrationServer(p.server, registrationServer{plugin: p})
 	services := append([]Service{{p.config.Endpoint, serve}, {p.config.registrationSocket(), p.server.Serve}}, others...)
-	if err := p.place(services); err != nil {
-		return err
-	}
-	for i, service := range services {
+	for _, service := range services {
+		socket, err := listen(service.Path)
+		if err != nil {
+			return err
+		}
+		p.sockets = append(p.sockets, socket)
 		p.serving.Go(func() {
-			err := service.Serve(p.sockets[i])
+			err := service.Serve(socket)
 			if err == nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -145,32 +146,6 @@ func (p *Plugin) Serve(serve func(net.Listener) error, others ...Service) error 
 		})
 	}
 	p.logger.Info("Serving", logDriver, p.config.Name, logSocket, p.config.Endpoint)
-	return nil
-}
-
-func (p *Plugin) place(services []Service) error {
-	var bound []*socket
-	discard := func(from int) {
-		for _, each := range bound[from:] {
-			each.discard()
-		}
-	}
-	for _, service := range services {
-		next, err := bind(service.Path)
-		if err != nil {
-			discard(0)
-			return err
-		}
-		bound = append(bound, next)
-	}
-	for i, each := range bound {
-		if err := each.place(); err != nil {
-			discard(i)
-			p.sockets = bound[:i]
-			return err
-		}
-	}
-	p.sockets = bound
 	return nil
 }
 
@@ -214,26 +189,13 @@ func (p *Plugin) Release() error { return p.lock.Release() }
 func (p *Plugin) setPhase(next phase) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.enter(next)
-}
-
-// enter changes the phase. The mutex is held.
-func (p *Plugin) enter(next phase) {
 	p.phase = next
-	p.broadcast()
-}
-
-// broadcast wakes those who wait for a change. The mutex is held.
-func (p *Plugin) broadcast() {
-	close(p.changed)
-	p.changed = make(chan struct{})
 }
 
 func (p *Plugin) setRegistered(registered bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.registered = registered
-	p.broadcast()
 }
 
 // state returns the phase and whether the kubelet knows the driver.
@@ -318,22 +280,4 @@ func probe(ctx context.Context, socket string) error {
 		return fmt.Errorf("probe the driver on %s: %w", socket, err)
 	}
 	return nil
-}
-
-// AwaitRegistered waits until this instance is active and the kubelet knows it, or until
-// ctx ends.
-func (p *Plugin) AwaitRegistered(ctx context.Context) error {
-	for {
-		p.mutex.Lock()
-		changed := p.changed
-		p.mutex.Unlock()
-		if now, registered := p.state(); now == serving && registered {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the registration: %w", ctx.Err())
-		}
-	}
 }

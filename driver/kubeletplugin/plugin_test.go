@@ -179,7 +179,6 @@ func TestHandOffOfTheRegistration(t *testing.T) {
 			must(t, next.Alive(t.Context()))
 			next.notify(t)
 			must(t, next.Ready(t.Context()))
-			must(t, next.AwaitRegistered(t.Context()))
 			if next.stop(t) {
 				t.Error("it hands off to nobody")
 			}
@@ -296,29 +295,9 @@ func TestInstanceThatTheKubeletCannotFindIsNotAlive(t *testing.T) {
 
 func rebind(t *testing.T, path string) {
 	t.Helper()
-	other, err := bind(path)
+	other, err := listen(path)
 	must(t, err)
-	must(t, other.place())
 	t.Cleanup(func() { other.Close() })
-}
-
-// An instance that cannot have all its sockets leaves those of the one before alone.
-func TestFailedStartLeavesTheSocketsAlone(t *testing.T) {
-	t.Parallel()
-	config := newNode(t)
-	before := newInstance(t, config)
-	before.start(t)
-	before.notify(t)
-	next := newInstance(t, config)
-	next.startStandby(t)
-	// The name under which it would be bound is taken.
-	must(t, os.MkdirAll(filepath.Join(config.directory(), ".other.sock", "x"), 0o700))
-	if err := next.Serve(next.server.Serve, Service{Path: filepath.Join(config.directory(), "other.sock")}); err == nil {
-		t.Error("it serves")
-	}
-	must(t, before.Alive(t.Context()))
-	must(t, probe(t.Context(), before.config.Endpoint))
-	before.stop(t)
 }
 
 func TestDirectoryOfTheEndpointIsMade(t *testing.T) {

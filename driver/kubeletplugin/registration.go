@@ -93,7 +93,7 @@ func (p *Plugin) Register() error {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.registered = p.registered || registered
-	p.enter(serving)
+	p.phase = serving
 	return nil
 }
 

@@ -16,13 +16,13 @@ const maxSocketPath = 107
 type socket struct {
 	*net.UnixListener
 
-	path, hidden string
-	file         os.FileInfo
+	path string
+	file os.FileInfo
 }
 
-// bind makes a unix socket under a hidden name. Whoever sees the final name, which it has
-// after place, can connect to it.
-func bind(path string) (*socket, error) {
+// listen replaces the socket that an earlier instance left at a path. It binds under a hidden
+// name and renames: whoever sees the final name can connect to it.
+func listen(path string) (*socket, error) {
 	hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
 	if len(hidden) > maxSocketPath {
 		return nil, fmt.Errorf("listen on %s: a socket path has at most %d bytes; shorten --kubelet-root or --driver-name", path, maxSocketPath-1)
@@ -37,24 +37,13 @@ func bind(path string) (*socket, error) {
 	// The next instance puts its own socket at the path, which must not go with this one.
 	listener.SetUnlinkOnClose(false)
 	file, err := os.Lstat(hidden)
+	if err == nil {
+		err = os.Rename(hidden, path)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read the socket: %w", err), listener.Close())
+		return nil, errors.Join(fmt.Errorf("move the socket into place: %w", err), listener.Close())
 	}
-	return &socket{UnixListener: listener, path: path, hidden: hidden, file: file}, nil
-}
-
-// place renames the socket to its path, over the one that an earlier instance left.
-func (s *socket) place() error {
-	if err := os.Rename(s.hidden, s.path); err != nil {
-		return fmt.Errorf("move the socket into place: %w", err)
-	}
-	return nil
-}
-
-// discard closes a socket that is not in place.
-func (s *socket) discard() {
-	_ = s.Close() // no client has found it
-	_ = os.Remove(s.hidden)
+	return &socket{UnixListener: listener, path: path, file: file}, nil
 }
 
 // isInPlace reports whether who connects to the path reaches this process.
@@ -68,7 +57,7 @@ func (s *socket) remove() error {
 	if !s.isInPlace() {
 		return nil
 	}
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.path); err != nil {
 		return fmt.Errorf("remove the socket: %w", err)
 	}
 	return nil

@@ -53,8 +53,8 @@ func (e *entry) claim() claim { return claim{e.volume.Pod.Namespace, e.volume.by
 
 // retained is what the provider keeps for the volume, in bytes. The mutex is held.
 func (e *entry) retained() (bytes int64) {
-	if e.secrets != nil {
-		bytes = e.secrets.RetainedBytes()
+	if secrets := e.secrets.Load(); secrets != nil {
+		bytes = secrets.RetainedBytes()
 	}
 	for _, each := range e.replaced {
 		if each != nil {

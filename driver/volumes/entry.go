@@ -125,9 +125,13 @@ func (e *entry) Save(half []byte) error {
 
 // Refreshed implements provider.Sink.
 func (e *entry) Refreshed(before, now error) {
-	if e.manager.config.Refreshed != nil {
-		e.manager.config.Refreshed(e.manager.describe(e), now, !provider.SameKind(before, now))
+	if e.manager.config.Refreshed == nil {
+		return
 	}
+	e.manager.mutex.Lock()
+	v := e.volume
+	e.manager.mutex.Unlock()
+	e.manager.config.Refreshed(v, now, !provider.SameKind(before, now))
 }
 
 // update changes what is known of the volume. The operation's mutex is held.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/klog/v2"
 
@@ -95,10 +96,11 @@ type entry struct {
 	// volume is written with both mutexes, and read with either.
 	volume Volume
 
+	// secrets is nil while the volume waits for the kubelet's next call to be taken over.
+	secrets atomic.Pointer[provider.Volume]
+
 	// The rest belongs to Manager.mutex.
 
-	// secrets is nil while the volume waits for the kubelet's next call to be taken over.
-	secrets *provider.Volume
 	// replaced are those of earlier mounts, which somebody has unmounted under running
 	// containers: these use the credentials until the pod is gone.
 	replaced []*provider.Volume
@@ -131,7 +133,7 @@ func (m *Manager) Lock(volumeID string) (unlock func(), ok bool) {
 }
 
 // Publish mounts a volume with what the provider renders. After an error, or a panic,
-// nothing is left: the kubelet may not call again. The hash is for IsUnchanged.
+// nothing is left: the kubelet may not call again. The hash is for NoteCall.
 func (m *Manager) Publish(ctx context.Context, v Volume, request provider.Request, hash uint64) error {
 	e := &entry{manager: m, volume: v, pending: true, called: true, requestHash: hash}
 	before, err := m.add(e) // a volume without capacity costs Vault nothing
@@ -148,7 +150,7 @@ func (m *Manager) Publish(ctx context.Context, v Volume, request provider.Reques
 	if err != nil {
 		return err
 	}
-	m.setSecrets(e, secrets)
+	e.secrets.Store(secrets)
 	// The kubelet may have asked for the removal of the volume since.
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("mount the volume: %w", err)
@@ -157,52 +159,44 @@ func (m *Manager) Publish(ctx context.Context, v Volume, request provider.Reques
 		return err
 	}
 	mounted = true
-	m.keepReplaced(e, before)
+	if before != nil {
+		m.mutex.Lock()
+		e.replaced = append(slices.Clone(before.replaced), before.secrets.Load())
+		m.mutex.Unlock()
+	}
 	if secrets != nil {
 		secrets.Start()
 	}
 	return nil
 }
 
-// IsUnchanged reports whether a call says the same as the last one for the volume.
-func (m *Manager) IsUnchanged(volumeID string, hash uint64) bool {
-	e := m.find(volumeID)
-	if e == nil || hash == 0 {
+// NoteCall is for a call of the kubelet that wants a volume to be there. It reports whether
+// the call says the same as the last one for the volume.
+func (m *Manager) NoteCall(volumeID string, hash uint64) (unchanged bool) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	e := m.table[volumeID]
+	if e == nil {
 		return false
 	}
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	return e.requestHash == hash
-}
-
-// NoteCall is for a call of the kubelet that wants a mounted volume to be there.
-func (m *Manager) NoteCall(volumeID string) {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	if e := m.table[volumeID]; e != nil {
-		e.called = true
-	}
+	e.called = true
+	return hash != 0 && e.requestHash == hash
 }
 
 // Republish hands a mounted volume fresh tokens, and its files as the attributes describe
 // them now. It takes over a volume that has no record. It neither waits for Vault nor fails.
 func (m *Manager) Republish(v Volume, request provider.Request, hash uint64) {
 	e := m.findOrAdd(v)
-	secrets := m.secretsOf(e)
-	if secrets == nil {
-		secrets = m.config.Provider.TakeOver(request, e)
-		m.setSecrets(e, secrets)
-		e.redescribe(v)
-		if secrets != nil {
-			secrets.Start()
-		}
-	} else {
-		e.redescribe(v)
+	e.redescribe(v)
+	if secrets := e.secrets.Load(); secrets != nil {
 		secrets.UpdateCredentials(request)
+	} else if secrets = m.config.Provider.TakeOver(request, e); secrets != nil {
+		e.secrets.Store(secrets)
+		secrets.Start()
 	}
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	e.requestHash, e.called = hash, true
+	e.requestHash = hash
 }
 
 // Unpublish unmounts a volume and revokes its token in the background. It succeeds for a
@@ -286,34 +280,13 @@ func (m *Manager) drop(e *entry) {
 
 func (m *Manager) closeSecrets(e *entry) {
 	m.mutex.Lock()
-	all := append(slices.Clone(e.replaced), e.secrets)
+	all := append(slices.Clone(e.replaced), e.secrets.Load())
 	m.mutex.Unlock()
 	for _, each := range all {
 		if each != nil {
 			each.Close()
 		}
 	}
-}
-
-func (m *Manager) keepReplaced(e, before *entry) {
-	if before == nil {
-		return
-	}
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	e.replaced = append(slices.Clone(before.replaced), before.secrets)
-}
-
-func (m *Manager) setSecrets(e *entry, secrets *provider.Volume) {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	e.secrets = secrets
-}
-
-func (m *Manager) secretsOf(e *entry) *provider.Volume {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	return e.secrets
 }
 
 func (m *Manager) find(volumeID string) *entry {
@@ -356,11 +329,4 @@ func (m *Manager) all() []*entry {
 		}
 	}
 	return all
-}
-
-// describe returns a volume as it is now.
-func (m *Manager) describe(e *entry) Volume {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	return e.volume
 }

@@ -507,7 +507,7 @@ func TestOrphansThatAreMounted(t *testing.T) {
 					t.Errorf("after collection %d, it is mounted: %t, and known: %t; %v", i+1, exists, m.find(v.ID) != nil, err)
 				}
 				if test.called {
-					m.NoteCall(v.ID)
+					m.NoteCall(v.ID, 0)
 				}
 			}
 		})

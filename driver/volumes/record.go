@@ -161,8 +161,8 @@ func (m *Manager) Restore(ctx context.Context) error {
 	m.findUnrecorded()
 	m.config.Logger.Info("Volumes restored", logVolumes, len(m.table))
 	for _, e := range m.all() {
-		if e.secrets != nil {
-			e.secrets.Start()
+		if secrets := e.secrets.Load(); secrets != nil {
+			secrets.Start()
 		}
 	}
 	return nil
@@ -182,7 +182,7 @@ func (m *Manager) restoreOne(key string, text []byte) {
 		if err != nil {
 			m.config.Logger.Error(err, "Record is not valid; the volume logs in again at its next republish", logVolumeID, v.ID)
 		}
-		e.secrets = secrets
+		e.secrets.Store(secrets)
 	}
 	// In doubt, it is mounted.
 	if mounted, err := m.IsMounted(v.Target); err == nil && !mounted {

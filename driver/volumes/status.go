@@ -20,7 +20,7 @@ import (
 func (m *Manager) Statuses() []provider.Status {
 	var all []provider.Status
 	for _, e := range m.all() {
-		if secrets := m.secretsOf(e); secrets != nil {
+		if secrets := e.secrets.Load(); secrets != nil {
 			all = append(all, secrets.Status())
 		}
 	}
@@ -37,7 +37,7 @@ func (m *Manager) Refresh(ctx context.Context, volumeID string) error {
 	if e == nil {
 		return fmt.Errorf("refresh the volume: %w", provider.ErrClosed)
 	}
-	secrets := m.secretsOf(e)
+	secrets := e.secrets.Load()
 	if secrets == nil {
 		return errors.New("refresh the volume: it has no record before the kubelet's next call for it")
 	}
@@ -66,7 +66,7 @@ func (m *Manager) List() []status.Volume {
 
 func (m *Manager) describeStatus(e *entry) status.Volume {
 	m.mutex.Lock()
-	v, secrets, capacity := e.volume, e.secrets, e.volume.bytes()+e.retained()
+	v, secrets, capacity := e.volume, e.secrets.Load(), e.volume.bytes()+e.retained()
 	m.mutex.Unlock()
 	described := status.Volume{
 		ID: v.ID, Name: v.Name(), Namespace: v.Pod.Namespace, Pod: v.Pod.Name, PodUID: v.Pod.UID,
