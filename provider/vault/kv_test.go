@@ -108,7 +108,7 @@ func TestPathsOfAMountOfAnotherVersion(t *testing.T) {
 			}
 			for verb, v := range verbs {
 				m := startFakeMount(t, test.before)
-				client := newTestClient(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+				client := newTestClientAt(t, m.URL)
 				if err := v.run(client); err != nil {
 					t.Fatalf("%s before: %v", verb, err)
 				}
@@ -141,7 +141,7 @@ func listOfOne(t *testing.T, s *Client) error {
 func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 	t.Parallel()
 	m := startFakeMount(t, 2)
-	client := newTestClient(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+	client := newTestClientAt(t, m.URL)
 	if _, err := client.Read(t.Context(), "kv/app"); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestMissingSecretsCostOneProbeEach(t *testing.T) {
 func TestNextWriteFindsTheMount(t *testing.T) {
 	t.Parallel()
 	m := startFakeMount(t, 1)
-	client := newTestClient(t, NewClientPool(Config{}), m.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+	client := newTestClientAt(t, m.URL)
 	for _, version := range []int{1, 2} {
 		m.version, m.requested = version, nil
 		_, _ = client.Write(t.Context(), "kv/app", map[string]any{"v": "x"})
@@ -191,7 +191,7 @@ func TestMountReplacesOneWithAShorterPath(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+	client := newTestClientAt(t, server.URL)
 	for _, moved = range []bool{false, true} {
 		if _, err := client.Read(t.Context(), "kv/team/app"); err != nil {
 			t.Errorf("moved %t: %v", moved, err)
@@ -410,7 +410,7 @@ func TestMountWithoutAnAnswerIsNotVersion1(t *testing.T) {
 					_, _ = io.WriteString(w, test.body)
 				}))
 				defer server.Close()
-				client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+				client := newTestClientAt(t, server.URL)
 				if err := run(client); !errors.Is(err, test.kind) {
 					t.Errorf("%s: got %v, want %v", verb, err, test.kind)
 				}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,6 +107,21 @@ func TestBreakerOpenLeavesOutWhatNobodyUses(t *testing.T) {
 	if open := pool.BreakerOpen(); len(open) != 0 {
 		t.Errorf("later, the breakers are %v", open)
 	}
+}
+
+// startVault starts a Vault whose mounts no token may read, and returns its address. The
+// handler answers all other requests.
+func startVault(t *testing.T, handle http.HandlerFunc) (address string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		handle(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // newTestClient returns a client for a token.

@@ -39,11 +39,7 @@ func TestPagesAreQuotedInShort(t *testing.T) {
 func sending(t *testing.T, status int, beginning string) (address string, sent *atomic.Int32) {
 	t.Helper()
 	sent = &atomic.Int32{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
+	address = startVault(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, beginning)
 		part := strings.Repeat("x", 1<<20)
@@ -53,9 +49,8 @@ func sending(t *testing.T, status int, beginning string) (address string, sent *
 			}
 			sent.Add(1)
 		}
-	}))
-	t.Cleanup(server.Close)
-	return server.URL, sent
+	})
+	return address, sent
 }
 
 // A response is refused while it comes, not when all of it is in memory, and an error
@@ -114,15 +109,7 @@ func (s *Client) renewAny() error {
 // answering returns the address of a Vault with one answer to each read.
 func answering(t *testing.T, body string) string {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		_, _ = io.WriteString(w, body)
-	}))
-	t.Cleanup(server.Close)
-	return server.URL
+	return startVault(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
 }
 
 func TestResponseAtItsLimitsAndOneAbove(t *testing.T) {
@@ -192,17 +179,12 @@ func TestLongHeadersAreRefused(t *testing.T) {
 func TestResponseThatBreaksOffIsNotRetried(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
+	address := startVault(t, func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, `{"request_id"`)
-	}))
-	t.Cleanup(server.Close)
-	client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{}, "token")
+	})
+	client := newTestClient(t, NewClientPool(Config{}), address, ClientOptions{}, "token")
 	if err := client.readAny(); !errors.Is(err, ErrUnavailable) || requests.Load() != 1 {
 		t.Errorf("requested %d times: %v", requests.Load(), err)
 	}
@@ -320,16 +302,11 @@ func TestAnswersWithoutDataAreNoSecrets(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-					w.WriteHeader(http.StatusForbidden) // the answer must do
-					return
-				}
+			address := startVault(t, func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, test.body)
-			}))
-			defer server.Close()
-			client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "canary-token")
+			})
+			client := newTestClient(t, NewClientPool(Config{}), address, ClientOptions{MaxRetries: NoRetries}, "canary-token")
 			secret, err := client.Read(t.Context(), "kv/app")
 			if test.kind == nil && (err != nil || secret == nil) {
 				t.Errorf("got %v, %v", secret, err)
@@ -361,7 +338,7 @@ func TestEmptyPagesAreNotVaultsNotFound(t *testing.T) {
 					w.WriteHeader(status)
 				}))
 				defer server.Close()
-				client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+				client := newTestClientAt(t, server.URL)
 				if err := run(client); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the answer is not Vault's: it is empty") {
 					t.Errorf("got %v", err)
 				}
@@ -384,7 +361,7 @@ func TestKVAnswersWithAnID(t *testing.T) {
 				_, _ = io.WriteString(w, `{"keys":["x"]}`)
 			}))
 			defer server.Close()
-			client := newTestClient(t, NewClientPool(Config{}), server.URL, ClientOptions{MaxRetries: NoRetries}, "token")
+			client := newTestClientAt(t, server.URL)
 			if secret, err := client.Read(t.Context(), "kv/app"); !errors.Is(err, kind) || kind == nil && secret.Data["keys"] == nil {
 				t.Errorf("read %v, %v", secret, err)
 			}

@@ -201,21 +201,16 @@ func TestRedirects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			other := startRecorder(t)
-			first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.Contains(r.URL.Path, "internal/ui/mounts") {
-					w.WriteHeader(http.StatusForbidden)
-					return
-				}
+			address := startVault(t, func(w http.ResponseWriter, r *http.Request) {
 				location := test.target
 				if location == "" {
 					location = other.URL + r.URL.Path
 				}
 				w.Header().Set("Location", location)
 				w.WriteHeader(test.status)
-			}))
-			t.Cleanup(first.Close)
+			})
 			pool := NewClientPool(Config{AllowRedirect: func(string) bool { return test.allowed }})
-			err := test.ask(pool, first.URL)
+			err := test.ask(pool, address)
 			if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want … %s", err, test.want)
 			}
