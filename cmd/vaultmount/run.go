@@ -131,7 +131,7 @@ func (o *driverOptions) build(logger klog.Logger) (*instance, error) {
 		return nil, err
 	}
 	logger.Info("Volumes are tmpfs", "noswap", i.mounter.NoSwap())
-	i.pool = sandbox.New(logger, sandbox.Config{Limits: sandbox.Limits{CPU: o.templateCPU, Output: config.MaxVolumeSize}, Killed: i.metrics.Killed})
+	i.pool = sandbox.New(logger, sandbox.Config{Limits: sandbox.Limits{CPU: o.templateCPU, Output: config.MaxVolumeSize}, Killed: i.metrics.ObserveWorkerKill})
 	i.plugin = kubeletplugin.New(logger, kubeletplugin.Config{Name: config.Name, KubeletRoot: config.KubeletRoot, Endpoint: o.endpoint})
 	i.calls = driver.NewNodeServer(config)
 	i.server = driver.NewServer(logger, i.calls, i.metrics)
@@ -237,7 +237,7 @@ func (i *instance) restore(ctx context.Context, events bool) (*node, error) {
 
 func (i *instance) restoreVolumes(ctx context.Context, n *node, events bool) (err error) {
 	if events {
-		if n.events, err = kube.NewEvents(klog.NewContext(context.Background(), i.logger), i.api, i.config.NodeName, i.metrics.Event); err != nil {
+		if n.events, err = kube.NewEvents(klog.NewContext(context.Background(), i.logger), i.api, i.config.NodeName, i.metrics.ObserveEvent); err != nil {
 			return err
 		}
 	}
@@ -245,13 +245,13 @@ func (i *instance) restoreVolumes(ctx context.Context, n *node, events bool) (er
 		Logger:   i.logger,
 		Clients:  vault.NewClientPool(vault.Config{Logger: i.logger, Observer: i.metrics, AllowRedirect: i.config.Vault.Addresses.Allows}),
 		Renderer: i.metrics.Renderer(i.pool), Store: n.store, Clock: clock.RealClock{}, Uptime: checkpoint.Uptime,
-		Revoked: i.metrics.Revoked, Sharing: i.sharing,
+		Revoked: i.metrics.ObserveRevocation, Sharing: i.sharing,
 	})
 	n.volumes = volumes.New(volumes.Config{
 		Logger: i.logger, Mounter: i.mounter, Store: n.store, Provider: n.provider, KubeletRoot: i.config.KubeletRoot,
 		Capacity: i.config.VolumeCapacity, NamespaceQuota: i.config.NamespaceQuota(),
 		Refreshed: func(v volumes.Volume, result error, isNews bool) {
-			i.metrics.Refreshed(result)
+			i.metrics.ObserveRefresh(result)
 			if n.events != nil && isNews {
 				n.events.Refreshed(kube.Volume{Namespace: v.Pod.Namespace, Pod: v.Pod.Name, PodUID: v.Pod.UID, Name: v.Name()}, result)
 			}

@@ -2,7 +2,7 @@
 // pods, and the removal of the start-up taint.
 //
 // No volume depends on it. It reads no pod and no Secret, and keeps no watch. It imports
-// provider, for the kinds of errors, and provider/limits.
+// provider/limits.
 package kube
 
 import (

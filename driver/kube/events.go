@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,27 +18,26 @@ const (
 	Refreshed    = "SecretsRefreshed"
 )
 
-// Volume is whom an Event is about.
+// Volume is the subject of an Event.
 type Volume struct {
 	Namespace, Pod, PodUID string
 	// Name is that of the volume in the pod.
 	Name string
 }
 
-// Events tells on pods where the refresh of a volume begins to fail, and where it
-// succeeds again. It may be used concurrently and never waits: Events go out in the
-// background, few at a time, and are lost if the API server does not take them.
+// Events writes Kubernetes Events about pods when the refresh of a volume begins to fail,
+// and when it succeeds again. It may be used concurrently and never waits: it sends in the
+// background, and an Event that the API server does not accept is lost.
 type Events struct {
 	recorder    record.EventRecorder
 	broadcaster record.EventBroadcaster
 	count       func(reason string)
 }
 
-// A volume that fails and recovers again and again is told of ten times, then once
-// in five minutes; and so is a pod with many volumes.
+// The limit of Events about one pod, whose volume may fail and recover all the time.
 const (
-	burst   = 10
-	perTime = 1. / 300
+	burst     = 10
+	perSecond = 1. / 300
 )
 
 // NewEvents returns a recorder that counts Events by count. Stop ends it.
@@ -46,7 +46,7 @@ func NewEvents(ctx context.Context, config *rest.Config, node string, count func
 	if err != nil {
 		return nil, err
 	}
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{BurstSize: burst, QPS: perTime}))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{BurstSize: burst, QPS: perSecond}))
 	broadcaster.StartRecordingToSink(sink{core})
 	return &Events{
 		recorder:    broadcaster.NewRecorder(scheme, corev1.EventSource{Component: "vaultmount", Host: node}),
@@ -60,12 +60,12 @@ func (e *Events) Stop() { e.broadcaster.Shutdown() }
 // Refreshed reports a change: why the refresh of a volume fails, or nil when it succeeds
 // again.
 func (e *Events) Refreshed(volume Volume, now error) {
-	// Whatever it was: also a full volume, or a secret that was missing, with a Vault that answered all along.
+	// True of every cause, also of a volume that was full.
 	kind, reason, message := corev1.EventTypeNormal, Refreshed, "refreshed again; the files are up to date"
 	if now != nil {
 		kind, reason, message = corev1.EventTypeWarning, NotRefreshed, "the files stay as they are: "+now.Error()
 	}
-	message = "volume \"" + volume.Name + "\": " + message
+	message = fmt.Sprintf("volume %q: %s", volume.Name, message)
 	e.recorder.Event(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: volume.Namespace, Name: volume.Pod, UID: types.UID(volume.PodUID),
 	}, kind, reason, limits.Shorten(message, limits.ErrorBytes.Max()))

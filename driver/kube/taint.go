@@ -12,9 +12,8 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// RemoveTaint takes the taint with a key off a node. A node that is made with it
-// gets no pods before the driver is there to make their volumes. It succeeds when
-// there is no such taint.
+// RemoveTaint removes the taint with a key from a node. A node that is created with it gets
+// no pods before the driver can mount their volumes. A node without the taint is no error.
 func RemoveTaint(ctx context.Context, config *rest.Config, node, key string) error {
 	core, _, err := NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
@@ -36,7 +35,7 @@ func removeTaint(ctx context.Context, core rest.Interface, name, key string) err
 	if len(kept) == len(node.Spec.Taints) {
 		return nil
 	}
-	// The version makes it fail if somebody has changed the taints meanwhile.
+	// With the version, the API server refuses the patch if the taints have changed meanwhile.
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": node.ResourceVersion},
 		"spec":     map[string]any{"taints": kept},

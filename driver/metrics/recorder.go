@@ -142,17 +142,19 @@ func (m *Recorder) ObserveRequest(operation vault.Operation, result vault.Result
 // ObserveLoginFallback is the other half of vault.Observer.
 func (m *Recorder) ObserveLoginFallback() { m.fallbacks.Inc() }
 
-// Refreshed counts a refresh of a mounted volume.
-func (m *Recorder) Refreshed(now error) { m.refreshes.WithLabelValues(resultOf(now)).Inc() }
+// ObserveRefresh counts a refresh of a mounted volume.
+func (m *Recorder) ObserveRefresh(err error) { m.refreshes.WithLabelValues(resultOf(err)).Inc() }
 
-// Revoked counts a token that is revoked or given up.
-func (m *Recorder) Revoked(err error) { m.revocations.WithLabelValues(resultOf(err)).Inc() }
+// ObserveRevocation counts a token that is revoked or given up.
+func (m *Recorder) ObserveRevocation(err error) { m.revocations.WithLabelValues(resultOf(err)).Inc() }
 
-// Killed counts a sandbox worker that was killed.
-func (m *Recorder) Killed(reason sandbox.Reason) { m.workerKills.WithLabelValues(string(reason)).Inc() }
+// ObserveWorkerKill counts a sandbox worker that was killed.
+func (m *Recorder) ObserveWorkerKill(reason sandbox.Reason) {
+	m.workerKills.WithLabelValues(string(reason)).Inc()
+}
 
-// Event counts an Event about a pod.
-func (m *Recorder) Event(reason string) { m.events.WithLabelValues(reason).Inc() }
+// ObserveEvent counts an Event about a pod.
+func (m *Recorder) ObserveEvent(reason string) { m.events.WithLabelValues(reason).Inc() }
 
 func resultOf(err error) string {
 	if err != nil {

@@ -176,8 +176,8 @@ func TestRefreshCommand(t *testing.T) {
 	m.publish(t, request)
 	m.publish(t, gone)
 	m.vault.SetPassword(t, "rotated")
-	if said, err := m.run(t, "refresh", "default/pod"); err != nil || said != "default/pod vault-secrets refreshed\n" {
-		t.Errorf("got %v\n%s", err, said)
+	if output, err := m.run(t, "refresh", "default/pod"); err != nil || output != "default/pod vault-secrets refreshed\n" {
+		t.Errorf("got %v\n%s", err, output)
 	}
 	if got := mustRead(t, volumeFile(request, "db")); !strings.Contains(got, "rotated") {
 		t.Errorf("the file holds %q", got)
@@ -185,14 +185,14 @@ func TestRefreshCommand(t *testing.T) {
 	if got := mustRead(t, volumeFile(gone, "db")); strings.Contains(got, "rotated") {
 		t.Error("a refresh of one pod refreshes another")
 	}
-	said, err := m.run(t, "refresh", "--all")
-	lines := strings.Split(strings.TrimSpace(said), "\n")
+	output, err := m.run(t, "refresh", "--all")
+	lines := strings.Split(strings.TrimSpace(output), "\n")
 	slices.Sort(lines)
 	if err != nil || !slices.Equal(lines, []string{"default/gone vault-secrets refreshed", "default/pod vault-secrets refreshed"}) {
-		t.Errorf("got %v\n%s", err, said)
+		t.Errorf("got %v\n%s", err, output)
 	}
-	if said, err := m.run(t, "refresh", "default/nobody"); err == nil || !strings.Contains(said, `no volume "default/nobody" on this node`) {
-		t.Errorf("got %v\n%s", err, said)
+	if output, err := m.run(t, "refresh", "default/nobody"); err == nil || !strings.Contains(output, `no volume "default/nobody" on this node`) {
+		t.Errorf("got %v\n%s", err, output)
 	}
 }
 

@@ -28,7 +28,7 @@ func driverMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	recorder := metrics.NewRecorder("v1.0.0", "go1.26")
 	recorder.ObserveCall("NodePublishVolume", "OK", time.Second, true)
-	recorder.Event("SecretsNotRefreshed")
+	recorder.ObserveEvent("SecretsNotRefreshed")
 	recorder.RegisterNode(func() metrics.NodeStats {
 		return metrics.NodeStats{Stats: provider.Stats{BreakerOpen: map[string]bool{"https://vault:8200": false}}}
 	})
