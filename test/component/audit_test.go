@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	testingclock "k8s.io/utils/clock/testing"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestAuditLogOfTenHours(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
-	n := newNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := newNode(t, fixture.Server.Address, fixture.Vault)
 	day := &simulation{node: n, clock: testingclock.NewFakeClock(time.Now())}
 	n.clock = day.clock
 	n.start(t)
@@ -30,7 +31,7 @@ func TestAuditLogOfTenHours(t *testing.T) {
 		if i%2 == 1 {
 			attributes["static-secret-render-interval"] = seldom.String()
 		}
-		fixture.write(t, attributes["secret/db"], map[string]any{"data": map[string]any{"password": password}})
+		fixture.Write(t, attributes["secret/db"], map[string]any{"data": map[string]any{"password": password}})
 		day.requests = append(day.requests, n.request(t, podName(i), attributes))
 	}
 	before := fixture.tally(t)
@@ -61,10 +62,8 @@ func TestAuditLogOfTenHours(t *testing.T) {
 // tally counts all requests so far by operation and path.
 func (f *lastingFixture) tally(t *testing.T) map[string]int {
 	t.Helper()
-	requests, err := f.vault.Audit()
-	if err != nil {
-		t.Fatal(err)
-	}
+	requests, err := f.durable.Audit()
+	require.NoError(t, err)
 	counts := map[string]int{}
 	for _, request := range requests {
 		counts[request.Operation+" "+request.Path]++

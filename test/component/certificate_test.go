@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
@@ -46,35 +48,27 @@ func (a *testCA) issue(t *testing.T, name string, expires time.Time) (certificat
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.certificate, own, a.key)
 	encoded, err := x509.MarshalPKCS8PrivateKey(own)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return certificate, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
 }
 
 func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) (*x509.Certificate, string) {
 	t.Helper()
 	encoded, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	certificate, err := x509.ParseCertificate(encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return certificate, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encoded}))
 }
 
 // startTLSVault serves TLS for the name vault.internal, and asks for a client
 // certificate if mutual. The name is not that of the address on purpose.
-func startTLSVault(t *testing.T, a *testCA, mutual bool) *vaultFixture {
+func startTLSVault(t *testing.T, a *testCA, mutual bool) *rig.Vault {
 	t.Helper()
 	directory := t.TempDir()
 	write := func(name, content string) string {
 		path := filepath.Join(directory, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 		return path
 	}
 	certificate, key := a.issue(t, "vault.internal", time.Now().Add(time.Hour))
@@ -82,5 +76,5 @@ func startTLSVault(t *testing.T, a *testCA, mutual bool) *vaultFixture {
 	if mutual {
 		tls.ClientCA = write("ca.crt", a.pem)
 	}
-	return setUpVault(t, vaultserver.ForTest(t, tls))
+	return rig.SetUpVault(t, vaultserver.ForTest(t, tls))
 }

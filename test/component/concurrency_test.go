@@ -9,16 +9,19 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // A node that comes back from a reboot publishes the volumes of all its pods at
 // once; the kubelet sets no limit.
 func TestBurstOfANode(t *testing.T) {
 	const pods = 110
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	requests := make([]*csi.NodePublishVolumeRequest, pods)
 	for i := range requests {
 		requests[i] = n.request(t, podName(i), map[string]string{
@@ -27,36 +30,32 @@ func TestBurstOfANode(t *testing.T) {
 	}
 	// A driver that has done all its kinds of work once has started all it needs.
 	first := requests[0]
-	if _, err := n.calls.NodePublishVolume(t.Context(), first); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(first)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "its token is revoked", func() bool { return fixture.podTokens(t) == 0 })
+	n.mustPublish(t, first)
+	n.mustUnpublish(t, first)
+	rig.Eventually(t, "its token is revoked", func() bool { return fixture.PodTokens(t) == 0 })
 	before := ownGoroutines(t)
 	eachAtOnce(t, requests, func(request *csi.NodePublishVolumeRequest) error {
 		_, err := n.calls.NodePublishVolume(t.Context(), request)
 		return err
 	})
 	for i, request := range requests {
-		got := mustRead(t, volumeFile(request, "database-config.txt")) + mustRead(t, volumeFile(request, "app")) + mustRead(t, volumeFile(request, "pod"))
+		got := mustRead(t, rig.VolumeFile(request, "database-config.txt")) + mustRead(t, rig.VolumeFile(request, "app")) + mustRead(t, rig.VolumeFile(request, "pod"))
 		if got != connection+"html: <&>\nname: value\n"+podName(i) {
 			t.Errorf("%s holds %q", podName(i), got)
 		}
 	}
-	if got := fixture.podTokens(t); got != pods {
+	if got := fixture.PodTokens(t); got != pods {
 		t.Errorf("Vault holds %d tokens of pods, want %d", got, pods)
 	}
 	eachAtOnce(t, requests, func(request *csi.NodePublishVolumeRequest) error {
-		_, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request))
+		_, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 		return err
 	})
 	for _, request := range requests {
-		requireNothing(t, request.GetTargetPath())
+		rig.RequireNothing(t, request.GetTargetPath())
 	}
-	eventually(t, "all tokens are revoked", func() bool { return fixture.podTokens(t) == 0 })
-	eventually(t, "no goroutine is left", func() bool { return ownGoroutines(t) <= before })
+	rig.Eventually(t, "all tokens are revoked", func() bool { return fixture.PodTokens(t) == 0 })
+	rig.Eventually(t, "no goroutine is left", func() bool { return ownGoroutines(t) <= before })
 }
 
 func eachAtOnce(t *testing.T, requests []*csi.NodePublishVolumeRequest, do func(*csi.NodePublishVolumeRequest) error) {
@@ -77,9 +76,7 @@ func eachAtOnce(t *testing.T, requests []*csi.NodePublishVolumeRequest, do func(
 func ownGoroutines(t *testing.T) int {
 	t.Helper()
 	var stacks strings.Builder
-	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&stacks, 2))
 	count := 0
 	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
 		if strings.Contains(stack, "vaultmount/driver") || strings.Contains(stack, "vaultmount/provider") {
@@ -94,7 +91,7 @@ func ownGoroutines(t *testing.T) int {
 // mounts nothing.
 func TestOneCallAtATimePerVolume(t *testing.T) {
 	silent, accepted := listenSilently(t)
-	n := startNode(t, "http://"+silent, noVault(t))
+	n := startNode(t, "http://"+silent, rig.NewIssuer(t))
 	request := n.request(t, "slow", map[string]string{"template/a": "x"})
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
@@ -106,18 +103,18 @@ func TestOneCallAtATimePerVolume(t *testing.T) {
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); status.Code(err) != codes.Aborted {
 		t.Errorf("a second publish: %v", err)
 	}
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); status.Code(err) != codes.Aborted {
+	if _, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request)); status.Code(err) != codes.Aborted {
 		t.Errorf("an unpublish: %v", err)
 	}
 	cancel()
 	if err := <-first; status.Code(err) != codes.Canceled {
 		t.Errorf("the first publish: %v", err)
 	}
-	eventually(t, "the volume is free again", func() bool {
-		_, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request))
+	rig.Eventually(t, "the volume is free again", func() bool {
+		_, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 		return err == nil
 	})
-	requireNothing(t, request.GetTargetPath())
+	rig.RequireNothing(t, request.GetTargetPath())
 }
 
 // listenSilently takes connections and never answers: a Vault behind a broken
@@ -125,9 +122,7 @@ func TestOneCallAtATimePerVolume(t *testing.T) {
 func listenSilently(t *testing.T) (address string, accepted <-chan struct{}) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	signal := make(chan struct{}, 1)
 	var connections []net.Conn
 	var group sync.WaitGroup

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // publish makes a volume with these attributes and Secret, and returns what its
@@ -25,18 +28,16 @@ func (n *node) publish(t *testing.T, pod string, attributes, secret map[string]s
 	request := n.request(t, pod, all)
 	maps.Copy(request.Secrets, secret)
 	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		requireNothing(t, request.GetTargetPath())
+		rig.RequireNothing(t, request.GetTargetPath())
 		return "", err
 	}
-	return mustRead(t, volumeFile(request, "a")), nil
+	return mustRead(t, rig.VolumeFile(request, "a")), nil
 }
 
 func (n *node) requirePublished(t *testing.T, pod string, attributes, secret map[string]string) {
 	t.Helper()
 	got, err := n.publish(t, pod, attributes, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got != connection {
 		t.Errorf("the file holds %q", got)
 	}
@@ -49,18 +50,18 @@ func vaultCA(pem string) func(*driver.Config) {
 func TestTLS(t *testing.T) {
 	a := newCA(t, "the right one")
 	fixture := startTLSVault(t, a, false)
-	n := startNode(t, fixture.server.TLSAddress, fixture)
+	n := startNode(t, fixture.Server.TLSAddress, fixture)
 	t.Run("CA and name of the volume", func(t *testing.T) {
 		n.requirePublished(t, "own-ca", map[string]string{"ca-cert": "ca.crt", "tls-server-name": "vault.internal"}, map[string]string{"ca.crt": a.pem})
 	})
 	t.Run("CA of the cluster", func(t *testing.T) {
-		given := startNode(t, fixture.server.TLSAddress, fixture, func(c *driver.Config) {
+		given := startNode(t, fixture.Server.TLSAddress, fixture, func(c *driver.Config) {
 			c.Vault.ReadClusterCA = func(name string) (string, error) { return map[string]string{"ca.crt": a.pem}[name], nil }
 		})
 		given.requirePublished(t, "cluster-ca", map[string]string{
 			"ca-cert": volume.ClusterCA, "tls-server-name": "vault.internal", "template/ca": `{{ file "` + volume.ClusterCA + `" }}`,
 		}, nil)
-		if got := mustRead(t, filepath.Join(given.kubelet, "pods", "cluster-ca-uid", "volumes", "kubernetes.io~csi", "vault-secrets", "mount", "ca")); got != a.pem {
+		if got := mustRead(t, filepath.Join(given.kubelet.Root, "pods", "cluster-ca-uid", "volumes", "kubernetes.io~csi", "vault-secrets", "mount", "ca")); got != a.pem {
 			t.Errorf("the file holds %q", got)
 		}
 	})
@@ -68,7 +69,7 @@ func TestTLS(t *testing.T) {
 		n.requirePublished(t, "skip", map[string]string{"tls-skip-verify": "true"}, nil)
 	})
 	t.Run("CA of the driver", func(t *testing.T) {
-		own := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
+		own := startNode(t, fixture.Server.TLSAddress, fixture, vaultCA(a.pem))
 		own.requirePublished(t, "driver-ca", map[string]string{"tls-server-name": "vault.internal"}, nil)
 	})
 }
@@ -80,7 +81,7 @@ func TestCABundleIsReadAgain(t *testing.T) {
 	fixture := startTLSVault(t, right, false)
 	var mutex sync.Mutex
 	bundle := wrong.pem
-	n := startNode(t, fixture.server.TLSAddress, fixture, func(c *driver.Config) {
+	n := startNode(t, fixture.Server.TLSAddress, fixture, func(c *driver.Config) {
 		c.Vault.ReadCA = func() (string, error) {
 			mutex.Lock()
 			defer mutex.Unlock()
@@ -99,7 +100,7 @@ func TestCABundleIsReadAgain(t *testing.T) {
 func TestMutualTLS(t *testing.T) {
 	a := newCA(t, "the right one")
 	fixture := startTLSVault(t, a, true)
-	n := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(a.pem))
+	n := startNode(t, fixture.Server.TLSAddress, fixture, vaultCA(a.pem))
 	certificate, key := a.issue(t, "client", time.Now().Add(time.Hour))
 	n.requirePublished(t, "client",
 		map[string]string{"tls-server-name": "vault.internal", "client-cert": "tls.crt", "client-key": "tls.key"},
@@ -112,15 +113,13 @@ func TestMutualTLS(t *testing.T) {
 }
 
 func TestAddressOnTheList(t *testing.T) {
-	near, far := startVault(t), startVault(t)
-	far.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "far", "password": "away"}})
-	list, err := driver.ParseAllowList([]string{far.server.Address})
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, far := rig.StartVault(t), rig.StartVault(t)
+	far.Write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "far", "password": "away"}})
+	list, err := driver.ParseAllowList([]string{far.Server.Address})
+	require.NoError(t, err)
 	// The pod's token must be one that the other Vault trusts.
-	n := startNode(t, near.server.Address, far, func(c *driver.Config) { c.Vault.Addresses = list })
-	got, err := n.publish(t, "far", map[string]string{"address": far.server.Address}, nil)
+	n := startNode(t, near.Server.Address, far, func(c *driver.Config) { c.Vault.Addresses = list })
+	got, err := n.publish(t, "far", map[string]string{"address": far.Server.Address}, nil)
 	if err != nil || got != "postgresql://far:away@postgres:5432/wizard" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -177,9 +176,9 @@ func (s *spy) seen(part string) []*http.Request {
 }
 
 func TestNamespaceAndConsistencyHeaders(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	// What a Vault cluster says after a write; a single Vault does not.
-	s := startSpy(t, fixture.server.Address, func(h http.Header) { h.Set("X-Vault-Index", "djE6c3RhdGU6MTo6") })
+	s := startSpy(t, fixture.Server.Address, func(h http.Header) { h.Set("X-Vault-Index", "djE6c3RhdGU6MTo6") })
 	n := startNode(t, s.URL, fixture)
 	n.requirePublished(t, "tenant", map[string]string{"namespace": "team/app"}, nil)
 	for _, part := range []string{"/auth/jwt/login", "/internal/data/database/config"} {
@@ -200,13 +199,11 @@ func TestNamespaceAndConsistencyHeaders(t *testing.T) {
 }
 
 func TestProxyOnTheList(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	s := startSpy(t, "", func(http.Header) {})
 	list, err := driver.ParseAllowList([]string{s.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.Vault.Proxies = list })
+	require.NoError(t, err)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) { c.Vault.Proxies = list })
 	n.requirePublished(t, "proxied", map[string]string{"proxy-address": s.URL}, nil)
 	if len(s.seen("/auth/jwt/login")) != 1 {
 		t.Error("the login did not go through the proxy")
@@ -214,19 +211,15 @@ func TestProxyOnTheList(t *testing.T) {
 }
 
 func TestAppRole(t *testing.T) {
-	fixture := startVault(t)
-	fixture.write(t, "sys/auth/approle", map[string]any{"type": "approle"})
-	fixture.write(t, "auth/approle/role/app", map[string]any{"token_policies": []string{"internal-app"}, "secret_id_num_uses": 1})
-	roleID, err := fixture.root.Logical().ReadWithContext(t.Context(), "auth/approle/role/app/role-id")
-	if err != nil {
-		t.Fatal(err)
-	}
-	secretID, err := fixture.root.Logical().WriteWithContext(t.Context(), "auth/approle/role/app/secret-id", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := startNode(t, fixture.server.Address, fixture)
-	attributes := map[string]string{"role": absent, "auth-type": "approle", "role-id": "id", "secret-id": "secret"}
+	fixture := rig.StartVault(t)
+	fixture.Write(t, "sys/auth/approle", map[string]any{"type": "approle"})
+	fixture.Write(t, "auth/approle/role/app", map[string]any{"token_policies": []string{"internal-app"}, "secret_id_num_uses": 1})
+	roleID, err := fixture.Root.Logical().ReadWithContext(t.Context(), "auth/approle/role/app/role-id")
+	require.NoError(t, err)
+	secretID, err := fixture.Root.Logical().WriteWithContext(t.Context(), "auth/approle/role/app/secret-id", nil)
+	require.NoError(t, err)
+	n := startNode(t, fixture.Server.Address, fixture)
+	attributes := map[string]string{"role": rig.Absent, "auth-type": "approle", "role-id": "id", "secret-id": "secret"}
 	secret := map[string]string{"id": roleID.Data["role_id"].(string), "secret": secretID.Data["secret_id"].(string)}
 	n.requirePublished(t, "approle", attributes, secret)
 	_, err = n.publish(t, "used-up", attributes, secret)
@@ -237,15 +230,13 @@ func TestAppRole(t *testing.T) {
 }
 
 func TestDefaultRoleOfAJWTMount(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
-	if _, err := n.publish(t, "none", map[string]string{"role": absent}, nil); err == nil || !strings.Contains(err.Error(), "set the attribute role, or default_role of auth/jwt") {
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
+	if _, err := n.publish(t, "none", map[string]string{"role": rig.Absent}, nil); err == nil || !strings.Contains(err.Error(), "set the attribute role, or default_role of auth/jwt") {
 		t.Errorf("without any role: %v", err)
 	}
-	config, err := fixture.root.Logical().ReadWithContext(t.Context(), "auth/jwt/config")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fixture.write(t, "auth/jwt/config", map[string]any{"jwt_validation_pubkeys": config.Data["jwt_validation_pubkeys"], "default_role": "internal-app"})
-	n.requirePublished(t, "default", map[string]string{"role": absent}, nil)
+	config, err := fixture.Root.Logical().ReadWithContext(t.Context(), "auth/jwt/config")
+	require.NoError(t, err)
+	fixture.Write(t, "auth/jwt/config", map[string]any{"jwt_validation_pubkeys": config.Data["jwt_validation_pubkeys"], "default_role": "internal-app"})
+	n.requirePublished(t, "default", map[string]string{"role": rig.Absent}, nil)
 }

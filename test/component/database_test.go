@@ -11,29 +11,30 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/postgres"
+	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
-// lastingFixture is a vaultFixture whose Vault can be sealed and killed, and tells
-// what it was asked.
+// lastingFixture is a Vault that can be sealed and killed, and tells what it was asked.
 type lastingFixture struct {
-	*vaultFixture
-	vault *vaultserver.Durable
+	*rig.Vault
+	durable *vaultserver.Durable
 }
 
 func startLastingVault(t *testing.T) *lastingFixture {
 	t.Helper()
 	durable := vaultserver.DurableForTest(t)
-	return &lastingFixture{vaultFixture: setUpVault(t, durable.Server), vault: durable}
+	return &lastingFixture{Vault: rig.SetUpVault(t, durable.Server), durable: durable}
 }
 
 // role lets internal-app log in under a name of its own, with a policy and more
 // fields of a JWT role.
 func (f *lastingFixture) role(t *testing.T, name, policy string, fields map[string]any) {
 	t.Helper()
-	f.write(t, "sys/policies/acl/"+name, map[string]any{"policy": policy})
+	f.Write(t, "sys/policies/acl/"+name, map[string]any{"policy": policy})
 	role := map[string]any{
 		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"},
 		"bound_subject": "system:serviceaccount:default:internal-app", "token_policies": []string{name}, "token_ttl": "1h",
@@ -41,16 +42,14 @@ func (f *lastingFixture) role(t *testing.T, name, policy string, fields map[stri
 	for key, value := range fields {
 		role[key] = value
 	}
-	f.write(t, "auth/jwt/role/"+name, role)
+	f.Write(t, "auth/jwt/role/"+name, role)
 }
 
 // requests counts what Vault was asked and did not refuse.
 func (f *lastingFixture) requests(t *testing.T, operation, path string) int {
 	t.Helper()
-	all, err := f.vault.Audit()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all, err := f.durable.Audit()
+	require.NoError(t, err)
 	count := 0
 	for _, request := range all {
 		if request.Operation == operation && request.Path == path && request.Error == "" {
@@ -69,12 +68,12 @@ func startDatabase(t *testing.T, f *lastingFixture, ttl, maxTTL time.Duration) *
 	t.Helper()
 	database := postgres.ForTest(t)
 	execute(t, database, `CREATE TABLE made (name text)`)
-	f.write(t, "sys/mounts/database", map[string]any{"type": "database"})
-	f.write(t, "database/config/app", map[string]any{
+	f.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
+	f.Write(t, "database/config/app", map[string]any{
 		"plugin_name": vaultserver.PostgresPlugin, "connection_url": database.DSN("{{username}}", "{{password}}"),
 		"username": postgres.Admin, "password": postgres.AdminPassword, "allowed_roles": "*",
 	})
-	f.write(t, "database/roles/app", map[string]any{
+	f.Write(t, "database/roles/app", map[string]any{
 		"db_name": "app", "default_ttl": ttl.String(), "max_ttl": maxTTL.String(),
 		"creation_statements": []string{
 			`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`,
@@ -101,9 +100,7 @@ func execute(t *testing.T, database *postgres.Server, statement string) {
 func openSession(t *testing.T, database *postgres.Server) *pgx.Conn {
 	t.Helper()
 	session, err := pgx.Connect(t.Context(), database.DSN(postgres.Admin, postgres.AdminPassword))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return session
 }
 
@@ -113,9 +110,7 @@ func count(t *testing.T, database *postgres.Server, query string) int {
 	session := openSession(t, database)
 	defer session.Close(t.Context())
 	var number int
-	if err := session.QueryRow(t.Context(), query).Scan(&number); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, session.QueryRow(t.Context(), query).Scan(&number))
 	return number
 }
 

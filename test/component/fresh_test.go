@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/postgres"
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -32,32 +32,23 @@ func span(short, long time.Duration) time.Duration {
 type processNode struct {
 	*node
 	address string
-	process *exec.Cmd
+	process *rig.Process
 }
 
 func startProcessNode(t *testing.T, fixture *lastingFixture) *processNode {
 	t.Helper()
 	n := &processNode{
-		node:    &node{vaultFixture: fixture.vaultFixture, kubelet: newKubelet(t)},
-		address: fixture.server.Address,
+		node:    &node{Vault: fixture.Vault, kubelet: rig.NewKubelet(t)},
+		address: fixture.Server.Address,
 	}
 	n.calls = rig.Calls(n.endpoint())
-	n.process = startProcess(t, n.kubelet, n.address)
+	n.process = rig.StartProcess(t, n.kubelet, n.address)
 	return n
-}
-
-// kill ends the driver as the kernel does when memory runs out.
-func (n *processNode) kill(t *testing.T) {
-	t.Helper()
-	if err := n.process.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = n.process.Wait() // killed
 }
 
 func (n *processNode) startAgain(t *testing.T) {
 	t.Helper()
-	n.process = startProcess(t, n.kubelet, n.address)
+	n.process = rig.StartProcess(t, n.kubelet, n.address)
 }
 
 // republish calls as the kubelet does at each sync of the pod, until the function
@@ -113,19 +104,17 @@ func TestDynamicCredentialsAreAlwaysGood(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
 	database := startDatabase(t, fixture, leaseTTL, leaseMaxTTL)
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	request := n.request(t, "app", map[string]string{
 		"role": "database", "template/credentials": databaseTemplate,
 		"template/db": connectionTemplate, "static-secret-render-interval": "10s",
 	})
 	begin := time.Now()
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	stopKubelet := n.republish(t, request, 25*time.Second)
-	app := &application{database: database, file: volumeFile(request, "credentials")}
+	app := &application{database: database, file: rig.VolumeFile(request, "credentials")}
 	stopApp := app.start(t)
-	rotate(t, fixture.vaultFixture)
+	rotate(t, fixture.Vault)
 	pass(t, span(75*time.Second, 5*time.Minute))
 	stopApp()
 	stopKubelet()
@@ -137,7 +126,7 @@ func TestDynamicCredentialsAreAlwaysGood(t *testing.T) {
 	if got := fixture.requests(t, "read", "internal/data/database/config"); got < 4 {
 		t.Errorf("the static secret was read %d times, too seldom to prove anything", got)
 	}
-	if got := mustRead(t, volumeFile(request, "db")); got != rotated {
+	if got := mustRead(t, rig.VolumeFile(request, "db")); got != rotated {
 		t.Errorf("the file of the static secret holds %q", got)
 	}
 	requireRevoked(t, n, request, database)
@@ -147,10 +136,8 @@ func TestDynamicCredentialsAreAlwaysGood(t *testing.T) {
 func requireRevoked(t *testing.T, n *node, request *csi.NodePublishVolumeRequest, database *postgres.Server) {
 	t.Helper()
 	begin := time.Now()
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the role is gone from the database", func() bool { return rolesThere(t, database) == 0 })
+	n.mustUnpublish(t, request)
+	rig.Eventually(t, "the role is gone from the database", func() bool { return rolesThere(t, database) == 0 })
 	took := time.Since(begin)
 	t.Logf("the role is gone after %s", took.Round(time.Millisecond))
 	if took > 5*time.Second && os.Getenv(longRun) != "" {
@@ -178,9 +165,7 @@ func play(t *testing.T, begin time.Time, story []event) {
 	slices.SortStableFunc(story, func(a, b event) int { return cmp.Compare(a.at, b.at) })
 	for _, next := range story {
 		pass(t, time.Until(begin.Add(next.at)))
-		if err := next.do(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, next.do())
 	}
 }
 
@@ -193,24 +178,22 @@ func TestDynamicCredentialsSurviveKills(t *testing.T) {
 	n := startProcessNode(t, fixture)
 	request := n.request(t, "app", map[string]string{"role": "database", "template/credentials": databaseTemplate})
 	begin := time.Now()
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	stopKubelet := n.republish(t, request, 25*time.Second)
-	app := &application{database: database, file: volumeFile(request, "credentials")}
+	app := &application{database: database, file: rig.VolumeFile(request, "credentials")}
 	stopApp := app.start(t)
 
 	length, sealed := span(75*time.Second, 5*time.Minute), span(8*time.Second, 90*time.Second)
 	every := span(7*time.Second, 20*time.Second)
 	story := []event{
-		{length / 2, func() error { return fixture.vault.Seal(t.Context()) }},
-		{length/2 + sealed, func() error { return fixture.vault.Unseal(t.Context()) }},
-		{length * 9 / 10, func() error { return fixture.vault.Restart(t.Context()) }},
+		{length / 2, func() error { return fixture.durable.Seal(t.Context()) }},
+		{length/2 + sealed, func() error { return fixture.durable.Unseal(t.Context()) }},
+		{length * 9 / 10, func() error { return fixture.durable.Restart(t.Context()) }},
 		{length, func() error { return nil }},
 	}
 	for at := every; at < length; at += every {
 		story = append(story, event{at, func() error {
-			n.kill(t)
+			n.process.Kill(t)
 			n.startAgain(t)
 			return nil
 		}})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -54,9 +55,7 @@ func (u *upgrade) standBy(t *testing.T) *rig.Process {
 	address := process.Address(t, "Serving health and metrics")
 	for _, path := range []string{"/readyz", "/healthz"} {
 		response, err := http.Get("http://" + address + path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		response.Body.Close()
 		if response.StatusCode != http.StatusOK {
 			t.Errorf("%s of a standby: %s", path, response.Status)
@@ -67,7 +66,7 @@ func (u *upgrade) standBy(t *testing.T) *rig.Process {
 
 func awaitLog(t *testing.T, process *rig.Process, text string, times int) {
 	t.Helper()
-	eventually(t, "the log holds "+text, func() bool { return strings.Count(process.Log.String(), text) >= times })
+	rig.Eventually(t, "the log holds "+text, func() bool { return strings.Count(process.Log.String(), text) >= times })
 }
 
 // call is the kubelet's: a connection of its own, which fails at once where nobody listens.
@@ -102,7 +101,7 @@ func (u *upgrade) publish(t *testing.T, request *csi.NodePublishVolumeRequest) t
 	if err != nil {
 		t.Errorf("publish %s: %v", request.GetVolumeId(), err)
 	}
-	if got := mustRead(t, volumeFile(request, "db")); got != connection {
+	if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 		t.Errorf("the file of %s holds %q", request.GetVolumeId(), got)
 	}
 	return gap
@@ -111,7 +110,7 @@ func (u *upgrade) publish(t *testing.T, request *csi.NodePublishVolumeRequest) t
 func (u *upgrade) unpublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	if _, err := u.retry(t, func(node csi.NodeClient) error {
-		_, err := node.NodeUnpublishVolume(t.Context(), unpublishRequest(request))
+		_, err := node.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 		return err
 	}); err != nil {
 		t.Errorf("unpublish %s: %v", request.GetVolumeId(), err)
@@ -127,9 +126,7 @@ func (u *upgrade) request(t *testing.T, pod string) *csi.NodePublishVolumeReques
 func (u *upgrade) volumes(t *testing.T) []volumestatus.Volume {
 	t.Helper()
 	volumes, err := volumestatus.Client{Socket: kubeletplugin.StatusSocket(u.kubelet.Root, driverName)}.Volumes(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return volumes
 }
 
@@ -139,8 +136,8 @@ func (u *upgrade) volumes(t *testing.T) []volumestatus.Volume {
 func TestUpgradeUnderLoad(t *testing.T) {
 	u := newUpgrade(t)
 	active := u.begin(t)
-	register(t, u.kubelet.Root)
-	link := registrationLink(t, u.kubelet.Root)
+	u.kubelet.Register(t)
+	link := u.kubelet.RegistrationSocket(t)
 	established := u.request(t, "established")
 	u.publish(t, established)
 	since := u.volumes(t)[0].Session.Since
@@ -181,7 +178,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	if made < 3 {
 		t.Errorf("the load made %d volumes one after the other, which is none", made)
 	}
-	if got := registrationLink(t, u.kubelet.Root); got != link {
+	if got := u.kubelet.RegistrationSocket(t); got != link {
 		t.Errorf("the registration was %s and is %s", link, got)
 	}
 	// Times pass from one process to the next by the node's boot, within microseconds.
@@ -189,7 +186,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Errorf("the volume has not kept its token of %s: %+v", since, volumes)
 	}
 	u.unpublish(t, established)
-	eventually(t, "all tokens are revoked", func() bool { return u.vault.PodTokens(t) == 0 })
+	rig.Eventually(t, "all tokens are revoked", func() bool { return u.vault.PodTokens(t) == 0 })
 }
 
 // A new version that cannot start, or that ends as a standby, leaves the node to the one
@@ -197,8 +194,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 func TestFailedUpgrade(t *testing.T) {
 	u := newUpgrade(t)
 	active := u.begin(t)
-	register(t, u.kubelet.Root)
-	link := registrationLink(t, u.kubelet.Root)
+	u.kubelet.Register(t)
+	link := u.kubelet.RegistrationSocket(t)
 	request := u.request(t, "pod")
 	u.publish(t, request)
 	broken := rig.StartProcess(t, u.kubelet, u.vault.Server.Address, "--vault-ca-file=/nowhere")
@@ -211,7 +208,7 @@ func TestFailedUpgrade(t *testing.T) {
 		t.Errorf("the active instance does not answer for %s", gap)
 	}
 	u.publish(t, u.request(t, "new"))
-	if got := registrationLink(t, u.kubelet.Root); got != link {
+	if got := u.kubelet.RegistrationSocket(t); got != link {
 		t.Errorf("the registration was %s and is %s", link, got)
 	}
 	u.unpublish(t, request)
@@ -240,18 +237,14 @@ func TestUpgradeOfAProcessThatHangs(t *testing.T) {
 	active := u.begin(t)
 	request := u.request(t, "pod")
 	u.publish(t, request)
-	if err := active.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, active.Process.Signal(syscall.SIGSTOP))
 	socket, err := os.Lstat(u.kubelet.Endpoint())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	next := u.standBy(t)
 	if now, err := os.Lstat(u.kubelet.Endpoint()); err != nil || !os.SameFile(now, socket) {
 		t.Errorf("the standby replaces the socket: %v", err)
 	}
-	if got := mustRead(t, volumeFile(request, "db")); got != connection {
+	if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 		t.Errorf("the file holds %q", got)
 	}
 	active.Kill(t)
@@ -268,9 +261,7 @@ func TestUpgradeOfAProcessThatHangs(t *testing.T) {
 // standby waits, so that it holds up nobody else, and leaves nothing.
 func TestUpgradeWhileAVaultHangs(t *testing.T) {
 	hanging, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer hanging.Close()
 	address := "http://" + hanging.Addr().String()
 	u := newUpgrade(t)
@@ -287,9 +278,7 @@ func TestUpgradeWhileAVaultHangs(t *testing.T) {
 		})
 	}()
 	asked, err := hanging.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer asked.Close()
 	next := u.standBy(t)
 	active.Stop(t)
@@ -308,14 +297,12 @@ func TestUpgradeWhileAVaultHangs(t *testing.T) {
 func TestRegistrationAfterACrash(t *testing.T) {
 	u := newUpgrade(t)
 	before := u.begin(t)
-	link := registrationLink(t, u.kubelet.Root)
+	link := u.kubelet.RegistrationSocket(t)
 	before.Kill(t)
 	// One of a version that put its socket there itself.
-	if err := os.WriteFile(filepath.Join(u.kubelet.Root, "plugins_registry", driverName+"-reg.sock"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(filepath.Join(u.kubelet.Root, "plugins_registry", driverName+"-reg.sock"), nil, 0o600))
 	after := u.begin(t)
-	eventually(t, "there is one registration", func() bool {
+	rig.Eventually(t, "there is one registration", func() bool {
 		links, err := filepath.Glob(filepath.Join(u.kubelet.Root, "plugins_registry", "*"))
 		return err == nil && len(links) == 1 && links[0] != link
 	})

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -31,9 +30,9 @@ const (
 // holds the templates and what a user reads.
 func TestHostileTemplates(t *testing.T) {
 	n, driver := startProgram(t)
-	idle := measure(t, driver.Process.Pid) // with one worker, which nothing replaces meanwhile
+	idle := measure(t, driver) // with one worker, which nothing replaces meanwhile
 	n.requirePublished(t, "before", nil, nil)
-	before := measure(t, driver.Process.Pid)
+	before := measure(t, driver)
 
 	templates, _ := readCorpus(t)
 	outcomes := map[string]string{}
@@ -50,8 +49,8 @@ func TestHostileTemplates(t *testing.T) {
 
 	n.requirePublished(t, "after", nil, nil)
 	var after usage
-	eventually(t, "the driver has as many files as it has workers", func() bool {
-		after = measure(t, driver.Process.Pid)
+	rig.Eventually(t, "the driver has as many files as it has workers", func() bool {
+		after = measure(t, driver)
 		more := len(after.children) - len(idle.children)
 		return more <= 3 && after.files-idle.files == more*filesPerWorker
 	})
@@ -66,8 +65,8 @@ func TestHostileTemplates(t *testing.T) {
 		t.Error(err)
 	}
 	for _, child := range before.children {
-		if _, err := os.Stat("/proc/" + child); err == nil {
-			t.Errorf("process %s outlives the driver", child)
+		if _, err := os.Stat("/proc/" + strconv.Itoa(child)); err == nil {
+			t.Errorf("process %d outlives the driver", child)
 		}
 	}
 }
@@ -80,8 +79,8 @@ func (n *node) requireRefused(t *testing.T, name, text string) string {
 	if err == nil {
 		t.Errorf("%s is mounted", name)
 	}
-	requireNothing(t, request.GetTargetPath())
-	outcome := strings.ReplaceAll(fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message()), n.server.Address, "VAULT")
+	rig.RequireNothing(t, request.GetTargetPath())
+	outcome := strings.ReplaceAll(fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message()), n.Server.Address, "VAULT")
 	if strings.Contains(outcome, password) {
 		t.Errorf("%s: the error holds a secret: %s", name, outcome)
 	}
@@ -127,9 +126,7 @@ func requireCorpus(t *testing.T, templates, outcomes map[string]string) {
 	}
 	got := strings.Join(sections, "\n")
 	if *update {
-		if err := os.WriteFile(corpus, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(corpus, []byte(got), 0o644))
 		return
 	}
 	if want := mustRead(t, corpus); got != want {
@@ -165,7 +162,7 @@ func TestHostileTemplatesBesideOthers(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 4 {
 		pod := rig.Pod{Namespace: "hostile", Name: fmt.Sprintf("hostile-%d", i), ServiceAccount: rig.Role, Volume: "vault-secrets"}
-		request := (&rig.Kubelet{Root: n.kubelet}).RequestFor(t, n.Vault, pod, map[string]string{"template/hostile": `{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ end }}{{ end }}{{ end }}`})
+		request := n.kubelet.RequestFor(t, n.Vault, pod, map[string]string{"template/hostile": `{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ range sprig_until 10000 }}{{ end }}{{ end }}{{ end }}`})
 		group.Go(func() {
 			for ctx.Err() == nil {
 				if _, err := n.calls.NodePublishVolume(ctx, request); status.Code(err) != codes.Canceled && status.Code(err) != codes.Unavailable {
@@ -174,7 +171,7 @@ func TestHostileTemplatesBesideOthers(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "hostile templates run, and a spare process waits", func() bool { return len(measure(t, driver.Process.Pid).children) > 2 })
+	rig.Eventually(t, "hostile templates run, and a spare process waits", func() bool { return len(measure(t, driver).children) > 2 })
 	beside := n.publishMany(t, "beside")
 	cancel()
 	group.Wait()
@@ -190,9 +187,7 @@ func (n *node) publishMany(t *testing.T, name string) time.Duration {
 		text := connectionTemplate + `{{ "a" | toUpper }}`
 		request := n.request(t, fmt.Sprintf("%s-%d", name, i), map[string]string{"template/db": text})
 		start := time.Now()
-		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
+		n.mustPublish(t, request)
 		times[i] = time.Since(start)
 	}
 	slices.Sort(times)
@@ -202,28 +197,25 @@ func (n *node) publishMany(t *testing.T, name string) time.Duration {
 // A driver that is killed takes its workers along.
 func TestWorkersEndWithTheDriver(t *testing.T) {
 	_, driver := startProgram(t)
-	children := measure(t, driver.Process.Pid).children
+	children := measure(t, driver).children
 	if len(children) != 1 {
 		t.Fatalf("the driver has the processes %v", children)
 	}
-	if err := driver.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = driver.Wait() // killed
-	eventually(t, "the worker has ended", func() bool {
-		_, err := os.Stat("/proc/" + children[0])
+	driver.Kill(t)
+	rig.Eventually(t, "the worker has ended", func() bool {
+		_, err := os.Stat("/proc/" + strconv.Itoa(children[0]))
 		return err != nil
 	})
 }
 
 // startProgram runs the real program as a driver that is ready, as a process of
 // its own.
-func startProgram(t *testing.T, arguments ...string) (*node, *exec.Cmd) {
+func startProgram(t *testing.T, arguments ...string) (*node, *rig.Process) {
 	t.Helper()
-	fixture := startVault(t)
-	n := &node{vaultFixture: fixture, kubelet: newKubelet(t)}
-	driver := startProcess(t, n.kubelet, fixture.server.Address, arguments...)
-	n.calls = csi.NewNodeClient(dial(t, n.endpoint()))
+	fixture := rig.StartVault(t)
+	n := &node{Vault: fixture, kubelet: rig.NewKubelet(t)}
+	driver := rig.StartProcess(t, n.kubelet, fixture.Server.Address, arguments...)
+	n.calls = csi.NewNodeClient(rig.Dial(t, n.endpoint()))
 	if _, err := n.calls.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -235,19 +227,17 @@ const filesPerWorker = 4
 
 // usage is what a process has of the node.
 type usage struct {
-	children []string
+	children []int
 	files    int
 	resident int64
 }
 
-func measure(t *testing.T, pid int) usage {
+func measure(t *testing.T, p *rig.Process) usage {
 	t.Helper()
-	directory := "/proc/" + strconv.Itoa(pid)
+	directory := "/proc/" + strconv.Itoa(p.Process.Pid)
 	files, err := os.ReadDir(directory + "/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var u usage
+	require.NoError(t, err)
+	u := usage{children: p.Children(t)}
 	for _, file := range files {
 		// Connections to Vault come and go.
 		if target, err := os.Readlink(directory + "/fd/" + file.Name()); err == nil && !strings.HasPrefix(target, "socket:") {
@@ -255,20 +245,7 @@ func measure(t *testing.T, pid int) usage {
 		}
 	}
 	pages, err := strconv.ParseInt(strings.Fields(mustRead(t, directory+"/statm"))[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	u.resident = pages * int64(os.Getpagesize())
-	// A list for each thread, since threads have children.
-	lists, err := filepath.Glob(directory + "/task/*/children")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, list := range lists {
-		// A thread may have ended.
-		if content, err := os.ReadFile(list); err == nil {
-			u.children = append(u.children, strings.Fields(string(content))...)
-		}
-	}
 	return u
 }

@@ -17,11 +17,11 @@ import (
 // The kubernetes method of a real Vault. Of the API server it needs one answer,
 // which the test gives; with a real one the end-to-end tests do the same.
 func TestKubernetesLogin(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	reviewer := &reviewer{reviewed: make(chan []string, 8)}
 	server := httptest.NewServer(reviewer)
 	t.Cleanup(server.Close)
-	n := startNode(t, fixture.server.Address, fixture)
+	n := startNode(t, fixture.Server.Address, fixture)
 	tests := map[string]struct {
 		// ownToken has Vault ask with the token that it was shown.
 		ownToken       bool
@@ -45,11 +45,11 @@ func TestKubernetesLogin(t *testing.T) {
 			if test.audience != "" {
 				role["audience"] = test.audience
 			}
-			fixture.write(t, "sys/auth/"+mount, map[string]any{"type": "kubernetes"})
-			fixture.write(t, "auth/"+mount+"/config", config)
-			fixture.write(t, "auth/"+mount+"/role/internal-app", role)
+			fixture.Write(t, "sys/auth/"+mount, map[string]any{"type": "kubernetes"})
+			fixture.Write(t, "auth/"+mount+"/config", config)
+			fixture.Write(t, "auth/"+mount+"/role/internal-app", role)
 			for _, pod := range []string{mount + "-1", mount + "-2"} {
-				attributes := map[string]string{"auth-type": absent, "auth-path": "auth/" + mount}
+				attributes := map[string]string{"auth-type": rig.Absent, "auth-path": "auth/" + mount}
 				if test.want == "" {
 					_, err := n.publish(t, pod, attributes, nil)
 					if err == nil || !strings.Contains(err.Error(), "invalid audience") {

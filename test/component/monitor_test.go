@@ -8,11 +8,11 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -40,14 +40,10 @@ func newMonitored(t *testing.T, arguments ...string) *monitored {
 func (m *monitored) get(t *testing.T, path string) (int, string) {
 	t.Helper()
 	response, err := http.Get("http://" + m.address + path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return response.StatusCode, string(body)
 }
 
@@ -61,21 +57,6 @@ func (m *monitored) requireMetrics(t *testing.T, wanted ...string) {
 			t.Errorf("/metrics lacks %q; it has %q", line, found)
 		}
 	}
-}
-
-// metric returns the value of a metric without labels.
-func (m *monitored) metric(t *testing.T, name string) float64 {
-	t.Helper()
-	_, text := m.get(t, "/metrics")
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (.*)$`).FindStringSubmatch(text)
-	if found == nil {
-		t.Fatalf("/metrics lacks %s", name)
-	}
-	value, err := strconv.ParseFloat(found[1], 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
 }
 
 func TestMetricsTellWhatHappens(t *testing.T) {
@@ -114,11 +95,11 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 		`vaultmount_vault_circuit_breaker_open{address="other"} 0`, // no address that a tenant chose
 	)
 	// A size of 1 MiB, some 20 inodes, and what Vault output.
-	if taken := m.metric(t, "vaultmount_capacity_used_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
+	if taken := m.process.Metric(t, "vaultmount_capacity_used_bytes"); taken <= 1<<20 || taken > 1<<20+64<<10 {
 		t.Errorf("the volume takes %.0f bytes of the capacity", taken)
 	}
 	m.unpublish(t, request)
-	eventually(t, "the revocation is counted", func() bool {
+	rig.Eventually(t, "the revocation is counted", func() bool {
 		_, text := m.get(t, "/metrics")
 		return strings.Contains(text, "\n"+`vaultmount_token_revocations_total{result="success"} 1`+"\n")
 	})
@@ -132,7 +113,7 @@ func TestProbes(t *testing.T) {
 	if code, body := m.get(t, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the kubelet has not registered the driver yet") {
 		t.Errorf("before the registration: %d %s", code, body)
 	}
-	register(t, m.kubelet.Root)
+	m.kubelet.Register(t)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := m.get(t, path); code != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: %d %s", path, code, body)
@@ -145,14 +126,12 @@ func TestProbes(t *testing.T) {
 	next.address = next.process.Address(t, "Serving health and metrics")
 	next.requireMetrics(t, `vaultmount_registered 0`, `vaultmount_checkpoint_mounted 0`)
 	m.process.Stop(t)
-	eventually(t, "the next instance is ready and registered", func() bool {
+	rig.Eventually(t, "the next instance is ready and registered", func() bool {
 		code, _ := next.get(t, "/readyz")
 		_, text := next.get(t, "/metrics")
 		return code == http.StatusOK && strings.Contains(text, "\nvaultmount_registered 1\n")
 	})
-	if err := os.Remove(registrationLink(t, m.kubelet.Root)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.Remove(m.kubelet.RegistrationSocket(t)))
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := next.get(t, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "was removed") {
 			t.Errorf("%s without the registration: %d %s", path, code, body)
@@ -179,10 +158,10 @@ func TestRefreshCommand(t *testing.T) {
 	if output, err := m.run(t, "refresh", "default/pod"); err != nil || output != "default/pod vault-secrets refreshed\n" {
 		t.Errorf("got %v\n%s", err, output)
 	}
-	if got := mustRead(t, volumeFile(request, "db")); !strings.Contains(got, "rotated") {
+	if got := mustRead(t, rig.VolumeFile(request, "db")); !strings.Contains(got, "rotated") {
 		t.Errorf("the file holds %q", got)
 	}
-	if got := mustRead(t, volumeFile(gone, "db")); strings.Contains(got, "rotated") {
+	if got := mustRead(t, rig.VolumeFile(gone, "db")); strings.Contains(got, "rotated") {
 		t.Error("a refresh of one pod refreshes another")
 	}
 	output, err := m.run(t, "refresh", "--all")

@@ -5,33 +5,32 @@ package component
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/hashicorp/vault/api"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"github.com/stretchr/testify/require"
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
 	"github.com/vaultmount/vaultmount/test/rig"
-	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
 const (
 	driverName = rig.DriverName
 	password   = rig.Password
+	mebibyte   = 1 << 20
 )
 
 // node is a driver that serves on its sockets, and all that a test needs to play
 // the kubelet in front of it.
 type node struct {
-	*vaultFixture
-	kubelet string // root directory
+	*rig.Vault
+	kubelet *rig.Kubelet
 	config  driver.Config
 	clock   clock.Clock
 	logs    *logBuffer
@@ -44,17 +43,17 @@ type node struct {
 }
 
 // startNode runs a driver in this process, so that the race detector sees it.
-func startNode(t *testing.T, address string, fixture *vaultFixture, changes ...func(*driver.Config)) *node {
+func startNode(t *testing.T, address string, fixture *rig.Vault, changes ...func(*driver.Config)) *node {
 	t.Helper()
 	n := newNode(t, address, fixture, changes...)
 	n.start(t)
 	return n
 }
 
-func newNode(t *testing.T, address string, fixture *vaultFixture, changes ...func(*driver.Config)) *node {
+func newNode(t *testing.T, address string, fixture *rig.Vault, changes ...func(*driver.Config)) *node {
 	t.Helper()
-	n := &node{vaultFixture: fixture, kubelet: newKubelet(t), clock: clock.RealClock{}, logs: &logBuffer{}}
-	n.config = rig.NewConfig(n.kubelet, address)
+	n := &node{Vault: fixture, kubelet: rig.NewKubelet(t), clock: clock.RealClock{}, logs: &logBuffer{}}
+	n.config = rig.NewConfig(n.kubelet.Root, address)
 	for _, change := range changes {
 		change(&n.config)
 	}
@@ -75,73 +74,12 @@ func (n *node) start(t *testing.T) {
 	n.calls, n.volumes, n.provider, n.stop = d.Calls, d.Volumes, d.Provider, d.Stop
 }
 
-// newKubelet returns the root directory of a kubelet.
-func newKubelet(t *testing.T) string {
-	t.Helper()
-	return rig.NewKubelet(t).Root
-}
-
-func (n *node) endpoint() string { return kubeletplugin.Endpoint(n.kubelet, driverName) }
-
-// dial connects to a unix socket, also to one that is not there yet.
-func dial(t *testing.T, socket string) *grpc.ClientConn {
-	t.Helper()
-	connection, err := grpc.NewClient("unix://"+socket,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { connection.Close() })
-	return connection
-}
+func (n *node) endpoint() string { return n.kubelet.Endpoint() }
 
 // request is what the kubelet sends for a volume of a pod of that name.
 func (n *node) request(t *testing.T, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
 	t.Helper()
-	return (&rig.Kubelet{Root: n.kubelet}).Request(t, n.Vault, pod, attributes)
-}
-
-// absent leaves an attribute out that request would set.
-const absent = rig.Absent
-
-func unpublishRequest(request *csi.NodePublishVolumeRequest) *csi.NodeUnpublishVolumeRequest {
-	return rig.Unpublish(request)
-}
-
-// vaultFixture is a rig.Vault with what only these tests do with it.
-type vaultFixture struct {
-	*rig.Vault
-	server *vaultserver.Server
-	root   *api.Client
-}
-
-func startVault(t *testing.T) *vaultFixture {
-	t.Helper()
-	return setUpVault(t, vaultserver.ForTest(t, nil))
-}
-
-func setUpVault(t *testing.T, server *vaultserver.Server) *vaultFixture {
-	t.Helper()
-	v := rig.SetUpVault(t, server)
-	return &vaultFixture{Vault: v, server: v.Server, root: v.Root}
-}
-
-// noVault issues tokens that no Vault knows.
-func noVault(t *testing.T) *vaultFixture { return &vaultFixture{Vault: rig.NewIssuer(t)} }
-
-func (f *vaultFixture) write(t *testing.T, path string, data map[string]any) {
-	t.Helper()
-	f.Write(t, path, data)
-}
-
-func (f *vaultFixture) podTokens(t *testing.T) int {
-	t.Helper()
-	return f.PodTokens(t)
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	rig.Eventually(t, what, condition)
+	return n.kubelet.Request(t, n.Vault, pod, attributes)
 }
 
 // logBuffer collects what a driver logs while it runs.
@@ -160,8 +98,11 @@ func (b *logBuffer) requireNone(t *testing.T, canaries ...string) {
 	}
 }
 
-func volumeFile(request *csi.NodePublishVolumeRequest, name string) string {
-	return rig.VolumeFile(request, name)
-}
-
 func podName(i int) string { return fmt.Sprintf("pod-%d", i) }
+
+func mustRead(t *testing.T, parts ...string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(parts...))
+	require.NoError(t, err)
+	return string(content)
+}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // certificateTemplate writes one field of a certificate. Files that ask for the
@@ -26,9 +28,9 @@ const certificateTTL = 30 * time.Second
 
 func startPKI(t *testing.T, f *lastingFixture) {
 	t.Helper()
-	f.write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
-	f.write(t, "pki/root/generate/internal", map[string]any{"common_name": "test", "ttl": "24h", "key_type": "ec"})
-	f.write(t, "pki/roles/app", map[string]any{"allowed_domains": "app.internal", "allow_bare_domains": true, "key_type": "ec", "no_store": true})
+	f.Write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
+	f.Write(t, "pki/root/generate/internal", map[string]any{"common_name": "test", "ttl": "24h", "key_type": "ec"})
+	f.Write(t, "pki/roles/app", map[string]any{"allowed_domains": "app.internal", "allow_bare_domains": true, "key_type": "ec", "no_store": true})
 	f.role(t, "pki", `path "pki/issue/app" { capabilities = ["update"] }`, nil)
 }
 
@@ -56,13 +58,11 @@ func requireCertificatesMatch(t *testing.T, templates map[string]string) {
 	t.Helper()
 	fixture := startLastingVault(t)
 	startPKI(t, fixture)
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	attributes := map[string]string{"role": "pki"}
 	maps.Copy(attributes, templates)
 	request := n.request(t, "app", attributes)
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	begin, length := time.Now(), span(65*time.Second, 3*time.Minute)
 	serials := map[string]bool{}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -149,14 +149,14 @@ func TestCertificateWhereTheClockIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			clock := clocktesting.NewFakeClock(time.Now().Add(wrong))
-			n := newNode(t, fixture.server.Address, fixture.vaultFixture)
+			n := newNode(t, fixture.Server.Address, fixture.Vault)
 			n.clock = clock
 			n.start(t)
 			request := n.request(t, "app", map[string]string{"role": "pki", "template/serial": `{{ with secret "pki/issue/app" "common_name=app.internal" "ttl=10m" }}{{ .Data.serial_number }}{{ end }}`})
 			n.mustPublish(t, request)
 			serials := map[string]bool{}
 			for range 30 {
-				serials[mustRead(t, volumeFile(request, "serial"))] = true
+				serials[mustRead(t, rig.VolumeFile(request, "serial"))] = true
 				n.pass(t, clock, time.Minute)
 			}
 			if len(serials) != 4 {

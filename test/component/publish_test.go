@@ -8,8 +8,11 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 const connectionTemplate = "{{- with secret \"internal/data/database/config\" -}}\npostgresql://{{ .Data.data.username }}:{{ .Data.data.password }}@postgres:5432/wizard\n{{- end -}}\n"
@@ -17,8 +20,8 @@ const connectionTemplate = "{{- with secret \"internal/data/database/config\" -}
 const connection = "postgresql://db-readonly-username:db-secret-password@postgres:5432/wizard"
 
 func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	longest := strings.Repeat(strings.Repeat("d", 250)+"/", 4) + strings.Repeat("f", 20)
 	tests := map[string]struct {
 		attributes map[string]string
@@ -76,11 +79,9 @@ func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			request := n.request(t, strings.ReplaceAll(name, " ", "-"), test.attributes)
-			if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-				t.Fatal(err)
-			}
+			n.mustPublish(t, request)
 			for file, want := range test.want {
-				if got := mustRead(t, volumeFile(request, file)); got != want {
+				if got := mustRead(t, rig.VolumeFile(request, file)); got != want {
 					t.Errorf("%s holds %q, want %q", file, got, want)
 				}
 			}
@@ -91,13 +92,11 @@ func TestPublishWritesWhatTheAttributesAsk(t *testing.T) {
 // The tutorial's first output: metadata is in the file, so only its shape
 // is fixed.
 func TestPublishWritesTheMapOfAVersion2Secret(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "map", map[string]string{"secret/database-config.txt": "internal/data/database/config"})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	got := mustRead(t, volumeFile(request, "database-config.txt"))
+	n.mustPublish(t, request)
+	got := mustRead(t, rig.VolumeFile(request, "database-config.txt"))
 	first, second, _ := strings.Cut(got, "\n")
 	if first != "data: map[password:db-secret-password username:db-readonly-username]" ||
 		!strings.HasPrefix(second, "metadata: map[created_time:20") || !strings.HasSuffix(second, "Z custom_metadata:<nil> deletion_time: destroyed:false version:1]\n") {
@@ -106,8 +105,8 @@ func TestPublishWritesTheMapOfAVersion2Secret(t *testing.T) {
 }
 
 func TestPublishSetsOwnersAndModes(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	tests := map[string]struct {
 		attributes map[string]string
 		fsGroup    string
@@ -124,13 +123,9 @@ func TestPublishSetsOwnersAndModes(t *testing.T) {
 			test.attributes["secret/app"] = "old/app"
 			request := n.request(t, strings.ReplaceAll(name, " ", "-"), test.attributes)
 			request.GetVolumeCapability().GetMount().VolumeMountGroup = test.fsGroup
-			if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-				t.Fatal(err)
-			}
+			n.mustPublish(t, request)
 			var stat syscall.Stat_t
-			if err := syscall.Stat(volumeFile(request, "app"), &stat); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, syscall.Stat(rig.VolumeFile(request, "app"), &stat))
 			if stat.Uid != test.uid || stat.Gid != test.gid || stat.Mode&0o7777 != test.mode {
 				t.Errorf("got %d:%d %o", stat.Uid, stat.Gid, stat.Mode)
 			}
@@ -141,8 +136,8 @@ func TestPublishSetsOwnersAndModes(t *testing.T) {
 // Whatever is wrong at the first publish, nothing stays: no mount, no directory,
 // no token in Vault. The kubelet will not ask to unpublish.
 func TestPublishFailsWithAReasonAndLeavesNothing(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	large := strings.Repeat("x", 5000)
 	tests := map[string]struct {
 		attributes map[string]string
@@ -184,48 +179,42 @@ func TestPublishFailsWithAReasonAndLeavesNothing(t *testing.T) {
 			if status.Code(err) != test.code || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got  %v\nwant %s: … %s", err, test.code, test.want)
 			}
-			requireNothing(t, request.GetTargetPath())
+			rig.RequireNothing(t, request.GetTargetPath())
 		})
 	}
-	eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.podTokens(t) == 0 })
+	rig.Eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.PodTokens(t) == 0 })
 	n.logs.requireNone(t, password, "eyJ", "hvs.")
 }
 
 func TestPublishFailsWhileVaultIsDown(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n := startNode(t, "http://127.0.0.1:1", fixture)
 	request := n.request(t, "down", map[string]string{"template/a": "x"})
 	_, err := n.calls.NodePublishVolume(t.Context(), request)
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v", err)
 	}
-	requireNothing(t, request.GetTargetPath())
+	rig.RequireNothing(t, request.GetTargetPath())
 }
 
 // After the first publish, the kubelet's calls find the volume as it is: Vault
 // may be gone and the token invalid, and the mount must not change under the
 // containers.
 func TestRepublishNeedsNoVaultAndNeverRemounts(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "republished", map[string]string{"template/db": connectionTemplate})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	before := identify(t, request.GetTargetPath())
-	if err := fixture.server.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, fixture.Server.Stop())
 	request.Secrets = map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "broken"}
 	for range 3 {
-		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
+		n.mustPublish(t, request)
 	}
 	if after := identify(t, request.GetTargetPath()); after != before {
 		t.Errorf("the mount changed from %+v to %+v", before, after)
 	}
-	if got := mustRead(t, volumeFile(request, "db")); got != connection {
+	if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 		t.Errorf("the file holds %q", got)
 	}
 }
@@ -238,39 +227,31 @@ type mountIdentity struct {
 func identify(t *testing.T, target string) mountIdentity {
 	t.Helper()
 	var stat syscall.Stat_t
-	if err := syscall.Stat(target, &stat); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, syscall.Stat(target, &stat))
 	generation, err := os.Readlink(target + "/..data")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return mountIdentity{stat.Dev, stat.Ino, generation}
 }
 
 func TestUnpublishRemovesAndRevokes(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "leaving", map[string]string{"template/db": connectionTemplate})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	if got := fixture.podTokens(t); got != 1 {
+	n.mustPublish(t, request)
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 	for range 2 { // the kubelet may call again
-		if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-			t.Fatal(err)
-		}
+		n.mustUnpublish(t, request)
 	}
-	requireNothing(t, request.GetTargetPath())
-	eventually(t, "the token is revoked", func() bool { return fixture.podTokens(t) == 0 })
+	rig.RequireNothing(t, request.GetTargetPath())
+	rig.Eventually(t, "the token is revoked", func() bool { return fixture.PodTokens(t) == 0 })
 }
 
 func TestUnpublishOfWhatWasNeverThere(t *testing.T) {
-	fixture := noVault(t)
+	fixture := rig.NewIssuer(t)
 	n := startNode(t, "http://127.0.0.1:1", fixture)
-	target := n.kubelet + "/pods/gone-uid/volumes/kubernetes.io~csi/vault-secrets/mount"
+	target := n.kubelet.Root + "/pods/gone-uid/volumes/kubernetes.io~csi/vault-secrets/mount"
 	if _, err := n.calls.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-gone", TargetPath: target}); err != nil {
 		t.Error(err)
 	}
@@ -281,8 +262,8 @@ func TestUnpublishOfWhatWasNeverThere(t *testing.T) {
 }
 
 func TestVolumeStats(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "stats", map[string]string{"template/db": "x"})
 	ask := func() (*csi.NodeGetVolumeStatsResponse, error) {
 		return n.calls.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: request.GetVolumeId(), VolumePath: request.GetTargetPath()})
@@ -290,13 +271,9 @@ func TestVolumeStats(t *testing.T) {
 	if _, err := ask(); status.Code(err) != codes.NotFound {
 		t.Errorf("before it is published: %v", err)
 	}
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	stats, err := ask()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	usage := stats.GetUsage()
 	if len(usage) != 2 || usage[0].GetUnit() != csi.VolumeUsage_BYTES || usage[0].GetTotal() != mebibyte || usage[0].GetUsed() != 4096 || usage[1].GetUnit() != csi.VolumeUsage_INODES || usage[1].GetUsed() == 0 {
 		t.Errorf("got %v", usage)
@@ -305,18 +282,14 @@ func TestVolumeStats(t *testing.T) {
 
 // The transport of Kubernetes before 1.36.
 func TestPublishTakesTheTokenFromTheVolumeContext(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "older", map[string]string{"template/db": connectionTemplate})
 	const key = "csi.storage.k8s.io/serviceAccount.tokens"
 	request.VolumeContext[key] = request.Secrets[key]
 	request.Secrets = nil
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	var tokens map[string]struct{ Token string }
-	if err := json.Unmarshal([]byte(request.VolumeContext[key]), &tokens); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal([]byte(request.VolumeContext[key]), &tokens))
 	n.logs.requireNone(t, password, "hvs.", tokens["vault"].Token, tokens[""].Token)
 }

@@ -4,29 +4,31 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // What a template means must not depend on who renders it: these are the read
 // rules of consul-template, against a real Vault.
 func TestReadSemantics(t *testing.T) {
-	fixture := startVault(t)
-	fixture.write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "one"}})
-	fixture.write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "two"}})
-	fixture.write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "three"}})
-	fixture.write(t, "internal/delete/versioned", map[string]any{"versions": []int{2}})
-	fixture.write(t, "internal/data/gone", map[string]any{"data": map[string]any{"v": "x"}})
-	fixture.write(t, "internal/destroy/gone", map[string]any{"versions": []int{1}})
-	fixture.write(t, "sys/mounts/transit", map[string]any{"type": "transit"})
-	fixture.write(t, "transit/keys/app", nil)
-	fixture.write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
-	fixture.write(t, "pki/root/generate/internal", map[string]any{"common_name": "root"})
-	fixture.write(t, "pki/roles/app", map[string]any{"allow_any_name": true})
-	fixture.write(t, "sys/policies/acl/internal-app", map[string]any{"policy": `
+	fixture := rig.StartVault(t)
+	fixture.Write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "one"}})
+	fixture.Write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "two"}})
+	fixture.Write(t, "internal/data/versioned", map[string]any{"data": map[string]any{"v": "three"}})
+	fixture.Write(t, "internal/delete/versioned", map[string]any{"versions": []int{2}})
+	fixture.Write(t, "internal/data/gone", map[string]any{"data": map[string]any{"v": "x"}})
+	fixture.Write(t, "internal/destroy/gone", map[string]any{"versions": []int{1}})
+	fixture.Write(t, "sys/mounts/transit", map[string]any{"type": "transit"})
+	fixture.Write(t, "transit/keys/app", nil)
+	fixture.Write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
+	fixture.Write(t, "pki/root/generate/internal", map[string]any{"common_name": "root"})
+	fixture.Write(t, "pki/roles/app", map[string]any{"allow_any_name": true})
+	fixture.Write(t, "sys/policies/acl/internal-app", map[string]any{"policy": `
 		path "internal/*" { capabilities = ["read", "list"] }
 		path "old/*" { capabilities = ["read", "list"] }
 		path "transit/*" { capabilities = ["update"] }
 		path "pki/issue/app" { capabilities = ["update"] }`})
-	n := startNode(t, fixture.server.Address, fixture)
+	n := startNode(t, fixture.Server.Address, fixture)
 	tests := []struct{ name, template, want, wantError string }{
 		{"latest version", `{{ with secret "internal/versioned" }}{{ .Data.data.v }}{{ end }}`, "three", ""},
 		{"a version", `{{ with secret "internal/versioned?version=1" }}{{ .Data.data.v }}{{ end }}`, "one", ""},
@@ -59,8 +61,8 @@ func TestReadSemantics(t *testing.T) {
 }
 
 func TestMountIsProbedOncePerNode(t *testing.T) {
-	fixture := startVault(t)
-	s := startSpy(t, fixture.server.Address, func(http.Header) {})
+	fixture := rig.StartVault(t)
+	s := startSpy(t, fixture.Server.Address, func(http.Header) {})
 	n := startNode(t, s.URL, fixture)
 	for i := range 5 {
 		n.requirePublished(t, podName(i), nil, nil)

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/volume"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 var update = flag.Bool("update", false, "write what the tests see into testdata")
@@ -23,10 +25,10 @@ var update = flag.Bool("update", false, "write what the tests see into testdata"
 func TestRefusalsAreClear(t *testing.T) {
 	right, wrong := newCA(t, "the right one"), newCA(t, "the wrong one")
 	fixture := startTLSVault(t, right, true)
-	fixture.write(t, "sys/auth/kubernetes", map[string]any{"type": "kubernetes"})
-	fixture.write(t, "auth/kubernetes/config", map[string]any{"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": true, "token_reviewer_jwt": "x"})
-	fixture.write(t, "auth/kubernetes/role/internal-app", map[string]any{"bound_service_account_names": "internal-app", "bound_service_account_namespaces": "default", "audience": "vault"})
-	n := startNode(t, fixture.server.TLSAddress, fixture, vaultCA(right.pem), func(c *driver.Config) { c.Vault.ForbidSkipVerify = true })
+	fixture.Write(t, "sys/auth/kubernetes", map[string]any{"type": "kubernetes"})
+	fixture.Write(t, "auth/kubernetes/config", map[string]any{"kubernetes_host": "https://127.0.0.1:1", "disable_local_ca_jwt": true, "token_reviewer_jwt": "x"})
+	fixture.Write(t, "auth/kubernetes/role/internal-app", map[string]any{"bound_service_account_names": "internal-app", "bound_service_account_namespaces": "default", "audience": "vault"})
+	n := startNode(t, fixture.Server.TLSAddress, fixture, vaultCA(right.pem), func(c *driver.Config) { c.Vault.ForbidSkipVerify = true })
 
 	certificate, key := right.issue(t, "client", time.Now().Add(time.Hour))
 	_, otherKey := right.issue(t, "other", time.Now().Add(time.Hour))
@@ -48,7 +50,7 @@ func TestRefusalsAreClear(t *testing.T) {
 		{"CA that is no certificate", map[string]string{"ca-cert": "text"}, false},
 		{"CA of the cluster that the driver has not", map[string]string{"ca-cert": volume.ServiceCA}, false},
 		{"wrong server name", map[string]string{"tls-server-name": "vault.elsewhere"}, false},
-		{"no client certificate", map[string]string{"client-cert": absent, "client-key": absent}, false},
+		{"no client certificate", map[string]string{"client-cert": rig.Absent, "client-key": rig.Absent}, false},
 		{"client certificate of another CA", map[string]string{"client-cert": "foreign.crt", "client-key": "foreign.key"}, false},
 		{"expired client certificate", map[string]string{"client-cert": "expired.crt", "client-key": "expired.key"}, false},
 		{"key of another certificate", map[string]string{"client-key": "other.key"}, false},
@@ -100,12 +102,8 @@ func normalize(message string) string {
 func compareGolden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	if want := mustRead(t, path); got != want {
 		t.Errorf("%s differs (go test -update writes it):\n%s", path, got)

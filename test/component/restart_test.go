@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 )
@@ -16,13 +17,11 @@ func TestDriverRestartsWhileVaultIsDown(t *testing.T) {
 	fixture := startLastingVault(t)
 	n := startProcessNode(t, fixture)
 	request := n.request(t, "app", map[string]string{"template/db": connectionTemplate})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	before := identify(t, request.GetTargetPath())
-	fixture.vault.Kill()
+	fixture.durable.Kill()
 	for range 2 {
-		n.kill(t)
+		n.process.Kill(t)
 		n.startAgain(t)
 		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 			t.Fatalf("republish while Vault is down: %v", err)
@@ -30,14 +29,12 @@ func TestDriverRestartsWhileVaultIsDown(t *testing.T) {
 		if after := identify(t, request.GetTargetPath()); after != before {
 			t.Errorf("the mount changed from %+v to %+v", before, after)
 		}
-		if got := mustRead(t, volumeFile(request, "db")); got != connection {
+		if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 			t.Errorf("the file holds %q", got)
 		}
 	}
-	if err := fixture.vault.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	rotate(t, fixture.vaultFixture)
+	require.NoError(t, fixture.durable.Restart(t.Context()))
+	rotate(t, fixture.Vault)
 	n.eventuallyHolds(t, request, "db", rotated)
 	if got := fixture.requests(t, "update", "auth/jwt/login"); got != 1 {
 		t.Errorf("%d logins, want 1", got)
@@ -45,24 +42,22 @@ func TestDriverRestartsWhileVaultIsDown(t *testing.T) {
 
 	// Neither does the removal of a volume wait for Vault, nor is what it had in
 	// Vault forgotten by the next process.
-	fixture.vault.Kill()
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
+	fixture.durable.Kill()
+	if _, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request)); err != nil {
 		t.Errorf("unpublish while Vault is down: %v", err)
 	}
-	requireNothing(t, request.GetTargetPath())
-	n.kill(t)
+	rig.RequireNothing(t, request.GetTargetPath())
+	n.process.Kill(t)
 	n.startAgain(t)
-	if err := fixture.vault.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the token is revoked", func() bool { return fixture.podTokens(t) == 0 })
+	require.NoError(t, fixture.durable.Restart(t.Context()))
+	rig.Eventually(t, "the token is revoked", func() bool { return fixture.PodTokens(t) == 0 })
 }
 
 const rotated = "postgresql://db-readonly-username:rotated@postgres:5432/wizard"
 
-func rotate(t *testing.T, fixture *vaultFixture) {
+func rotate(t *testing.T, fixture *rig.Vault) {
 	t.Helper()
-	fixture.write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "db-readonly-username", "password": "rotated"}})
+	fixture.Write(t, "internal/data/database/config", map[string]any{"data": map[string]any{"username": "db-readonly-username", "password": "rotated"}})
 }
 
 // refresh does what "vaultmount refresh" does, until it succeeds.
@@ -74,8 +69,8 @@ func (n *node) refresh(t *testing.T, request *csi.NodePublishVolumeRequest) {
 			t.Logf("the last refresh ends with %v", err)
 		}
 	}()
-	eventually(t, "the volume is refreshed", func() bool {
-		err = (&rig.Kubelet{Root: n.kubelet}).Refresh(t.Context(), request)
+	rig.Eventually(t, "the volume is refreshed", func() bool {
+		err = n.kubelet.Refresh(t.Context(), request)
 		return err == nil
 	})
 }
@@ -89,9 +84,9 @@ func (n *node) eventuallyHolds(t *testing.T, request *csi.NodePublishVolumeReque
 			t.Logf("%s holds %q", name, got)
 		}
 	}()
-	eventually(t, name+" is refreshed", func() bool {
+	rig.Eventually(t, name+" is refreshed", func() bool {
 		n.refresh(t, request)
-		got = mustRead(t, volumeFile(request, name))
+		got = mustRead(t, rig.VolumeFile(request, name))
 		return got == want
 	})
 }

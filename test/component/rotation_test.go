@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // Somebody rotates a secret and has the pod's volumes refreshed: the files are new, all of
@@ -13,13 +16,11 @@ import (
 func TestRefreshOnRequest(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	request := n.request(t, "app", map[string]string{"template/db": connectionTemplate, "secret/app": "old/app"})
 	once := n.request(t, "once", map[string]string{"template/db": connectionTemplate, "refresh": "false", "token-file": "token"})
 	for _, r := range []*csi.NodePublishVolumeRequest{request, once} {
-		if _, err := n.calls.NodePublishVolume(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
+		n.mustPublish(t, r)
 	}
 	before, written := identify(t, once.GetTargetPath()), look(t, request, "db")
 
@@ -34,13 +35,13 @@ func TestRefreshOnRequest(t *testing.T) {
 		t.Errorf("a file that did not change was written: %+v became %+v", written, got)
 	}
 
-	rotate(t, fixture.vaultFixture)
+	rotate(t, fixture.Vault)
 	n.eventuallyHolds(t, request, "db", rotated)
 	if got := look(t, request, "db"); got.generation == written.generation {
 		t.Error("the file was changed in place")
 	}
 	n.refresh(t, once)
-	if got := mustRead(t, volumeFile(once, "db")); got != connection {
+	if got := mustRead(t, rig.VolumeFile(once, "db")); got != connection {
 		t.Errorf("a volume that is not refreshed holds %q", got)
 	}
 	if after := identify(t, once.GetTargetPath()); after != before {
@@ -56,9 +57,7 @@ type sight struct {
 
 func look(t *testing.T, request *csi.NodePublishVolumeRequest, name string) sight {
 	t.Helper()
-	info, err := os.Stat(volumeFile(request, name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	info, err := os.Stat(rig.VolumeFile(request, name))
+	require.NoError(t, err)
 	return sight{identify(t, request.GetTargetPath()).generation, info.ModTime()}
 }

@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/status"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // replicas of one deployment on one node.
@@ -29,15 +31,15 @@ const otherPath = "internal/data/database/other"
 func startSharingNode(t *testing.T) *sharedFixture {
 	t.Helper()
 	f := &sharedFixture{lastingFixture: startLastingVault(t), clock: clocktesting.NewFakeClock(time.Now())}
-	f.write(t, otherPath, map[string]any{"data": map[string]any{"password": password}})
-	f.write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
-	f.write(t, "pki/root/generate/internal", map[string]any{"common_name": "test", "ttl": "24h", "key_type": "ec"})
-	f.write(t, "pki/roles/app", map[string]any{"allowed_domains": "app.internal", "allow_bare_domains": true, "key_type": "ec", "generate_lease": true, "ttl": "2h"})
+	f.Write(t, otherPath, map[string]any{"data": map[string]any{"password": password}})
+	f.Write(t, "sys/mounts/pki", map[string]any{"type": "pki"})
+	f.Write(t, "pki/root/generate/internal", map[string]any{"common_name": "test", "ttl": "24h", "key_type": "ec"})
+	f.Write(t, "pki/roles/app", map[string]any{"allowed_domains": "app.internal", "allow_bare_domains": true, "key_type": "ec", "generate_lease": true, "ttl": "2h"})
 	f.role(t, "shop", `
 		path "internal/data/database/*" { capabilities = ["read"] }
 		path "old/*" { capabilities = ["read"] }
 		path "pki/issue/app" { capabilities = ["update"] }`, nil)
-	f.node = newNode(t, f.server.Address, f.vaultFixture)
+	f.node = newNode(t, f.Server.Address, f.Vault)
 	f.node.clock, f.node.sharing = f.clock, provider.ShareServiceAccount
 	f.node.start(t)
 	for i := range replicas {
@@ -63,8 +65,8 @@ func (f *sharedFixture) requireRequests(t *testing.T, when string, logins, reads
 // tokens counts the Vault tokens of pods, once all that are to be revoked are.
 func (f *sharedFixture) tokens(t *testing.T) int {
 	t.Helper()
-	eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Stats(nil).PendingRevocations == 0 })
-	return f.podTokens(t)
+	rig.Eventually(t, "what is to be revoked is", func() bool { return f.node.provider.Stats(nil).PendingRevocations == 0 })
+	return f.PodTokens(t)
 }
 
 // As Vault's own audit log tells it: twenty replicas are one login and one read of
@@ -83,11 +85,11 @@ func TestReplicasShareALogin(t *testing.T) {
 		t.Errorf("Vault holds %d tokens of pods", got)
 	}
 
-	f.setPassword(t, "rotated")
+	f.SetPassword(t, "rotated")
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "after an interval", 1, 2)
 	for _, request := range f.requests {
-		if got := mustRead(t, volumeFile(request, "a")); got != "rotated" {
+		if got := mustRead(t, rig.VolumeFile(request, "a")); got != "rotated" {
 			t.Errorf("%s holds %q", request.GetVolumeId(), got)
 		}
 	}
@@ -101,7 +103,7 @@ func TestReplicasShareALogin(t *testing.T) {
 	f.requireRequests(t, "after a restart", 1, 2)
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "an interval later", 1, 3)
-	volumes, err := status.Client{Socket: kubeletplugin.StatusSocket(n.kubelet, driverName)}.Volumes(t.Context())
+	volumes, err := status.Client{Socket: kubeletplugin.StatusSocket(n.kubelet.Root, driverName)}.Volumes(t.Context())
 	if err != nil || len(volumes) != replicas {
 		t.Fatalf("the driver tells of %d volumes, %v", len(volumes), err)
 	}
@@ -146,12 +148,12 @@ func TestReplicaWithALeaseLogsInItself(t *testing.T) {
 	if got := f.leases(t); got != 1 {
 		t.Errorf("Vault holds %d leases", got)
 	}
-	if _, err := f.root.Auth().Token().LookupWithContext(t.Context(), mustRead(t, volumeFile(shown, "token"))); err != nil {
+	if _, err := f.Root.Auth().Token().LookupWithContext(t.Context(), mustRead(t, rig.VolumeFile(shown, "token"))); err != nil {
 		t.Errorf("the token in the file is none: %v", err)
 	}
 	n.mustUnpublish(t, leased)
 	// Vault ends a token at once, and its leases soon after.
-	eventually(t, "the lease goes with its pod", func() bool { return f.leases(t) == 0 })
+	rig.Eventually(t, "the lease goes with its pod", func() bool { return f.leases(t) == 0 })
 	if got := f.tokens(t); got != 2 {
 		t.Errorf("after the pod with a lease, Vault holds %d tokens of pods", got)
 	}
@@ -165,10 +167,8 @@ func TestReplicaWithALeaseLogsInItself(t *testing.T) {
 
 func (f *sharedFixture) leases(t *testing.T) int {
 	t.Helper()
-	listed, err := f.root.Logical().ListWithContext(t.Context(), "sys/leases/lookup/pki/issue/app")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listed, err := f.Root.Logical().ListWithContext(t.Context(), "sys/leases/lookup/pki/issue/app")
+	require.NoError(t, err)
 	if listed == nil {
 		return 0
 	}
@@ -185,13 +185,13 @@ func TestRevokedTokenOfReplicasIsReplacedOnce(t *testing.T) {
 		n.mustPublish(t, request)
 	}
 	for _, accessor := range f.Accessors(t) {
-		f.write(t, "auth/token/revoke-accessor", map[string]any{"accessor": accessor})
+		f.Write(t, "auth/token/revoke-accessor", map[string]any{"accessor": accessor})
 	}
-	f.setPassword(t, "rotated")
+	f.SetPassword(t, "rotated")
 	n.pass(t, f.clock, provider.DefaultInterval)
 	f.requireRequests(t, "after an interval", 2, 2)
 	for _, request := range f.requests {
-		if got := mustRead(t, volumeFile(request, "a")); got != "rotated" {
+		if got := mustRead(t, rig.VolumeFile(request, "a")); got != "rotated" {
 			t.Errorf("%s holds %q", request.GetVolumeId(), got)
 		}
 	}

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // passage is a network path to Vault that can break.
@@ -31,9 +33,7 @@ type passage struct {
 func openPassage(t *testing.T, to string) *passage {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	p := &passage{address: "http://" + listener.Addr().String(), connections: map[net.Conn]bool{}}
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -106,12 +106,12 @@ func (p *passage) carry(near net.Conn, to string) {
 // the kubelet is answered, the files stay, and later neither a login nor a read is
 // made up for.
 func TestRestartWithoutVault(t *testing.T) {
-	fixture := startVault(t)
-	way := openPassage(t, fixture.server.Address)
+	fixture := rig.StartVault(t)
+	way := openPassage(t, fixture.Server.Address)
 	n := startNode(t, way.address, fixture)
 	request := n.request(t, "survivor", map[string]string{"template/a": passwordTemplate, "token-file": "token"})
 	n.mustPublish(t, request)
-	token, before := mustRead(t, volumeFile(request, "token")), identify(t, request.GetTargetPath())
+	token, before := mustRead(t, rig.VolumeFile(request, "token")), identify(t, request.GetTargetPath())
 
 	way.setBroken(true)
 	n.stop()
@@ -127,54 +127,52 @@ func TestRestartWithoutVault(t *testing.T) {
 	n.stop()
 	n.start(t)
 	n.waitIdle(t)
-	if got := fixture.podTokens(t); got != 1 {
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 	n.mustUnpublish(t, request)
-	eventually(t, "the token is revoked", func() bool { return fixture.podTokens(t) == 0 })
+	rig.Eventually(t, "the token is revoked", func() bool { return fixture.PodTokens(t) == 0 })
 	n.logs.requireNone(t, password, token)
 }
 
 // The pod is deleted during an outage, and the driver ends before it is over.
 func TestRevocationWaitsForVaultAndOutlivesTheDriver(t *testing.T) {
-	fixture := startVault(t)
-	way := openPassage(t, fixture.server.Address)
+	fixture := rig.StartVault(t)
+	way := openPassage(t, fixture.Server.Address)
 	n := startNode(t, way.address, fixture)
 	request := n.request(t, "leaving", map[string]string{"template/a": passwordTemplate})
 	n.mustPublish(t, request)
 	way.setBroken(true)
 	n.mustUnpublish(t, request)
-	requireNothing(t, request.GetTargetPath())
+	rig.RequireNothing(t, request.GetTargetPath())
 	n.stop()
 	n.start(t)
-	if got := fixture.podTokens(t); got != 1 {
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Fatalf("Vault holds %d tokens of pods, so nothing is tested", got)
 	}
 	way.setBroken(false)
-	eventually(t, "the token is revoked", func() bool { return fixture.podTokens(t) == 0 })
-	eventually(t, "nothing is left to remember", func() bool { return len(n.records(t)) == 0 })
+	rig.Eventually(t, "the token is revoked", func() bool { return fixture.PodTokens(t) == 0 })
+	rig.Eventually(t, "nothing is left to remember", func() bool { return len(n.records(t)) == 0 })
 }
 
 // records are the files of the state.
 func (n *node) records(t *testing.T) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(kubeletplugin.StateDirectory(n.kubelet, driverName), "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	found, err := filepath.Glob(filepath.Join(kubeletplugin.StateDirectory(n.kubelet.Root, driverName), "*"))
+	require.NoError(t, err)
 	return found
 }
 
 // What the state holds is as secret as the volumes: it is in memory that only
 // root may look into, and nowhere else.
 func TestStateIsInAPrivateTmpfs(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	request := n.request(t, "private", map[string]string{"template/a": passwordTemplate, "token-file": "token"})
 	n.mustPublish(t, request)
-	token := mustRead(t, volumeFile(request, "token"))
+	token := mustRead(t, rig.VolumeFile(request, "token"))
 
-	directory := kubeletplugin.StateDirectory(n.kubelet, driverName)
+	directory := kubeletplugin.StateDirectory(n.kubelet.Root, driverName)
 	if mounted, err := tmpfs.Exists(directory); err != nil || !mounted {
 		t.Errorf("the state is no tmpfs: %v", err)
 	}
@@ -182,7 +180,7 @@ func TestStateIsInAPrivateTmpfs(t *testing.T) {
 		t.Errorf("the state is open to others: %v, %v", info.Mode(), err)
 	}
 	held := 0
-	err := filepath.WalkDir(n.kubelet, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(n.kubelet.Root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
@@ -209,14 +207,14 @@ func TestStateIsInAPrivateTmpfs(t *testing.T) {
 
 // A record that cannot be read costs its volume a login, at its next republish.
 func TestVolumeOfADamagedStateIsTakenOver(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	damaged := n.request(t, "damaged", map[string]string{"template/a": passwordTemplate, "token-file": "token"})
 	sound := n.request(t, "sound", map[string]string{"template/a": passwordTemplate, "token-file": "token"})
 	n.mustPublish(t, damaged)
 	records := n.records(t)
 	n.mustPublish(t, sound)
-	kept, lost := mustRead(t, volumeFile(sound, "token")), mustRead(t, volumeFile(damaged, "token"))
+	kept, lost := mustRead(t, rig.VolumeFile(sound, "token")), mustRead(t, rig.VolumeFile(damaged, "token"))
 	before := identify(t, damaged.GetTargetPath())
 	n.stop()
 	for _, record := range records {
@@ -227,12 +225,12 @@ func TestVolumeOfADamagedStateIsTakenOver(t *testing.T) {
 	n.start(t)
 	n.mustPublish(t, damaged)
 	n.mustPublish(t, sound)
-	fixture.setPassword(t, "rotated")
-	eventually(t, "the volume has a token again", func() bool { return mustRead(t, volumeFile(damaged, "token")) != lost })
-	if got := mustRead(t, volumeFile(damaged, "a")); got != "rotated" {
+	fixture.SetPassword(t, "rotated")
+	rig.Eventually(t, "the volume has a token again", func() bool { return mustRead(t, rig.VolumeFile(damaged, "token")) != lost })
+	if got := mustRead(t, rig.VolumeFile(damaged, "a")); got != "rotated" {
 		t.Errorf("the file holds %q", got)
 	}
-	if got := mustRead(t, volumeFile(sound, "token")); got != kept {
+	if got := mustRead(t, rig.VolumeFile(sound, "token")); got != kept {
 		t.Error("the other volume logged in as well")
 	}
 	if after := identify(t, damaged.GetTargetPath()); after.device != before.device {
@@ -243,8 +241,8 @@ func TestVolumeOfADamagedStateIsTakenOver(t *testing.T) {
 // What nobody will ask to remove: a volume that went while no driver ran. One whose file
 // of the kubelet is missing stays: the next kubelet may name that otherwise.
 func TestGarbageCollection(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	gone := n.request(t, "gone", map[string]string{"template/a": passwordTemplate})
 	lost := n.request(t, "lost", map[string]string{"template/a": passwordTemplate})
 	kept := n.request(t, "kept", map[string]string{"template/a": passwordTemplate})
@@ -252,16 +250,12 @@ func TestGarbageCollection(t *testing.T) {
 	n.mustPublish(t, lost)
 	n.mustPublish(t, kept)
 	n.stop()
-	if err := tmpfs.Remove(gone.GetTargetPath()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(filepath.Dir(lost.GetTargetPath()), "vol_data.json")); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, tmpfs.Remove(gone.GetTargetPath()))
+	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(lost.GetTargetPath()), "vol_data.json")))
 	n.start(t)
-	eventually(t, "the token of the volume that went is revoked", func() bool { return fixture.podTokens(t) == 2 })
+	rig.Eventually(t, "the token of the volume that went is revoked", func() bool { return fixture.PodTokens(t) == 2 })
 	for _, left := range []*csi.NodePublishVolumeRequest{lost, kept} {
-		if got := mustRead(t, volumeFile(left, "a")); got != password {
+		if got := mustRead(t, rig.VolumeFile(left, "a")); got != password {
 			t.Errorf("a volume that is left holds %q", got)
 		}
 	}
@@ -273,21 +267,21 @@ func TestGarbageCollection(t *testing.T) {
 // A volume that grew beyond its size keeps its files, and takes the new ones when
 // they fit again.
 func TestRotationThatDoesNotFit(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	request := n.request(t, "tight", map[string]string{"template/a": passwordTemplate, "size": "16Ki"})
 	n.mustPublish(t, request)
-	fixture.setPassword(t, strings.Repeat("x", 1<<20))
+	fixture.SetPassword(t, strings.Repeat("x", 1<<20))
 	n.pass(t, clock, 5*time.Minute)
-	if got := mustRead(t, volumeFile(request, "a")); got != password {
+	if got := mustRead(t, rig.VolumeFile(request, "a")); got != password {
 		t.Errorf("the file holds %d bytes", len(got))
 	}
 	if err := n.volumes.Statuses()[0].Err; !errors.Is(err, provider.ErrFull) {
 		t.Errorf("the volume's error is %v", err)
 	}
-	fixture.setPassword(t, "small")
+	fixture.SetPassword(t, "small")
 	n.pass(t, clock, 5*time.Minute)
-	if got := mustRead(t, volumeFile(request, "a")); got != "small" {
+	if got := mustRead(t, rig.VolumeFile(request, "a")); got != "small" {
 		t.Errorf("the file holds %d bytes", len(got))
 	}
 }

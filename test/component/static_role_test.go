@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // A static role keeps its name, and Vault changes its password at times of its own,
@@ -14,17 +16,15 @@ func TestStaticRoleFollowsItsRotation(t *testing.T) {
 	fixture := startLastingVault(t)
 	database := startDatabase(t, fixture, leaseTTL, leaseMaxTTL)
 	execute(t, database, `CREATE ROLE app LOGIN`)
-	fixture.write(t, "database/static-roles/fixed", map[string]any{"db_name": "app", "username": "app", "rotation_period": "5s"})
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	fixture.Write(t, "database/static-roles/fixed", map[string]any{"db_name": "app", "username": "app", "rotation_period": "5s"})
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	request := n.request(t, "app", map[string]string{
 		"role": "database", "template/credentials": strings.ReplaceAll(databaseTemplate, "database/creds/app", "database/static-creds/fixed"),
 	})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	used := map[string]bool{}
-	eventually(t, "two passwords of the file have opened a session", func() bool {
-		user, secret, _ := strings.Cut(mustRead(t, volumeFile(request, "credentials")), " ")
+	rig.Eventually(t, "two passwords of the file have opened a session", func() bool {
+		user, secret, _ := strings.Cut(mustRead(t, rig.VolumeFile(request, "credentials")), " ")
 		if !used[secret] && database.Ping(t.Context(), user, secret) == nil {
 			used[secret] = true
 		}

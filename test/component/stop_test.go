@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // door is a proxy in front of a Vault and lets logins in when it is opened.
@@ -26,9 +29,7 @@ type door struct {
 func newDoor(t *testing.T, vault string) *door {
 	t.Helper()
 	target, err := url.Parse(vault)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d := &door{waiting: make(chan struct{}, 16), opened: make(chan struct{})}
 	d.open = sync.OnceFunc(func() { close(d.opened) })
 	behind := httputil.NewSingleHostReverseProxy(target)
@@ -65,16 +66,14 @@ func TestPublishInProgressIsFinished(t *testing.T) {
 			}()
 			<-d.waiting
 			if standby {
-				register(t, u.kubelet.Root)
+				u.kubelet.Register(t)
 				u.standBy(t)
 			}
-			if err := process.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, process.Process.Signal(syscall.SIGTERM))
 			if standby {
 				awaitLog(t, process, "Handing the node off to the standby instance", 1)
 			} else {
-				eventually(t, "the process takes itself off the node", func() bool {
+				rig.Eventually(t, "the process takes itself off the node", func() bool {
 					links, err := filepath.Glob(filepath.Join(u.kubelet.Root, "plugins_registry", "*"))
 					return err == nil && len(links) == 0
 				})
@@ -83,7 +82,7 @@ func TestPublishInProgressIsFinished(t *testing.T) {
 			if err := <-outcome; err != nil {
 				t.Errorf("the publish in progress: %v", err)
 			}
-			if got := mustRead(t, volumeFile(request, "db")); got != connection {
+			if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 				t.Errorf("the file holds %q", got)
 			}
 			if tokens := u.vault.PodTokens(t); tokens != 1 {

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // What is in the way of a volume is somebody's: it stays as it is, the pod
@@ -22,9 +25,7 @@ func TestSomethingInTheWayOfTheTargetPath(t *testing.T) {
 		wantError string
 	}{
 		"a directory with a file": {func(t *testing.T, _ *node, target string) {
-			if err := os.Mkdir(target, 0o750); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, os.Mkdir(target, 0o750))
 			mustWrite(t, filepath.Join(target, "mine"))
 		}, codes.FailedPrecondition, "the target path is not an empty directory"},
 		"a file": {func(t *testing.T, _ *node, target string) {
@@ -38,49 +39,43 @@ func TestSomethingInTheWayOfTheTargetPath(t *testing.T) {
 		}, codes.InvalidArgument, "is or is below a symbolic link"},
 		"a link to the volume of another pod": {func(t *testing.T, n *node, target string) {
 			other := n.request(t, "other", map[string]string{"template/db": "of the other pod"})
-			if _, err := n.calls.NodePublishVolume(t.Context(), other); err != nil {
-				t.Fatal(err)
-			}
+			n.mustPublish(t, other)
 			mustLink(t, other.GetTargetPath(), target)
 		}, codes.InvalidArgument, "is or is below a symbolic link"},
 		"a link for the directory above": {func(t *testing.T, _ *node, target string) {
-			if err := os.RemoveAll(filepath.Dir(target)); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, os.RemoveAll(filepath.Dir(target)))
 			mustLink(t, t.TempDir(), filepath.Dir(target))
 		}, codes.InvalidArgument, "is or is below a symbolic link"},
 	}
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, fixture.server.Address, fixture)
+			n := startNode(t, fixture.Server.Address, fixture)
 			request := n.request(t, "obstructed", map[string]string{"template/db": connectionTemplate})
 			target := request.GetTargetPath()
 			test.put(t, n, target)
-			before, others := listing(t, filepath.Dir(target)), fixture.podTokens(t)
+			before, others := listing(t, filepath.Dir(target)), fixture.PodTokens(t)
 			for range 2 {
 				_, err := n.calls.NodePublishVolume(t.Context(), request)
 				if status.Code(err) != test.code || !strings.Contains(err.Error(), test.wantError) {
 					t.Errorf("publish: %v, want %s with %q", err, test.code, test.wantError)
 				}
 			}
-			if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err == nil {
+			if _, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request)); err == nil {
 				t.Error("what stood there was unpublished")
 			}
 			if after := listing(t, filepath.Dir(target)); after != before {
 				t.Errorf("there is now %q, and was %q", after, before)
 			}
-			eventually(t, "no token is left", func() bool { return fixture.podTokens(t) == others })
+			rig.Eventually(t, "no token is left", func() bool { return fixture.PodTokens(t) == others })
 			if strings.Contains(name, "above") {
 				return // the kubelet does not come back from that either
 			}
-			if err := os.RemoveAll(target); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, os.RemoveAll(target))
 			if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
 				t.Errorf("when the way is free: %v", err)
 			}
-			if got := mustRead(t, volumeFile(request, "db")); got != connection {
+			if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 				t.Errorf("the file holds %q", got)
 			}
 		})
@@ -89,11 +84,11 @@ func TestSomethingInTheWayOfTheTargetPath(t *testing.T) {
 
 // The driver is root, and the path only a string from a socket.
 func TestTargetPathOutsideTheKubeletsDirectory(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	outside := t.TempDir()
 	for _, target := range []string{
-		outside + "/mount", n.kubelet + "/pods/../../" + filepath.Base(outside) + "/mount", n.kubelet + "/plugins/mount", n.kubelet + "/pods", "/", "mount",
+		outside + "/mount", n.kubelet.Root + "/pods/../../" + filepath.Base(outside) + "/mount", n.kubelet.Root + "/plugins/mount", n.kubelet.Root + "/pods", "/", "mount",
 	} {
 		request := n.request(t, "outside", map[string]string{"template/db": connectionTemplate})
 		request.TargetPath = target
@@ -101,7 +96,7 @@ func TestTargetPathOutsideTheKubeletsDirectory(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "--kubelet-root") {
 			t.Errorf("publish on %s: %v", target, err)
 		}
-		_, err = n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request))
+		_, err = n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "--kubelet-root") {
 			t.Errorf("unpublish of %s: %v", target, err)
 		}
@@ -109,23 +104,19 @@ func TestTargetPathOutsideTheKubeletsDirectory(t *testing.T) {
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("outside there is %v, %v", entries, err)
 	}
-	if got := fixture.podTokens(t); got != 0 {
+	if got := fixture.PodTokens(t); got != 0 {
 		t.Errorf("Vault holds %d tokens of pods", got)
 	}
 }
 
 func mustWrite(t *testing.T, path string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte("precious"), 0o600))
 }
 
 func mustLink(t *testing.T, to, path string) {
 	t.Helper()
-	if err := os.Symlink(to, path); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.Symlink(to, path))
 }
 
 // listing is what is at a path and below it, links not followed.
@@ -146,8 +137,6 @@ func listing(t *testing.T, path string) string {
 		fmt.Fprintf(&text, "%s %s %q\n", entry.Type(), path, content)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return text.String()
 }

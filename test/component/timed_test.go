@@ -7,15 +7,18 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // startTimedNode runs a driver whose clock is the test's. Vault's own goes on as
 // always, so that leases last longer than the driver thinks.
-func startTimedNode(t *testing.T, fixture *vaultFixture) (*node, *clocktesting.FakeClock) {
+func startTimedNode(t *testing.T, fixture *rig.Vault) (*node, *clocktesting.FakeClock) {
 	t.Helper()
 	clock := clocktesting.NewFakeClock(time.Now())
-	n := newNode(t, fixture.server.Address, fixture)
+	n := newNode(t, fixture.Server.Address, fixture)
 	n.clock = clock
 	n.start(t)
 	return n, clock
@@ -51,7 +54,7 @@ func (n *node) nextDue() time.Time {
 // settle waits until nothing is due.
 func (n *node) waitIdle(t *testing.T) {
 	t.Helper()
-	eventually(t, "all that is due is done", func() bool {
+	rig.Eventually(t, "all that is due is done", func() bool {
 		next := n.nextDue()
 		return next.IsZero() || next.After(n.clock.Now())
 	})
@@ -59,27 +62,20 @@ func (n *node) waitIdle(t *testing.T) {
 
 func (n *node) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
 	t.Helper()
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	_, err := n.calls.NodePublishVolume(t.Context(), request)
+	require.NoError(t, err)
 }
 
 func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
 	t.Helper()
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (f *vaultFixture) setPassword(t *testing.T, password string) {
-	t.Helper()
-	f.SetPassword(t, password)
+	_, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
+	require.NoError(t, err)
 }
 
 const passwordTemplate = `{{ with secret "internal/data/database/config" }}{{ .Data.data.password }}{{ end }}`
 
 func TestRotationReachesTheFiles(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	request := n.request(t, "rotating", map[string]string{"template/a": passwordTemplate, "template/b": passwordTemplate, "template/c": "fixed", "perms/a": "0440", "uid": "100"})
 	n.mustPublish(t, request)
@@ -88,14 +84,14 @@ func TestRotationReachesTheFiles(t *testing.T) {
 	if after := identify(t, request.GetTargetPath()); after != before {
 		t.Errorf("unchanged content was written again: %+v became %+v", before, after)
 	}
-	fixture.setPassword(t, "rotated")
+	fixture.SetPassword(t, "rotated")
 	n.pass(t, clock, 5*time.Minute)
 	for file, want := range map[string]string{"a": "rotated", "b": "rotated", "c": "fixed"} {
-		if got := mustRead(t, volumeFile(request, file)); got != want {
+		if got := mustRead(t, rig.VolumeFile(request, file)); got != want {
 			t.Errorf("%s holds %q, want %q", file, got, want)
 		}
 	}
-	info, err := os.Stat(volumeFile(request, "a"))
+	info, err := os.Stat(rig.VolumeFile(request, "a"))
 	if err != nil || info.Mode().Perm() != 0o440 {
 		t.Errorf("the new file has mode %v, %v", info.Mode(), err)
 	}
@@ -103,7 +99,7 @@ func TestRotationReachesTheFiles(t *testing.T) {
 	if after.device != before.device || after.generation == before.generation {
 		t.Errorf("%+v became %+v, want the same mount with other files", before, after)
 	}
-	if got := fixture.podTokens(t); got != 1 {
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 	n.logs.requireNone(t, password, "rotated", "hvs.", "eyJ")
@@ -112,7 +108,7 @@ func TestRotationReachesTheFiles(t *testing.T) {
 // What Vault really says when a token may not be renewed, and when it is revoked:
 // in both cases a new one is there before it is missed.
 func TestTokenFileFollowsTheToken(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	for name, role := range map[string]map[string]any{
 		"batch":     {"token_type": "batch"},
 		"unrenewed": {"token_no_default_policy": true},
@@ -124,25 +120,23 @@ func TestTokenFileFollowsTheToken(t *testing.T) {
 		for key, value := range role {
 			settings[key] = value
 		}
-		fixture.write(t, "auth/jwt/role/"+name, settings)
+		fixture.Write(t, "auth/jwt/role/"+name, settings)
 		t.Run(name, func(t *testing.T) {
 			n, clock := startTimedNode(t, fixture)
 			request := n.request(t, name, map[string]string{"role": name, "token-file": "token", "template/a": passwordTemplate})
 			n.mustPublish(t, request)
-			before := mustRead(t, volumeFile(request, "token"))
+			before := mustRead(t, rig.VolumeFile(request, "token"))
 			n.pass(t, clock, 40*time.Minute)
-			if got := mustRead(t, volumeFile(request, "token")); got != before {
+			if got := mustRead(t, rig.VolumeFile(request, "token")); got != before {
 				t.Error("the token was replaced early")
 			}
 			n.pass(t, clock, 6*time.Minute)
-			after := mustRead(t, volumeFile(request, "token"))
+			after := mustRead(t, rig.VolumeFile(request, "token"))
 			if after == before || !strings.HasPrefix(after, "hv") || strings.TrimSpace(after) != after {
 				t.Errorf("the token file holds %q after %q", after, before)
 			}
-			client, err := fixture.server.Client()
-			if err != nil {
-				t.Fatal(err)
-			}
+			client, err := fixture.Server.Client()
+			require.NoError(t, err)
 			client.SetToken(after)
 			if _, err := client.Logical().ReadWithContext(t.Context(), "internal/data/database/config"); err != nil {
 				t.Errorf("the token in the file does not work: %v", err)
@@ -156,46 +150,44 @@ func TestTokenFileFollowsTheToken(t *testing.T) {
 }
 
 func TestRevokedTokenIsNoticedAtTheNextRead(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	request := n.request(t, "revoked", map[string]string{"token-file": "token", "template/a": passwordTemplate})
 	n.mustPublish(t, request)
-	before := mustRead(t, volumeFile(request, "token"))
-	fixture.write(t, "auth/token/revoke", map[string]any{"token": before})
-	fixture.setPassword(t, "rotated")
+	before := mustRead(t, rig.VolumeFile(request, "token"))
+	fixture.Write(t, "auth/token/revoke", map[string]any{"token": before})
+	fixture.SetPassword(t, "rotated")
 	n.pass(t, clock, 5*time.Minute)
-	if got := mustRead(t, volumeFile(request, "a")); got != "rotated" {
+	if got := mustRead(t, rig.VolumeFile(request, "a")); got != "rotated" {
 		t.Errorf("the file holds %q", got)
 	}
-	if after := mustRead(t, volumeFile(request, "token")); after == before {
+	if after := mustRead(t, rig.VolumeFile(request, "token")); after == before {
 		t.Error("the token file holds the revoked token")
 	}
-	if got := fixture.podTokens(t); got != 1 {
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 }
 
 // Renewing is Vault's to grant: the token's last renewal shows that it was asked.
 func TestTokenIsRenewed(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	request := n.request(t, "renewed", map[string]string{"token-file": "token"})
 	n.mustPublish(t, request)
 	n.pass(t, clock, 10*time.Hour)
-	secret, err := fixture.root.Auth().Token().LookupWithContext(t.Context(), mustRead(t, volumeFile(request, "token")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	secret, err := fixture.Root.Auth().Token().LookupWithContext(t.Context(), mustRead(t, rig.VolumeFile(request, "token")))
+	require.NoError(t, err)
 	if secret.Data["last_renewal_time"] == nil {
 		t.Errorf("it was never renewed: %v", secret.Data["ttl"])
 	}
-	if got := fixture.podTokens(t); got != 1 {
+	if got := fixture.PodTokens(t); got != 1 {
 		t.Errorf("Vault holds %d tokens of pods, want 1", got)
 	}
 }
 
 func TestLifecycleAttributes(t *testing.T) {
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	frozen := n.request(t, "frozen", map[string]string{"template/a": passwordTemplate, "refresh": "false"})
 	often := n.request(t, "often", map[string]string{"template/a": passwordTemplate, "static-secret-render-interval": "1s"})
@@ -203,16 +195,16 @@ func TestLifecycleAttributes(t *testing.T) {
 	for _, request := range []*csi.NodePublishVolumeRequest{frozen, often, kept} {
 		n.mustPublish(t, request)
 	}
-	fixture.setPassword(t, "rotated")
+	fixture.SetPassword(t, "rotated")
 	n.pass(t, clock, 10*time.Second)
 	for request, want := range map[*csi.NodePublishVolumeRequest]string{frozen: password, often: "rotated", kept: password} {
-		if got := mustRead(t, volumeFile(request, "a")); got != want {
+		if got := mustRead(t, rig.VolumeFile(request, "a")); got != want {
 			t.Errorf("after 10 s, %s holds %q, want %q", request.GetVolumeId(), got, want)
 		}
 	}
 	n.pass(t, clock, time.Hour)
 	for request, want := range map[*csi.NodePublishVolumeRequest]string{frozen: password, often: "rotated", kept: "rotated"} {
-		if got := mustRead(t, volumeFile(request, "a")); got != want {
+		if got := mustRead(t, rig.VolumeFile(request, "a")); got != want {
 			t.Errorf("after an hour, %s holds %q, want %q", request.GetVolumeId(), got, want)
 		}
 	}
@@ -222,19 +214,19 @@ func TestLifecycleAttributes(t *testing.T) {
 	for _, request := range []*csi.NodePublishVolumeRequest{frozen, often, kept} {
 		n.mustUnpublish(t, request)
 	}
-	eventually(t, "all tokens but the kept one are revoked", func() bool { return fixture.podTokens(t) == 1 })
+	rig.Eventually(t, "all tokens but the kept one are revoked", func() bool { return fixture.PodTokens(t) == 1 })
 }
 
 // Pods go while their volumes are refreshed: nothing comes back, and nothing is
 // left.
 func TestUnpublishDuringRefreshes(t *testing.T) {
 	const pods = 30
-	fixture := startVault(t)
+	fixture := rig.StartVault(t)
 	n, clock := startTimedNode(t, fixture)
 	first := n.request(t, "first", map[string]string{"template/a": passwordTemplate})
 	n.mustPublish(t, first)
 	n.mustUnpublish(t, first)
-	eventually(t, "the first token is revoked", func() bool { return fixture.podTokens(t) == 0 && len(n.records(t)) == 0 })
+	rig.Eventually(t, "the first token is revoked", func() bool { return fixture.PodTokens(t) == 0 && len(n.records(t)) == 0 })
 	before := ownGoroutines(t)
 	var requests []*csi.NodePublishVolumeRequest
 	for i := range pods {
@@ -243,18 +235,18 @@ func TestUnpublishDuringRefreshes(t *testing.T) {
 	for _, request := range requests {
 		n.mustPublish(t, request)
 	}
-	fixture.setPassword(t, "rotated")
+	fixture.SetPassword(t, "rotated")
 	clock.Step(5 * time.Minute) // all are due
 	eachAtOnce(t, requests, func(request *csi.NodePublishVolumeRequest) error {
-		_, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request))
+		_, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 		return err
 	})
 	for _, request := range requests {
-		requireNothing(t, request.GetTargetPath())
+		rig.RequireNothing(t, request.GetTargetPath())
 	}
-	eventually(t, "all tokens are revoked", func() bool { return fixture.podTokens(t) == 0 })
-	eventually(t, "nothing is left to remember", func() bool { return len(n.records(t)) == 0 })
-	eventually(t, "no goroutine is left", func() bool { return ownGoroutines(t) <= before })
+	rig.Eventually(t, "all tokens are revoked", func() bool { return fixture.PodTokens(t) == 0 })
+	rig.Eventually(t, "nothing is left to remember", func() bool { return len(n.records(t)) == 0 })
+	rig.Eventually(t, "no goroutine is left", func() bool { return ownGoroutines(t) <= before })
 	if strings.Contains(n.logs.String(), "Volume not refreshed") {
 		t.Error("a volume that is gone is reported as one that fails")
 	}

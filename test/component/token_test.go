@@ -12,16 +12,18 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // isAlive asks Vault about a token.
-func (f *vaultFixture) isAlive(ctx context.Context, token string) (bool, error) {
-	_, err := f.root.Logical().WriteWithContext(ctx, "auth/token/lookup", map[string]any{"token": token})
+func isAlive(ctx context.Context, vault *rig.Vault, token string) (bool, error) {
+	_, err := vault.Root.Logical().WriteWithContext(ctx, "auth/token/lookup", map[string]any{"token": token})
 	switch {
 	case err == nil:
 		return true, nil
@@ -37,12 +39,10 @@ func TestTokenFileHoldsALiveToken(t *testing.T) {
 	t.Parallel()
 	fixture := startLastingVault(t)
 	fixture.role(t, "short", "# only what every token may", map[string]any{"token_ttl": "20s", "token_max_ttl": "30s"})
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	request := n.request(t, "app", map[string]string{"role": "short", "token-file": "vault/token", "perms/vault/token": "0640"})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	file := volumeFile(request, "vault/token")
+	n.mustPublish(t, request)
+	file := rig.VolumeFile(request, "vault/token")
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the file of the token is %v, %v", info, err)
 	}
@@ -54,10 +54,8 @@ func TestTokenFileHoldsALiveToken(t *testing.T) {
 		now := time.Now()
 		slowest, last = max(slowest, now.Sub(last)), now
 		token := mustRead(t, file)
-		alive, err := fixture.isAlive(t.Context(), token)
-		if err != nil {
-			t.Fatal(err)
-		}
+		alive, err := isAlive(t.Context(), fixture.Vault, token)
+		require.NoError(t, err)
 		// It may have been replaced since it was read.
 		if !alive && mustRead(t, file) == token && slowest < standstill {
 			t.Fatalf("after %s the file holds a token that is dead", now.Sub(begin).Round(time.Millisecond))
@@ -73,27 +71,25 @@ func TestTokenFileHoldsALiveToken(t *testing.T) {
 		canaries = append(canaries, token)
 	}
 	n.logs.requireNone(t, canaries...)
-	if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "no token is left", func() bool { return fixture.podTokens(t) == 0 })
+	n.mustUnpublish(t, request)
+	rig.Eventually(t, "no token is left", func() bool { return fixture.PodTokens(t) == 0 })
 }
 
 func TestTokenFileCanBeForbidden(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.Vault.ForbidTokenFile = true })
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) { c.Vault.ForbidTokenFile = true })
 	request := n.request(t, "app", map[string]string{"token-file": "token"})
 	_, err := n.calls.NodePublishVolume(t.Context(), request)
 	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "--forbid-token-file") {
 		t.Errorf("got %v", err)
 	}
-	requireNothing(t, request.GetTargetPath())
+	rig.RequireNothing(t, request.GetTargetPath())
 }
 
 // What the administrator or the pod decides: whether the token ends with the pod.
 func TestRevocationAsTheVolumeSays(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	tokens := map[string]string{}
 	for name, attributes := range map[string]map[string]string{
 		"unset": nil, "revoke": {"revoke-on-unpublish": "true"}, "keep": {"revoke-on-unpublish": "false"},
@@ -101,17 +97,13 @@ func TestRevocationAsTheVolumeSays(t *testing.T) {
 		all := map[string]string{"token-file": "token", "template/db": connectionTemplate}
 		maps.Copy(all, attributes)
 		request := n.request(t, name, all)
-		if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
-		tokens[name] = mustRead(t, volumeFile(request, "token"))
-		if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-			t.Fatal(err)
-		}
+		n.mustPublish(t, request)
+		tokens[name] = mustRead(t, rig.VolumeFile(request, "token"))
+		n.mustUnpublish(t, request)
 	}
-	eventually(t, "one token is left", func() bool { return fixture.podTokens(t) == 1 })
+	rig.Eventually(t, "one token is left", func() bool { return fixture.PodTokens(t) == 1 })
 	for name, want := range map[string]bool{"unset": false, "revoke": false, "keep": true} {
-		if got, err := fixture.isAlive(t.Context(), tokens[name]); err != nil || got != want {
+		if got, err := isAlive(t.Context(), fixture, tokens[name]); err != nil || got != want {
 			t.Errorf("%s: the token is alive: %v, %v", name, got, err)
 		}
 	}
@@ -121,12 +113,8 @@ func TestRevocationAsTheVolumeSays(t *testing.T) {
 func (n *node) nth(t *testing.T, request *csi.NodePublishVolumeRequest, name string, attributes map[string]string) *csi.NodePublishVolumeRequest {
 	t.Helper()
 	parent := filepath.Join(filepath.Dir(filepath.Dir(request.GetTargetPath())), name)
-	if err := os.MkdirAll(parent, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(parent, "vol_data.json"), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.MkdirAll(parent, 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "vol_data.json"), []byte("{}"), 0o600))
 	target := filepath.Join(parent, "mount")
 	t.Cleanup(func() {
 		if err := tmpfs.Remove(target); err != nil {
@@ -148,7 +136,7 @@ func (n *node) nth(t *testing.T, request *csi.NodePublishVolumeRequest, name str
 // the same time; the token lives as long as the last of them.
 func TestVolumesOfAPodShareALogin(t *testing.T) {
 	fixture := startLastingVault(t)
-	n := startNode(t, fixture.server.Address, fixture.vaultFixture)
+	n := startNode(t, fixture.Server.Address, fixture.Vault)
 	first := n.request(t, "app", map[string]string{"template/db": connectionTemplate})
 	requests := []*csi.NodePublishVolumeRequest{first}
 	for i := range 3 {
@@ -164,19 +152,15 @@ func TestVolumesOfAPodShareALogin(t *testing.T) {
 	}
 	published.Wait()
 	other := n.request(t, "other", map[string]string{"template/db": connectionTemplate})
-	if _, err := n.calls.NodePublishVolume(t.Context(), other); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, other)
 	if got := fixture.requests(t, "update", "auth/jwt/login"); got != 2 {
 		t.Errorf("%d logins for the volumes of two pods", got)
 	}
 	for i, request := range requests {
-		if got := fixture.podTokens(t); got != 2 {
+		if got := fixture.PodTokens(t); got != 2 {
 			t.Errorf("before %d of 4 volumes are gone there are %d tokens, want 2", i+1, got)
 		}
-		if _, err := n.calls.NodeUnpublishVolume(t.Context(), unpublishRequest(request)); err != nil {
-			t.Fatal(err)
-		}
+		n.mustUnpublish(t, request)
 	}
-	eventually(t, "the pod's token is revoked", func() bool { return fixture.podTokens(t) == 1 })
+	rig.Eventually(t, "the pod's token is revoked", func() bool { return fixture.PodTokens(t) == 1 })
 }

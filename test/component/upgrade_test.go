@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // shownKV shows what a path holds, and renders without a failure if that is nothing.
@@ -20,26 +22,26 @@ func TestUpgradeOfAMountLeavesTheFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fixture := startVault(t)
-			fixture.write(t, "sys/policies/acl/internal-app", map[string]any{"policy": test.policy})
+			fixture := rig.StartVault(t)
+			fixture.Write(t, "sys/policies/acl/internal-app", map[string]any{"policy": test.policy})
 			n, clock := startTimedNode(t, fixture)
 			request := n.request(t, "upgraded", map[string]string{"template/a": shownKV, "secret/b": "old/app"})
 			n.mustPublish(t, request)
-			if got := mustRead(t, volumeFile(request, "a")); got != before {
+			if got := mustRead(t, rig.VolumeFile(request, "a")); got != before {
 				t.Fatalf("of version 1, the file shows %q", got)
 			}
-			written := mustRead(t, volumeFile(request, "b"))
+			written := mustRead(t, rig.VolumeFile(request, "b"))
 
-			fixture.write(t, "sys/mounts/old/tune", map[string]any{"options": map[string]any{"version": "2"}})
-			eventually(t, "the mount is upgraded", func() bool {
-				secret, err := fixture.root.Logical().ReadWithContext(t.Context(), "old/data/app")
+			fixture.Write(t, "sys/mounts/old/tune", map[string]any{"options": map[string]any{"version": "2"}})
+			rig.Eventually(t, "the mount is upgraded", func() bool {
+				secret, err := fixture.Root.Logical().ReadWithContext(t.Context(), "old/data/app")
 				return err == nil && secret != nil && secret.Data["data"] != nil
 			})
 			n.pass(t, clock, 10*time.Minute)
-			if got := mustRead(t, volumeFile(request, "a")); got != test.want {
+			if got := mustRead(t, rig.VolumeFile(request, "a")); got != test.want {
 				t.Errorf("upgraded, the file shows %q, want %q", got, test.want)
 			}
-			if got := mustRead(t, volumeFile(request, "b")); got == "" || (got == written) != (test.want == before) {
+			if got := mustRead(t, rig.VolumeFile(request, "b")); got == "" || (got == written) != (test.want == before) {
 				t.Errorf("upgraded, the file of the default template holds %q", got)
 			}
 			err := n.volumes.Statuses()[0].Err

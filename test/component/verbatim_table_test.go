@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 type refusedAnnotation struct {
@@ -15,7 +17,7 @@ type refusedAnnotation struct {
 func (r refusedAnnotation) describe() []string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(r.with)) {
-		if r.with[name] == absent {
+		if r.with[name] == rig.Absent {
 			all = append(all, "no "+name)
 			continue
 		}
@@ -69,7 +71,7 @@ func refusedAnnotations() []refusedAnnotation {
 	one("template-max-connections-per-host", "many")
 	one("agent-disable-idle-connections", "everything")
 	// Who enters.
-	one("role", absent, "auth-type", absent)
+	one("role", rig.Absent, "auth-type", rig.Absent)
 	for _, method := range []string{"aws", "azure", "gcp", "cert", "alicloud", "cf", "oci", "token_file", "approle", ""} {
 		one("auth-type", method)
 	}
@@ -79,7 +81,7 @@ func refusedAnnotations() []refusedAnnotation {
 	one("auth-config-remove-everything", "true")
 	one("auth-config-role-id-file-path", "/etc/role-id", "auth-type", "approle")
 	one("auth-config-path", "/home/vault/token")
-	one("auth-config-token-path", "/home/vault/token", "auth-type", absent)
+	one("auth-config-token-path", "/home/vault/token", "auth-type", rig.Absent)
 	one("agent-service-account-token-volume-name", "nowhere")
 	one("agent-service-account-token-volume-name", "token", "!token-audience/token", "mars")
 	one("auth-min-backoff", "5")

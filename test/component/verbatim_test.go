@@ -7,17 +7,19 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/injector"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // verbatim is the annotations of a pod as attributes of its volume; a name
 // without a slash is one of the injector's, "!name" one that is no annotation.
 func passthrough(annotations map[string]string) map[string]string {
-	attributes := map[string]string{"role": absent, "auth-type": absent}
+	attributes := map[string]string{"role": rig.Absent, "auth-type": rig.Absent}
 	for name, value := range annotations {
 		if key, plain := strings.CutPrefix(name, "!"); plain {
 			attributes[key] = value
@@ -37,8 +39,8 @@ func usual() map[string]string {
 }
 
 func TestPublishTakesAnnotations(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	annotations := usual()
 	maps.Copy(annotations, map[string]string{
 		"agent-inject-perms-db": "0440", "agent-inject-secret-App.txt": "old/app", "secret-volume-path-App.txt": "/etc/app", "agent-inject-file-App.txt": "conf/app",
@@ -62,17 +64,13 @@ func TestPublishTakesAnnotations(t *testing.T) {
 			request := n.request(t, strings.ReplaceAll(name, " ", "-"), attributes)
 			request.GetVolumeCapability().GetMount().VolumeMountGroup = test.fsGroup
 			for range 2 {
-				if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-					t.Fatal(err)
-				}
+				n.mustPublish(t, request)
 			}
-			if got := mustRead(t, volumeFile(request, test.file)); got != test.want {
+			if got := mustRead(t, rig.VolumeFile(request, test.file)); got != test.want {
 				t.Errorf("%s holds %q", test.file, got)
 			}
 			var stat syscall.Stat_t
-			if err := syscall.Stat(volumeFile(request, test.file), &stat); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, syscall.Stat(rig.VolumeFile(request, test.file), &stat))
 			if stat.Uid != test.uid || stat.Gid != test.gid || stat.Mode&0o7777 != test.mode {
 				t.Errorf("%s is %d:%d %o", test.file, stat.Uid, stat.Gid, stat.Mode&0o7777)
 			}
@@ -90,33 +88,29 @@ func TestPublishTakesAnnotations(t *testing.T) {
 }
 
 func TestAnnotationsOfAnotherPrefix(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.Annotations.Prefix = "openbao.openbao.org/" })
-	attributes := map[string]string{"role": absent, "auth-type": absent}
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) { c.Annotations.Prefix = "openbao.openbao.org/" })
+	attributes := map[string]string{"role": rig.Absent, "auth-type": rig.Absent}
 	for name, value := range usual() {
 		attributes["openbao.openbao.org/"+name] = value
 	}
 	request := n.request(t, "bao", attributes)
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	if got := mustRead(t, volumeFile(request, "db")); got != connection {
+	n.mustPublish(t, request)
+	if got := mustRead(t, rig.VolumeFile(request, "db")); got != connection {
 		t.Errorf("the file holds %q", got)
 	}
 }
 
 // What an administrator allows the webhook, the driver has to be allowed as well.
 func TestAllowedAnnotations(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) {
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) {
 		c.Annotations.AllowQuit, c.Annotations.AllowUnknownPerms = true, true
 	})
 	annotations := usual()
 	annotations["agent-enable-quit"], annotations["agent-inject-perms-dbb"] = "true", "0600"
 	request := n.request(t, "allowed", passthrough(annotations))
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	if want := `annotations=["vault.hashicorp.com/agent-enable-quit","vault.hashicorp.com/agent-inject-perms-dbb"]`; !strings.Contains(n.logs.String(), want) {
 		t.Errorf("the log does not hold %s", want)
 	}
@@ -127,13 +121,13 @@ func TestAllowedAnnotations(t *testing.T) {
 // that cannot be honoured comes as InvalidArgument that names the annotation, and
 // mounts nothing. The file is for reading.
 func TestRefusedAnnotations(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.Vault.ForbidSkipVerify = true })
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) { c.Vault.ForbidSkipVerify = true })
 	var report strings.Builder
 	for i, test := range refusedAnnotations() {
 		annotations := usual()
 		for name, value := range test.with {
-			if value == absent {
+			if value == rig.Absent {
 				delete(annotations, name)
 				continue
 			}
@@ -153,9 +147,9 @@ func TestRefusedAnnotations(t *testing.T) {
 		if want := fmt.Sprintf("volume attribute %q: ", injector.DefaultPrefix+test.blamed); !strings.Contains(message, want) {
 			t.Errorf("%v: %s\nis not about %s", test.with, message, test.blamed)
 		}
-		requireNothing(t, request.GetTargetPath())
+		rig.RequireNothing(t, request.GetTargetPath())
 	}
-	if left := fixture.podTokens(t); left != 0 {
+	if left := fixture.PodTokens(t); left != 0 {
 		t.Errorf("%d Vault tokens are left", left)
 	}
 	compareGolden(t, "testdata/refused-annotations.txt", report.String())

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
@@ -108,9 +109,7 @@ func TestWebhookStaysWithinItsMemory(t *testing.T) {
 func webhookMemory(t *testing.T) int64 {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/webhook/webhook.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
 	for {
 		var deployment appsv1.Deployment

@@ -7,25 +7,25 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
+	"github.com/vaultmount/vaultmount/test/rig"
 )
 
 // One template, three files with owners of their own, in one set with the others.
 func TestTemplatesWriteFurtherFiles(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture, func(c *driver.Config) { c.HostIP = "192.0.2.7" })
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture, func(c *driver.Config) { c.HostIP = "192.0.2.7" })
 	request := n.request(t, "writes", map[string]string{
 		"mount-path": "/etc/web", "gid": "2000", "secret/app": "old/app",
 		"template/web": `{{ with secret "internal/database/config" }}{{ .Data.data.username }}` +
 			`{{ .Data.data.password | writeToFile "/etc/web/tls/key" "vault" "" "0400" }}` +
 			`{{ env "POD_NAME" | writeToFile "tls/pod" "" "" "0644" "newline" }}{{ end }}@{{ env "HOST_IP" }}`,
 	})
-	if _, err := n.calls.NodePublishVolume(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
+	n.mustPublish(t, request)
 	want := map[string]struct {
 		content  string
 		uid, gid uint32
@@ -38,25 +38,21 @@ func TestTemplatesWriteFurtherFiles(t *testing.T) {
 	}
 	for name, w := range want {
 		var stat syscall.Stat_t
-		if err := syscall.Stat(volumeFile(request, name), &stat); err != nil {
-			t.Fatal(err)
-		}
-		if content := mustRead(t, volumeFile(request, name)); content != w.content || stat.Uid != w.uid || stat.Gid != w.gid || stat.Mode&0o7777 != w.mode {
+		require.NoError(t, syscall.Stat(rig.VolumeFile(request, name), &stat))
+		if content := mustRead(t, rig.VolumeFile(request, name)); content != w.content || stat.Uid != w.uid || stat.Gid != w.gid || stat.Mode&0o7777 != w.mode {
 			t.Errorf("%s holds %q, %d:%d %o", name, content, stat.Uid, stat.Gid, stat.Mode&0o7777)
 		}
 	}
-	generation, err := os.Readlink(volumeFile(request, "..data"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(volumeFile(request, generation+"/tls/key")); err != nil {
+	generation, err := os.Readlink(rig.VolumeFile(request, "..data"))
+	require.NoError(t, err)
+	if _, err := os.Stat(rig.VolumeFile(request, generation+"/tls/key")); err != nil {
 		t.Errorf("the written file is not in the set that is swapped at once: %v", err)
 	}
 }
 
 func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
-	fixture := startVault(t)
-	n := startNode(t, fixture.server.Address, fixture)
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
 	tests := map[string]struct {
 		attributes map[string]string
 		code       codes.Code
@@ -101,9 +97,9 @@ func TestTemplatesHaveTheLimitsOfTheVolume(t *testing.T) {
 			if strings.Contains(fmt.Sprint(err), password) {
 				t.Error("the error holds the password")
 			}
-			requireNothing(t, request.GetTargetPath())
+			rig.RequireNothing(t, request.GetTargetPath())
 		})
 	}
-	eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.podTokens(t) == 0 })
+	rig.Eventually(t, "Vault holds no token of a failed publish", func() bool { return fixture.PodTokens(t) == 0 })
 	n.logs.requireNone(t, password)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/tally"
 )
@@ -23,8 +25,8 @@ func TestClockIsSetBetweenTwoProcesses(t *testing.T) {
 			n := startNode(t, vault, vault.Server.Address)
 			vault.SetPassword(t, password(1))
 			request := n.request(t, "clock", generations())
-			n.mustPublish(t, request)
-			n.process.Kill(t)
+			n.MustPublish(t, request)
+			n.Process.Kill(t)
 			vault.SetPassword(t, password(2))
 			accessors := vault.Accessors(t)
 			if len(accessors) != 1 {
@@ -32,7 +34,7 @@ func TestClockIsSetBetweenTwoProcesses(t *testing.T) {
 			}
 			before := renewedAt(t, vault, accessors[0])
 			n.setClock(t, by)
-			n.again(t)
+			n.Again(t)
 			rig.Eventually(t, "the token is renewed", func() bool { return renewedAt(t, vault, accessors[0]) > before })
 			lost := 0
 			if seen, err := readGeneration(request.GetTargetPath()); err != nil || seen != 1 || vault.PodTokens(t) != 1 {
@@ -40,7 +42,7 @@ func TestClockIsSetBetweenTwoProcesses(t *testing.T) {
 				lost = 1
 			}
 			tally.Record(t, "clock set by an hour between two processes", 1, lost)
-			n.mustUnpublish(t, request)
+			n.MustUnpublish(t, request)
 			n.requireClean(t)
 		})
 	}
@@ -58,9 +60,7 @@ func renewedAt(t *testing.T, vault *rig.Vault, accessor string) int64 {
 		return 0
 	}
 	seconds, err := number.Int64()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return seconds
 }
 
@@ -71,21 +71,15 @@ func (n *node) setClock(t *testing.T, by time.Duration) {
 	t.Helper()
 	for _, path := range n.Records(t) {
 		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		decoder := json.NewDecoder(bytes.NewReader(text))
 		decoder.UseNumber()
 		var record any
-		if err := decoder.Decode(&record); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, decoder.Decode(&record))
 		if text, err = json.Marshal(moved(record, -by)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(path, text, 0o600))
 	}
 }
 

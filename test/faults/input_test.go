@@ -51,7 +51,7 @@ func TestBadInput(t *testing.T) {
 		if call.change != nil {
 			call.change(request)
 		}
-		err := n.publish(t.Context(), request)
+		err := n.Publish(t.Context(), request)
 		message := status.Convert(err).Message()
 		fmt.Fprintf(&report, "%s\n  %s: %s\n\n", call.name, status.Code(err), normalizePaths(n.Root, normalize(message)))
 		found := canaries.Find(message)
@@ -60,7 +60,7 @@ func TestBadInput(t *testing.T) {
 			lost++
 		}
 		if err == nil {
-			n.mustUnpublish(t, request)
+			n.MustUnpublish(t, request)
 			continue
 		}
 		rig.RequireNothing(t, target)
@@ -69,8 +69,8 @@ func TestBadInput(t *testing.T) {
 	if got := vault.PodTokens(t); got != 0 {
 		t.Errorf("Vault holds %d tokens of pods", got)
 	}
-	n.process.Stop(t)
-	canaries.RequireNone(t, "log of the driver", n.process.Log.String())
+	n.Process.Stop(t)
+	canaries.RequireNone(t, "log of the driver", n.Process.Log.String())
 	if lost == 0 && t.Failed() {
 		lost = 1
 	}

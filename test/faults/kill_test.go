@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 	"github.com/vaultmount/vaultmount/test/tally"
@@ -78,7 +79,7 @@ type victim struct {
 func (k *killer) rotate(t *testing.T) {
 	t.Helper()
 	k.generation++
-	k.vault.SetPassword(t, password(k.generation))
+	k.Vault.SetPassword(t, password(k.generation))
 }
 
 // calibrate measures how long the actions take here, so that kills come in their
@@ -87,21 +88,21 @@ func (k *killer) calibrate(t *testing.T) {
 	t.Helper()
 	first := k.volumes[0]
 	begin := time.Now()
-	k.mustPublish(t, first.request)
+	k.MustPublish(t, first.request)
 	k.tries[publishing].takes = time.Since(begin)
-	k.process.Kill(t)
-	k.again(t)
-	k.mustPublish(t, first.request)
+	k.Process.Kill(t)
+	k.Again(t)
+	k.MustPublish(t, first.request)
 	k.rotate(t)
 	begin = time.Now()
-	k.mustPublish(t, first.request)
+	k.MustPublish(t, first.request)
 	rig.Eventually(t, "the files are refreshed", func() bool {
 		seen, err := readGeneration(first.request.GetTargetPath())
 		return err == nil && seen == k.generation
 	})
 	k.tries[refreshing].takes = time.Since(begin)
 	begin = time.Now()
-	k.mustUnpublish(t, first.request)
+	k.MustUnpublish(t, first.request)
 	k.tries[unpublishing].takes = time.Since(begin)
 }
 
@@ -133,11 +134,11 @@ func (k *killer) choose() (action, []*victim) {
 func (k *killer) call(ctx context.Context, what action, v *victim) error {
 	switch what {
 	case publishing:
-		return k.publish(ctx, v.request)
+		return k.Publish(ctx, v.request)
 	case refreshing:
 		return k.refresh(ctx, v.request)
 	}
-	return k.unpublish(ctx, v.request)
+	return k.Unpublish(ctx, v.request)
 }
 
 // round kills the driver in the midst of something, and has the next one finish it.
@@ -154,7 +155,7 @@ func (k *killer) round(t *testing.T) {
 	if failed > 0 || what == refreshing && slices.ContainsFunc(chosen, func(v *victim) bool { return v.seen != k.generation }) {
 		trial.midway++
 	}
-	k.again(t)
+	k.Again(t)
 	if !k.resume(t, what, chosen) || !complete {
 		trial.lost++
 	}
@@ -171,7 +172,7 @@ func (k *killer) killIn(t *testing.T, what action, chosen []*victim) (failed int
 		calls.Go(func() { failures[i] = k.call(ctx, what, v) })
 	}
 	time.Sleep(time.Duration(k.random.Float64() * 1.5 * float64(k.tries[what].takes)))
-	k.process.Kill(t)
+	k.Process.Kill(t)
 	cancel() // of calls that wait for a driver
 	calls.Wait()
 	for _, err := range failures {
@@ -205,11 +206,11 @@ func (k *killer) look(t *testing.T, what action, chosen []*victim) bool {
 func (k *killer) account(t *testing.T, what action, failed int) bool {
 	t.Helper()
 	// Vault may still be at work for the dead process: what it makes is of this kill.
-	rig.Eventually(t, "Vault is done with all requests", func() bool { return k.vault.InFlight(t) == 0 })
+	rig.Eventually(t, "Vault is done with all requests", func() bool { return k.Vault.InFlight(t) == 0 })
 	known := k.knownAccessors(t)
 	fresh := 0
-	for _, accessor := range k.vault.Accessors(t) {
-		if !known[accessor] && !k.lost[accessor] && k.vault.IsGood(t, accessor) {
+	for _, accessor := range k.Vault.Accessors(t) {
+		if !known[accessor] && !k.lost[accessor] && k.Vault.IsGood(t, accessor) {
 			k.lost[accessor] = true
 			fresh++
 		}
@@ -226,7 +227,7 @@ func (k *killer) account(t *testing.T, what action, failed int) bool {
 // that it has made, and then to clean up. It takes no such token.
 func (k *killer) alive(t *testing.T) []string {
 	t.Helper()
-	return slices.DeleteFunc(k.vault.Accessors(t), func(accessor string) bool { return !k.vault.IsGood(t, accessor) })
+	return slices.DeleteFunc(k.Vault.Accessors(t), func(accessor string) bool { return !k.Vault.IsGood(t, accessor) })
 }
 
 // knownAccessors are those of the tokens in the state.
@@ -235,12 +236,10 @@ func (k *killer) knownAccessors(t *testing.T) map[string]bool {
 	known := map[string]bool{}
 	for _, path := range k.Records(t) {
 		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for _, token := range tokensIn(content) {
 			// Vault may have ended it before the record goes.
-			if secret, err := k.vault.Root.Auth().Token().LookupWithContext(t.Context(), token); err == nil {
+			if secret, err := k.Vault.Root.Auth().Token().LookupWithContext(t.Context(), token); err == nil {
 				known[secret.Data["accessor"].(string)] = true
 			}
 		}
@@ -294,8 +293,8 @@ func (k *killer) resume(t *testing.T, what action, chosen []*victim) bool {
 // finish has all volumes refreshed, removed, and nothing left.
 func (k *killer) finish(t *testing.T) {
 	t.Helper()
-	k.process.Kill(t)
-	k.again(t)
+	k.Process.Kill(t)
+	k.Again(t)
 	k.rotate(t)
 	for _, v := range k.volumes {
 		if err := k.refresh(t.Context(), v.request); err != nil {
@@ -307,10 +306,10 @@ func (k *killer) finish(t *testing.T) {
 			seen, err := readGeneration(v.request.GetTargetPath())
 			return err == nil && seen == k.generation
 		})
-		k.mustUnpublish(t, v.request)
+		k.MustUnpublish(t, v.request)
 	}
 	k.requireClean(t)
-	k.process.Stop(t)
+	k.Process.Stop(t)
 	for _, accessor := range k.alive(t) {
 		if !k.lost[accessor] {
 			t.Errorf("the token %s is left, and no kill explains it", accessor)
@@ -325,7 +324,7 @@ func (k *killer) finish(t *testing.T) {
 		}
 		tally.Record(t, "driver killed (SIGKILL) in "+string(what), trial.kills, trial.lost)
 	}
-	if text := k.process.Log.String(); strings.Contains(text, "generation-") {
+	if text := k.Process.Log.String(); strings.Contains(text, "generation-") {
 		t.Error("the log holds the password")
 	}
 }

@@ -2,16 +2,13 @@ package faults
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
@@ -25,14 +22,14 @@ func fill(t *testing.T, directory string) (empty func()) {
 	t.Helper()
 	path := filepath.Join(directory, "filler")
 	file, err := os.Create(path)
-	must(t, err)
+	require.NoError(t, err)
 	defer file.Close()
 	for part := make([]byte, 1<<20); ; {
 		if _, err := file.Write(part); err != nil {
 			break
 		}
 	}
-	return func() { must(t, os.Remove(path)) }
+	return func() { require.NoError(t, os.Remove(path)) }
 }
 
 // The state is full: pods start and go, their files are refreshed, and a restart
@@ -43,22 +40,22 @@ func TestStateIsFull(t *testing.T) {
 	n := startNode(t, vault, vault.Server.Address)
 	vault.SetPassword(t, password(1))
 	before, after := n.request(t, "before", generations()), n.request(t, "after", generations())
-	n.mustPublish(t, before)
+	n.MustPublish(t, before)
 	empty := fill(t, n.StateDirectory())
-	n.mustPublish(t, after)
-	n.process.Kill(t)
-	n.again(t)
+	n.MustPublish(t, after)
+	n.Process.Kill(t)
+	n.Again(t)
 	vault.SetPassword(t, password(2))
 	for _, request := range []*csi.NodePublishVolumeRequest{before, after} {
 		rig.Eventually(t, "the files are refreshed", func() bool {
-			must(t, n.publish(t.Context(), request))
+			require.NoError(t, n.Publish(t.Context(), request))
 			seen, err := readGeneration(request.GetTargetPath())
 			return err == nil && seen == 2
 		})
-		n.mustUnpublish(t, request)
+		n.MustUnpublish(t, request)
 	}
 	empty()
-	n.process.Stop(t)
+	n.Process.Stop(t)
 	// The first token of the second pod was known to no record.
 	if got := vault.PodTokens(t); got > 1 {
 		t.Errorf("Vault holds %d tokens of pods", got)
@@ -74,20 +71,20 @@ func TestNodeReboots(t *testing.T) {
 	n := startNode(t, vault, vault.Server.Address)
 	vault.SetPassword(t, password(1))
 	stays, goes := n.request(t, "stays", generations()), n.request(t, "goes", generations())
-	n.mustPublish(t, stays)
-	n.mustPublish(t, goes)
-	n.process.Kill(t)
+	n.MustPublish(t, stays)
+	n.MustPublish(t, goes)
+	n.Process.Kill(t)
 	for _, request := range []*csi.NodePublishVolumeRequest{stays, goes} {
-		must(t, unix.Unmount(request.GetTargetPath(), 0)) // the directory is on disk, and stays
+		require.NoError(t, unix.Unmount(request.GetTargetPath(), 0)) // the directory is on disk, and stays
 	}
-	must(t, tmpfs.Remove(n.StateDirectory()))
-	n.again(t)
-	n.mustUnpublish(t, goes)
-	n.mustPublish(t, stays)
+	require.NoError(t, tmpfs.Remove(n.StateDirectory()))
+	n.Again(t)
+	n.MustUnpublish(t, goes)
+	n.MustPublish(t, stays)
 	if seen, err := readGeneration(stays.GetTargetPath()); err != nil || seen != 1 {
 		t.Errorf("the files hold generation %d, %v", seen, err)
 	}
-	n.mustUnpublish(t, stays)
+	n.MustUnpublish(t, stays)
 	rig.Eventually(t, "only the tokens from before are left", func() bool { return vault.PodTokens(t) == 2 })
 	n.requireClean(t)
 }
@@ -98,15 +95,15 @@ func TestSecretsStayInMemory(t *testing.T) {
 	vault := rig.StartVault(t)
 	n := startNode(t, vault, vault.Server.Address)
 	request := n.request(t, "app", map[string]string{"template/a": `{{ with secret "internal/data/database/config" }}{{ .Data.data.password }}-rendered{{ end }}`, "token-file": "token"})
-	n.mustPublish(t, request)
+	n.MustPublish(t, request)
 	token, err := os.ReadFile(rig.VolumeFile(request, "token"))
-	must(t, err)
+	require.NoError(t, err)
 	canaries := canary.Canaries{"the password": rig.Password, "the Vault token": string(token), "the rendered file": rig.Password + "-rendered", "the service-account tokens": request.GetSecrets()[rig.TokensKey]}
 	n.fail(t)
-	looked := canaries.RequireNoneOf(t, n.process.Shown(t, n.Kubelet, request.GetTargetPath()))
-	n.mustUnpublish(t, request)
-	n.process.Stop(t)
-	canaries.RequireNone(t, "log of the driver", n.process.Log.String())
+	looked := canaries.RequireNoneOf(t, n.Process.Shown(t, n.Kubelet, request.GetTargetPath()))
+	n.MustUnpublish(t, request)
+	n.Process.Stop(t)
+	canaries.RequireNone(t, "log of the driver", n.Process.Log.String())
 	tally.AtEnd(t, "texts and files searched for secrets", looked+1)
 }
 
@@ -114,7 +111,7 @@ func TestSecretsStayInMemory(t *testing.T) {
 func (n *node) fail(t *testing.T) {
 	t.Helper()
 	request := n.request(t, "refused", map[string]string{"role": "nobody", "template/a": `{{ with secret "internal/data/database/config" }}{{ .Data.data.password }}{{ end }}`})
-	err := n.publish(t.Context(), request)
+	err := n.Publish(t.Context(), request)
 	if err == nil {
 		t.Fatal("the volume was published")
 	}
@@ -159,16 +156,16 @@ func TestVolumesGiveBackWhatTheyTook(t *testing.T) {
 		last.goroutines > first.goroutines+20 || last.heap > first.heap+8<<20 {
 		t.Errorf("after the first round the driver had %+v, in the end %+v", first, last)
 	}
-	n.process.Stop(t)
+	n.Process.Stop(t)
 }
 
 func (n *node) open(t *testing.T, request *csi.NodePublishVolumeRequest) error {
-	_, err := n.calls.NodePublishVolume(t.Context(), request)
+	_, err := n.Calls.NodePublishVolume(t.Context(), request)
 	return err
 }
 
 func (n *node) close(t *testing.T, request *csi.NodePublishVolumeRequest) error {
-	_, err := n.calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
+	_, err := n.Calls.NodeUnpublishVolume(t.Context(), rig.Unpublish(request))
 	return err
 }
 
@@ -202,15 +199,14 @@ type taken struct {
 func (n *node) taken(t *testing.T) taken {
 	t.Helper()
 	n.awaitCollections(t)
-	directory := fmt.Sprintf("/proc/%d", n.process.Process.Pid)
+	directory := fmt.Sprintf("/proc/%d", n.Process.Process.Pid)
 	files, err := os.ReadDir(directory + "/fd")
-	must(t, err)
+	require.NoError(t, err)
 	threads, err := os.ReadDir(directory + "/task")
-	must(t, err)
-	metrics := n.metrics(t)
+	require.NoError(t, err)
 	return taken{
-		len(files), len(threads), int(metric(t, metrics, "go_goroutines")),
-		memory(t, n.process.Process.Pid, "VmRSS"), int64(metric(t, metrics, "go_memstats_heap_inuse_bytes")),
+		len(files), len(threads), int(n.Process.Metric(t, "go_goroutines")),
+		memory(t, n.Process.Process.Pid, "VmRSS"), int64(n.Process.Metric(t, "go_memstats_heap_inuse_bytes")),
 	}
 }
 
@@ -219,29 +215,8 @@ func (n *node) taken(t *testing.T) taken {
 func (n *node) awaitCollections(t *testing.T) {
 	t.Helper()
 	const collections = "go_gc_duration_seconds_count"
-	before := metric(t, n.metrics(t), collections)
-	for metric(t, n.metrics(t), collections) < before+2 {
-		must(t, t.Context().Err())
+	before := n.Process.Metric(t, collections)
+	for n.Process.Metric(t, collections) < before+2 {
+		require.NoError(t, t.Context().Err())
 	}
-}
-
-func (n *node) metrics(t *testing.T) string {
-	t.Helper()
-	response, err := http.Get("http://" + n.process.Address(t, "Serving health and metrics") + "/metrics")
-	must(t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	must(t, err)
-	return string(text)
-}
-
-func metric(t *testing.T, metrics, name string) float64 {
-	t.Helper()
-	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(metrics)
-	if found == nil {
-		t.Fatalf("/metrics has no %s", name)
-	}
-	value, err := strconv.ParseFloat(found[1], 64)
-	must(t, err)
-	return value
 }

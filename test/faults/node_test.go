@@ -14,94 +14,32 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/vaultmount/vaultmount/test/rig"
 )
 
-// node is a kubelet and a driver in front of a Vault.
-type node struct {
-	*rig.Kubelet
-	vault   *rig.Vault
-	address string // of Vault, as the driver sees it
-	process *rig.Process
-	calls   csi.NodeClient
-}
+// node is a node whose files show generations.
+type node struct{ *rig.Node }
 
 func startNode(t *testing.T, vault *rig.Vault, address string, arguments ...string) *node {
 	t.Helper()
-	n := &node{Kubelet: rig.NewKubelet(t), vault: vault, address: address}
-	n.calls = rig.Calls(n.Endpoint())
-	n.process = rig.StartProcess(t, n.Kubelet, address, arguments...)
-	n.awaitDriver(t)
-	return n
-}
-
-// awaitDriver waits until a driver answers.
-func (n *node) awaitDriver(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callTime)
-	defer cancel()
-	if _, err := n.calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// again starts the driver once more, as the DaemonSet does after its end. The log
-// goes on.
-func (n *node) again(t *testing.T) {
-	t.Helper()
-	n.process = n.process.Again(t)
-	n.awaitDriver(t)
+	return &node{rig.StartNode(t, vault, address, arguments...)}
 }
 
 func (n *node) request(t *testing.T, pod string, attributes map[string]string) *csi.NodePublishVolumeRequest {
 	t.Helper()
-	return n.Request(t, n.vault, pod, attributes)
-}
-
-// callTime is what a call gets that must be answered at once, whatever Vault does:
-// ample on a busy machine, and less than any wait for Vault.
-const callTime = 10 * time.Second
-
-func (n *node) publish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	_, err := n.calls.NodePublishVolume(ctx, request)
-	return err
-}
-
-func (n *node) unpublish(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	_, err := n.calls.NodeUnpublishVolume(ctx, rig.Unpublish(request))
-	return err
-}
-
-func (n *node) mustPublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
-	t.Helper()
-	if err := n.publish(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (n *node) mustUnpublish(t *testing.T, request *csi.NodePublishVolumeRequest) {
-	t.Helper()
-	if err := n.unpublish(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	rig.RequireNothing(t, request.GetTargetPath())
+	return n.Request(t, n.Vault, pod, attributes)
 }
 
 // refresh publishes a volume again, by which one without a record is taken over, and has it
 // refreshed.
 func (n *node) refresh(ctx context.Context, request *csi.NodePublishVolumeRequest) error {
-	if err := n.publish(ctx, request); err != nil {
+	if err := n.Publish(ctx, request); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, n.CallTimeout)
 	defer cancel()
 	return n.Refresh(ctx, request)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/vaultmount/vaultmount/test/canary"
@@ -45,10 +46,10 @@ func TestBadReviews(t *testing.T) {
 		}
 	}
 	response, err := webhook.Client.Get(webhook.Health + "/metrics")
-	must(t, err)
+	require.NoError(t, err)
 	defer response.Body.Close()
 	metrics, err := io.ReadAll(response.Body)
-	must(t, err)
+	require.NoError(t, err)
 	canaries.RequireNone(t, "metrics of the webhook", string(metrics))
 	webhook.Stop(t)
 	log := webhook.Log.String()
@@ -77,17 +78,17 @@ func (b badReview) send(t *testing.T, webhook *rig.Webhook) (answer string, ok b
 		path = "/mutate"
 	}
 	request, err := http.NewRequestWithContext(t.Context(), method, webhook.Reviews+path, strings.NewReader(b.body))
-	must(t, err)
+	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+tokenCanary)
 	for key, value := range b.headers {
 		request.Header.Set(key, value)
 	}
 	response, err := webhook.Client.Do(request)
-	must(t, err)
+	require.NoError(t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	must(t, err)
+	require.NoError(t, err)
 	if response.StatusCode != http.StatusOK {
 		message := strings.TrimSpace(string(text))
 		return fmt.Sprintf("%d: %s", response.StatusCode, message), response.StatusCode >= 400 && len(message) > 0 && len(message) < 1024

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vaultmount/vaultmount/driver/kubeletplugin"
 	"github.com/vaultmount/vaultmount/driver/status"
@@ -84,7 +85,7 @@ func soakArguments() []string { return []string{"--verbosity=0", "--volume-size=
 func (s *soak) rotate(t *testing.T) {
 	t.Helper()
 	s.generation++
-	s.vault.SetPassword(t, password(s.generation))
+	s.Vault.SetPassword(t, password(s.generation))
 }
 
 // come has pods start, each with the tokens of its day.
@@ -140,30 +141,30 @@ func (s *soak) suffer(t *testing.T, name string, length time.Duration) {
 	switch name {
 	case "driver killed":
 		lasts()
-		s.process.Kill(t)
-		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
-		s.awaitDriver(t)
+		s.Process.Kill(t)
+		s.Process = rig.StartProcess(t, s.Kubelet, s.Address, soakArguments()...)
+		s.AwaitDriver(t)
 	case "driver handed off":
 		lasts()
-		old := s.process
-		s.process = rig.StartProcess(t, s.Kubelet, s.address, soakArguments()...)
+		old := s.Process
+		s.Process = rig.StartProcess(t, s.Kubelet, s.Address, soakArguments()...)
 		rig.Eventually(t, "the new process is a standby", func() bool {
-			return strings.Contains(s.process.Log.String(), "Another instance is active; entering standby")
+			return strings.Contains(s.Process.Log.String(), "Another instance is active; entering standby")
 		})
 		old.Stop(t)
-		s.awaitDriver(t)
+		s.AwaitDriver(t)
 	case "Vault killed":
 		s.server.Kill()
 		lasts()
-		must(t, s.server.Restart(t.Context()))
+		require.NoError(t, s.server.Restart(t.Context()))
 	case "Vault sealed":
-		must(t, s.server.Seal(t.Context()))
+		require.NoError(t, s.server.Seal(t.Context()))
 		lasts()
-		must(t, s.server.Unseal(t.Context()))
+		require.NoError(t, s.server.Unseal(t.Context()))
 	case "Vault slow": // answers come as late as this lasts
-		must(t, s.server.Pause())
+		require.NoError(t, s.server.Pause())
 		lasts()
-		must(t, s.server.Continue())
+		require.NoError(t, s.server.Continue())
 	}
 }
 
@@ -185,7 +186,7 @@ func (s *soak) isEverywhere(t *testing.T, fault string) bool {
 func (s *soak) finish(t *testing.T) {
 	t.Helper()
 	volumes, err := status.Client{Socket: kubeletplugin.StatusSocket(s.Root, rig.DriverName)}.Volumes(t.Context())
-	must(t, err)
+	require.NoError(t, err)
 	if len(volumes) != len(s.pods) {
 		t.Errorf("%d volumes are open, want %d", len(volumes), len(s.pods))
 	}
@@ -198,9 +199,9 @@ func (s *soak) finish(t *testing.T) {
 	}
 	last := s.taken(t)
 	s.leave(t, s.pods)
-	rig.Eventually(t, "all tokens are revoked", func() bool { return s.vault.PodTokens(t) == 0 })
+	rig.Eventually(t, "all tokens are revoked", func() bool { return s.Vault.PodTokens(t) == 0 })
 	s.requireClean(t)
-	s.process.Stop(t)
+	s.Process.Stop(t)
 	// A new process has not yet filled its pools; what grows with each round shows.
 	if last.files > s.first.files+100 || last.resident > s.first.resident+48<<20 {
 		t.Errorf("after the start the driver had %+v, in the end %+v", s.first, last)
@@ -212,7 +213,7 @@ func (s *soak) finish(t *testing.T) {
 	%d volumes, %d sessions, %d logins of those that were open at the end, %d tokens left
 	a rotation was in all volumes %s after its fault in the median, %s at the latest
 	the driver had %d MiB, %d files and %d threads after the start, %d MiB, %d and %d in the end`,
-		s.rounds, s.faults, len(volumes), s.sessions, logins, s.vault.PodTokens(t),
+		s.rounds, s.faults, len(volumes), s.sessions, logins, s.Vault.PodTokens(t),
 		s.seen[len(s.seen)/2].Round(time.Millisecond), s.seen[len(s.seen)-1].Round(time.Millisecond),
 		s.first.resident/mebibyte, s.first.files, s.first.threads, last.resident/mebibyte, last.files, last.threads)
 	tally.Record(t, "rotations through faults drawn at random", s.rounds, 0)

@@ -2,8 +2,6 @@ package faults
 
 import (
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -29,7 +28,7 @@ func TestStateIsUnmounted(t *testing.T) {
 			n := startNode(t, vault, vault.Server.Address)
 			vault.SetPassword(t, password(1))
 			before, after := n.request(t, "before", generations()), n.request(t, "after", generations())
-			n.mustPublish(t, before)
+			n.MustPublish(t, before)
 			onDisk := beneath(t, n.StateDirectory())
 			if !n.shows(t, "vaultmount_checkpoint_mounted 1") {
 				t.Error("the metric says that the state is not mounted")
@@ -37,30 +36,30 @@ func TestStateIsUnmounted(t *testing.T) {
 			if err := unix.Unmount(n.StateDirectory(), 0); !errors.Is(err, unix.EBUSY) {
 				t.Errorf("a plain unmount: %v", err)
 			}
-			must(t, unix.Unmount(n.StateDirectory(), flags))
-			n.mustPublish(t, after)
+			require.NoError(t, unix.Unmount(n.StateDirectory(), flags))
+			n.MustPublish(t, after)
 			if !n.shows(t, "vaultmount_checkpoint_mounted 0") || len(onDisk(t)) > 0 {
 				t.Errorf("the metric says that the state is mounted, or on the disk are %q", onDisk(t))
 			}
 			gone := n.request(t, "gone", generations())
-			n.mustPublish(t, gone)
-			n.mustUnpublish(t, gone)
+			n.MustPublish(t, gone)
+			n.MustUnpublish(t, gone)
 			rig.Eventually(t, "a token is revoked all the same", func() bool { return vault.PodTokens(t) == 2 })
 
-			n.process.Kill(t)
-			n.again(t)
-			n.mustPublish(t, before)
-			n.mustPublish(t, after)
+			n.Process.Kill(t)
+			n.Again(t)
+			n.MustPublish(t, before)
+			n.MustPublish(t, after)
 			vault.SetPassword(t, password(2))
 			for _, each := range []*csi.NodePublishVolumeRequest{before, after} {
 				rig.Eventually(t, "the volume has a token again, and is refreshed", func() bool {
-					must(t, n.refresh(t.Context(), each))
+					require.NoError(t, n.refresh(t.Context(), each))
 					seen, err := readGeneration(each.GetTargetPath())
 					return err == nil && seen == 2
 				})
 			}
-			n.mustUnpublish(t, before)
-			n.mustUnpublish(t, after)
+			n.MustUnpublish(t, before)
+			n.MustUnpublish(t, after)
 			rig.Eventually(t, "only the tokens of the lost state are left to end", func() bool { return vault.PodTokens(t) == 2 })
 			n.requireClean(t)
 		})
@@ -79,12 +78,12 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	attributes := generations()
 	attributes["static-secret-render-interval"] = "10s"
 	request := n.request(t, "app", attributes)
-	n.mustPublish(t, request)
+	n.MustPublish(t, request)
 	tokens := vault.Accessors(t)
-	must(t, unix.Unmount(request.GetTargetPath(), 0))
+	require.NoError(t, unix.Unmount(request.GetTargetPath(), 0))
 	vault.SetPassword(t, password(2))
 	rig.Eventually(t, "it is told", func() bool {
-		return strings.Contains(n.process.Log.String(), "the volume was unmounted")
+		return strings.Contains(n.Process.Log.String(), "the volume was unmounted")
 	})
 	if entries, err := os.ReadDir(request.GetTargetPath()); err != nil || len(entries) > 0 {
 		t.Errorf("on the disk is %v, %v", entries, err)
@@ -92,14 +91,14 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	if !n.shows(t, "vaultmount_volumes_used_bytes 0") || !n.shows(t, "vaultmount_volumes_stale 1") {
 		t.Error("the metrics count what is on the disk, or no failure")
 	}
-	n.mustPublish(t, request)
+	n.MustPublish(t, request)
 	if seen, err := readGeneration(request.GetTargetPath()); err != nil || seen != 2 {
 		t.Errorf("the files hold generation %d, %v", seen, err)
 	}
 	if got := vault.Accessors(t); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(tokens))) {
 		t.Errorf("there were %d tokens, and now there are %d, not all the same", len(tokens), len(got))
 	}
-	n.mustUnpublish(t, request)
+	n.MustUnpublish(t, request)
 	rig.Eventually(t, "no token is left", func() bool { return vault.PodTokens(t) == 0 })
 	n.requireClean(t)
 }
@@ -107,24 +106,19 @@ func TestVolumeIsUnmounted(t *testing.T) {
 // shows reports whether the driver's metrics have a line.
 func (n *node) shows(t *testing.T, line string) bool {
 	t.Helper()
-	response, err := http.Get("http://" + n.process.Address(t, "Serving health and metrics") + "/metrics")
-	must(t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	must(t, err)
-	return strings.Contains(string(text), "\n"+line+"\n")
+	return strings.Contains(n.Process.Metrics(t), "\n"+line+"\n")
 }
 
 // beneath shows what is on the disk at a path, whatever is mounted there.
 func beneath(t *testing.T, target string) (names func(*testing.T) []string) {
 	t.Helper()
 	view := t.TempDir()
-	must(t, unix.Mount(filepath.Dir(target), view, "", unix.MS_BIND, ""))
-	t.Cleanup(func() { must(t, unix.Unmount(view, unix.MNT_DETACH)) })
+	require.NoError(t, unix.Mount(filepath.Dir(target), view, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(view, unix.MNT_DETACH)) })
 	return func(t *testing.T) []string {
 		t.Helper()
 		found, err := filepath.Glob(filepath.Join(view, filepath.Base(target), "*"))
-		must(t, err)
+		require.NoError(t, err)
 		return found
 	}
 }

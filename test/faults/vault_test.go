@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -53,28 +54,21 @@ func believed(answer http.HandlerFunc) vaultFault {
 	return fault
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func vaultFaults() map[string]vaultFault {
 	return map[string]vaultFault{
 		"is down": {
 			func(_ *testing.T, v *vaultserver.Durable, _ *gateway) { v.Kill() },
-			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Restart(t.Context())) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { require.NoError(t, v.Restart(t.Context())) },
 			false, true, 0,
 		},
 		"is sealed": {
-			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Seal(t.Context())) },
-			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Unseal(t.Context())) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { require.NoError(t, v.Seal(t.Context())) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { require.NoError(t, v.Unseal(t.Context())) },
 			false, true, 0,
 		},
 		"takes connections and never answers": {
-			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Pause()) },
-			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { must(t, v.Continue()) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { require.NoError(t, v.Pause()) },
+			func(t *testing.T, v *vaultserver.Durable, _ *gateway) { require.NoError(t, v.Continue()) },
 			false, true, 2, // of the two pods that start meanwhile
 		},
 		"takes 30 s for an answer":           gatewaySays(slow),
@@ -171,27 +165,27 @@ func (s *sufferer) suffer(t *testing.T) {
 	s.node = startNode(t, vault, address)
 	running, leaving := s.request(t, "running", generations()), s.request(t, "leaving", generations())
 	vault.SetPassword(t, password(1))
-	s.mustPublish(t, running)
-	s.mustPublish(t, leaving)
+	s.MustPublish(t, running)
+	s.MustPublish(t, leaving)
 	s.tokens = vault.Accessors(t)
 
 	// The first driver must not see what the second is to find when Vault is back.
-	s.process.Kill(t)
+	s.Process.Kill(t)
 	vault.SetPassword(t, password(2))
 	s.fault.begin(t, server, way)
-	s.again(t)
+	s.Again(t)
 	s.endure(t, running, leaving)
 	s.fault.end(t, server, way)
 	s.recover(t, running)
 	s.requireClean(t)
-	s.process.Stop(t)
+	s.Process.Stop(t)
 }
 
 // endure is what happens while Vault fails.
 func (s *sufferer) endure(t *testing.T, running, leaving *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	s.try(t, refresh, func(t *testing.T) {
-		if err := s.publish(t.Context(), running); err != nil {
+		if err := s.Publish(t.Context(), running); err != nil {
 			t.Errorf("republish: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -201,16 +195,16 @@ func (s *sufferer) endure(t *testing.T, running, leaving *csi.NodePublishVolumeR
 	s.try(t, firstPublish, func(t *testing.T) { s.message = s.firstPublish(t) })
 	s.try(t, refresh, func(t *testing.T) {
 		rig.Eventually(t, "the refresh fails", func() bool {
-			return strings.Contains(s.process.Log.String(), `"Volume not refreshed; its files stay as they are"`)
+			return strings.Contains(s.Process.Log.String(), `"Volume not refreshed; its files stay as they are"`)
 		})
 	})
-	s.try(t, unpublish, func(t *testing.T) { s.mustUnpublish(t, leaving) })
+	s.try(t, unpublish, func(t *testing.T) { s.MustUnpublish(t, leaving) })
 	s.try(t, refresh, func(t *testing.T) {
 		if seen, err := readGeneration(running.GetTargetPath()); err != nil || seen != 1 {
 			t.Errorf("the files hold generation %d, %v", seen, err)
 		}
 	})
-	if peak := memory(t, s.process.Process.Pid, "VmHWM"); peak > 160<<20 {
+	if peak := memory(t, s.Process.Process.Pid, "VmHWM"); peak > 160<<20 {
 		t.Errorf("the driver took %d MiB", peak>>20)
 	}
 }
@@ -230,9 +224,9 @@ func (s *sufferer) recover(t *testing.T, running *csi.NodePublishVolumeRequest) 
 	}
 	s.try(t, unpublish, func(t *testing.T) {
 		rig.Eventually(t, "the token of the pod that left is revoked", func() bool { return s.good(t) <= 1+left })
-		s.mustUnpublish(t, running)
+		s.MustUnpublish(t, running)
 		rig.Eventually(t, "the other token is revoked", func() bool { return s.good(t) <= left })
-		rig.Eventually(t, "no token is left that the driver could know of", func() bool { return s.vault.PodTokens(t) <= left+s.fault.stranded })
+		rig.Eventually(t, "no token is left that the driver could know of", func() bool { return s.Vault.PodTokens(t) <= left+s.fault.stranded })
 	})
 }
 
@@ -241,7 +235,7 @@ func (s *sufferer) good(t *testing.T) int {
 	t.Helper()
 	good := 0
 	for _, accessor := range s.tokens {
-		if s.vault.IsGood(t, accessor) {
+		if s.Vault.IsGood(t, accessor) {
 			good++
 		}
 	}
@@ -255,14 +249,14 @@ func (n *node) firstPublish(t *testing.T) (message string) {
 	attributes := generations()
 	attributes["client-timeout"], attributes["client-max-retries"] = "5s", "0"
 	starting, impatient := n.request(t, "starting", attributes), n.request(t, "impatient", attributes)
-	_, err := n.calls.NodePublishVolume(t.Context(), starting)
+	_, err := n.Calls.NodePublishVolume(t.Context(), starting)
 	rig.RequireNothing(t, starting.GetTargetPath())
 	if err == nil {
 		t.Error("the volume was published")
 	}
 	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if _, err := n.calls.NodePublishVolume(short, impatient); err == nil {
+	if _, err := n.Calls.NodePublishVolume(short, impatient); err == nil {
 		t.Error("the volume was published")
 	}
 	n.requireFree(t, impatient)
@@ -274,7 +268,7 @@ func (n *node) firstPublish(t *testing.T) (message string) {
 func (n *node) requireFree(t *testing.T, request *csi.NodePublishVolumeRequest) {
 	t.Helper()
 	rig.Eventually(t, "the volume is free again", func() bool {
-		err := n.unpublish(t.Context(), request)
+		err := n.Unpublish(t.Context(), request)
 		if err != nil && status.Code(err) != codes.Aborted {
 			t.Fatal(err)
 		}
@@ -294,30 +288,24 @@ func normalize(message string) string {
 func memory(t *testing.T, pid int, line string) int64 {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	found := regexp.MustCompile(line + `:\s+(\d+) kB`).FindSubmatch(content)
 	if found == nil {
 		t.Fatal("the kernel does not tell it")
 	}
 	kilobytes, err := strconv.ParseInt(string(found[1]), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return kilobytes << 10
 }
 
 func compareGolden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(path, []byte(got), 0o644))
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got != string(want) {
 		t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
 	}

@@ -43,7 +43,7 @@ func StartNode(t testing.TB, vault *Vault, address string, arguments ...string) 
 // AwaitDriver waits until a driver answers.
 func (n *Node) AwaitDriver(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*n.CallTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), n.CallTimeout)
 	defer cancel()
 	_, err := n.Calls.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
 	must(t, err)
@@ -86,9 +86,8 @@ func (n *Node) MustUnpublish(t testing.TB, request *csi.NodePublishVolumeRequest
 	RequireNothing(t, request.GetTargetPath())
 }
 
-// Registrar connects to the socket that the kubelet finds in its directory, as soon as
-// the driver has put it there.
-func (k *Kubelet) Registrar(t testing.TB) registration.RegistrationClient {
+// RegistrationSocket waits for what the kubelet finds in its directory.
+func (k *Kubelet) RegistrationSocket(t testing.TB) string {
 	t.Helper()
 	var links []string
 	Eventually(t, "the driver announces itself", func() bool {
@@ -96,7 +95,13 @@ func (k *Kubelet) Registrar(t testing.TB) registration.RegistrationClient {
 		links, err = filepath.Glob(filepath.Join(k.Root, "plugins_registry", DriverName+"-reg-*.sock"))
 		return err == nil && len(links) == 1
 	})
-	return registration.NewRegistrationClient(Dial(t, links[0]))
+	return links[0]
+}
+
+// Registrar connects to that socket.
+func (k *Kubelet) Registrar(t testing.TB) registration.RegistrationClient {
+	t.Helper()
+	return registration.NewRegistrationClient(Dial(t, k.RegistrationSocket(t)))
 }
 
 // Register tells the driver that the kubelet has registered it.
