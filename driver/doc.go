@@ -8,9 +8,10 @@
 //
 // # Map
 //
-//   - server.go: the gRPC server and its end; identity.go, nodeserver.go: the services
-//   - interceptors.go: log lines, metrics, panics; errors.go: all gRPC codes
-//   - request.go: a publish becomes a volumes.Volume and a provider.Request; token.go: its tokens
+//   - server.go: the gRPC server, its interceptors (log lines, metrics, panics), IdentityServer
+//   - nodeserver.go: NodeServer
+//   - request.go: a publish becomes a volumes.Volume and a provider.Request
+//   - errors.go: all gRPC codes
 //   - vaultpolicy.go: the addresses, proxies and certificates that a volume may name
 //   - config.go: what the administrator sets
 //

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/provider"
@@ -70,11 +71,28 @@ func TestRepublishHandsOnWhatIsNew(t *testing.T) {
 	}
 }
 
-// The cost of the hash that most republishes come to, of a request with 64 KiB of templates.
+// The cost of the hash that most republishes come to.
 func BenchmarkRequestHash(b *testing.B) {
 	node := NewNodeServer(Config{Vault: VaultConfig{ReadCA: func() (string, error) { return "", nil }}})
-	request := &csi.NodePublishVolumeRequest{VolumeContext: map[string]string{"template/a": string(make([]byte, 64<<10))}, Secrets: map[string]string{keyTokens: bothTokens()}}
+	request := &csi.NodePublishVolumeRequest{VolumeContext: map[string]string{"template/a": "x", "secret/b": "kv/b"}, Secrets: map[string]string{keyTokens: bothTokens()}}
 	for b.Loop() {
 		node.requestHash(request)
+	}
+}
+
+// What a republish that says something new costs beside that.
+func BenchmarkDecode(b *testing.B) {
+	node := NewNodeServer(Config{MaxVolumeSize: 1 << 20, VolumeSize: 1 << 20, Vault: VaultConfig{ReadCA: func() (string, error) { return "", nil }}})
+	request := &csi.NodePublishVolumeRequest{
+		VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}},
+		VolumeContext: map[string]string{
+			keyEphemeral: "true", keyPodName: "web", keyPodNamespace: "shop", keyPodUID: "1-2-3", keyServiceAccount: "app", "role": "app", "template/a": "x", "secret/b": "kv/b",
+		},
+		Secrets: map[string]string{keyTokens: bothTokens()},
+	}
+	for b.Loop() {
+		if _, err := node.decode(klog.Logger{}, request); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

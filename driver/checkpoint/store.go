@@ -14,7 +14,9 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/vaultmount/vaultmount/provider/limits"
@@ -261,4 +263,14 @@ func ignoreAbsent(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Uptime is the time since the node booted. It goes on while the node sleeps, and nobody
+// sets it. The records do not outlive the boot.
+func Uptime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0 // no kernel that can mount a volume lacks it
+	}
+	return time.Duration(t.Nano())
 }
