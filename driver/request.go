@@ -127,7 +127,7 @@ func (s *NodeServer) decode(logger klog.Logger, request *csi.NodePublishVolumeRe
 func newVolume(request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec, size int64) (volumes.Volume, error) {
 	v := volumes.Volume{
 		ID: request.GetVolumeId(), Target: request.GetTargetPath(), UID: int(max(spec.Owner.UID, 0)), GID: int(max(spec.Owner.GID, 0)),
-		Pod: volumes.Pod{Namespace: pod.namespace, Name: pod.name, UID: pod.uid}, Size: size,
+		Pod: volumes.Pod{Namespace: pod.namespace, Name: pod.name, UID: pod.uid}, Size: size, IsStatic: !spec.Lifecycle.Refresh,
 	}
 	// The pod's fsGroup wins over the attribute gid: all containers of the pod are members
 	// of it, whatever else they run as.

@@ -51,7 +51,7 @@ const (
 	// Unrecorded: mounted before the driver started, which has no record of it. The
 	// driver takes it over at the kubelet's next call.
 	Unrecorded State = "unrecorded"
-	// Static: the volume is not refreshed any more.
+	// Static: the volume is not refreshed, as its attributes say.
 	Static State = "static"
 )
 

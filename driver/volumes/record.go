@@ -25,6 +25,8 @@ type Volume struct {
 	// Size is in bytes, and Inodes how many the volume may hold.
 	Size   int64
 	Inodes int
+	// IsStatic volumes are not refreshed, as their attributes say.
+	IsStatic bool
 	// Written describes the files that were written last. It is empty while they are
 	// replaced.
 	Written tmpfs.Digest `json:",omitempty"`
@@ -51,7 +53,7 @@ func (v Volume) isUnrecorded() bool { return len(v.Files) == 0 }
 
 // describes reports whether other says the same of the volume's files.
 func (v Volume) describes(other Volume) bool {
-	return v.Target == other.Target && v.UID == other.UID && v.GID == other.GID && v.Pod == other.Pod && slices.Equal(v.Files, other.Files)
+	return v.Target == other.Target && v.UID == other.UID && v.GID == other.GID && v.Pod == other.Pod && v.IsStatic == other.IsStatic && slices.Equal(v.Files, other.Files)
 }
 
 // measured asks the kernel for the size of a volume whose record does not hold it.

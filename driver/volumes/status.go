@@ -80,6 +80,9 @@ func (m *Manager) describeStatus(e *entry) status.Volume {
 	}
 	if secrets != nil {
 		addStatus(&described, secrets.Status())
+		if v.IsStatic && described.State == status.Fresh {
+			described.State = status.Static
+		}
 	}
 	return described
 }

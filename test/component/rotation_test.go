@@ -2,6 +2,7 @@ package component
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,7 +41,10 @@ func TestRefreshOnRequest(t *testing.T) {
 	if got := look(t, request, "db"); got.generation == written.generation {
 		t.Error("the file was changed in place")
 	}
-	n.refresh(t, once)
+	if err := n.kubelet.Refresh(t.Context(), once); err == nil || !strings.Contains(err.Error(), "the volume is static") {
+		t.Errorf("the refresh of a volume that is not refreshed: %v", err)
+	}
+	n.mustPublish(t, once)
 	if got := mustRead(t, rig.VolumeFile(once, "db")); got != connection {
 		t.Errorf("a volume that is not refreshed holds %q", got)
 	}

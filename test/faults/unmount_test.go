@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -67,8 +66,8 @@ func TestStateIsUnmounted(t *testing.T) {
 }
 
 // Somebody unmounts a volume of a pod that runs: what would be refreshed is not
-// written to the disk beneath, people are told, and the kubelet's next call mounts
-// the volume again, with the token that the containers' files go by.
+// written to the disk beneath, people are told, and the kubelet's next call mounts the
+// volume again. What the containers' files are made of stays valid until the pod is gone.
 func TestVolumeIsUnmounted(t *testing.T) {
 	t.Parallel()
 	tally.AtEnd(t, "volume unmounted under the driver", 1)
@@ -95,8 +94,10 @@ func TestVolumeIsUnmounted(t *testing.T) {
 	if seen, err := readGeneration(request.GetTargetPath()); err != nil || seen != 2 {
 		t.Errorf("the files hold generation %d, %v", seen, err)
 	}
-	if got := vault.Accessors(t); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(tokens))) {
-		t.Errorf("there were %d tokens, and now there are %d, not all the same", len(tokens), len(got))
+	for _, token := range tokens { // containers that run use what it has read
+		if !vault.IsGood(t, token) {
+			t.Error("a token of before is revoked")
+		}
 	}
 	n.MustUnpublish(t, request)
 	rig.Eventually(t, "no token is left", func() bool { return vault.PodTokens(t) == 0 })
