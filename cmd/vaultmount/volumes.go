@@ -32,8 +32,9 @@ func newVolumesCommand() *cobra.Command {
 		Use:   "volumes [NAME]",
 		Short: "List this node's volumes",
 		Long: `List the volumes of this node: their state, the next refresh, and the last error.
-NAME is a pod, namespace/pod, namespace/pod/volume, or a volume id, and shows
-everything about it.
+NAME is a pod, namespace/pod, namespace/pod/volume, or a volume id, and also shows
+each secret, when the driver reads or renews it next, and when its lease ends.
+JSON has further fields, such as the address of Vault and the end of the token.
 
 The command asks the driver, so run it in the driver's pod on the node:
 
@@ -76,16 +77,5 @@ func (o *volumesOptions) run(ctx context.Context, out io.Writer, arguments []str
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(volumes)
 	}
-	if len(arguments) == 0 {
-		return status.PrintTable(out, volumes, time.Now())
-	}
-	for i, volume := range volumes {
-		if i > 0 {
-			fmt.Fprintln(out)
-		}
-		if err := status.PrintVolume(out, volume, time.Now()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return status.Print(out, volumes, time.Now(), len(arguments) == 1)
 }

@@ -42,14 +42,11 @@ func TestPrint(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	var out bytes.Buffer
-	if err := PrintTable(&out, examples(now), now); err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range examples(now) {
-		out.WriteByte('\n')
-		if err := PrintVolume(&out, v, now); err != nil {
+	for _, details := range []bool{false, true} {
+		if err := Print(&out, examples(now), now, details); err != nil {
 			t.Fatal(err)
 		}
+		out.WriteByte('\n')
 	}
 	golden := filepath.Join("testdata", "volumes.txt")
 	if *update {

@@ -187,7 +187,7 @@ func TestVolumesCommand(t *testing.T) {
 		t.Errorf("got %v\n%s", err, table)
 	}
 	one, err := run("default/pod")
-	for _, want := range []string{`Last error: +-`, `Login: +auth/jwt, role internal-app`, `internal/data/database/config +read +in [45]m\d+s +never +false +-`} {
+	for _, want := range []string{`default +pod +vault-secrets +fresh +internal-app `, `vault-secrets +internal/data/database/config +read +in [45]m\d+s +never +false +-`} {
 		if err != nil || !regexp.MustCompile(want).MatchString(one) {
 			t.Errorf("got %v, want %s\n%s", err, want, one)
 		}
