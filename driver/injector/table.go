@@ -87,17 +87,22 @@ const (
 // annotationTable are all annotations that the injector reads, in the order of its
 // documentation. README.md has a line for each, which a test compares with this table.
 func annotationTable() []row {
-	const (
-		noAgent     = "has no effect: there is no agent container in the pod; remove it"
-		noCache     = "has no effect: there is no agent in the pod and so no cache; remove it"
-		noResources = "has no effect: the pod has no agent container, which also lowers what ResourceQuota and LimitRange count; remove it"
-		noLog       = "has no effect: the driver's log has one setting for the cluster; remove it"
-		ownMetrics  = "has no effect: the driver has its own metrics; remove it"
-	)
-	empty, off := []string{""}, []string{"false"}
-	connections := oneOf("auto-auth", "caching", "templating")
+	return slices.Concat(podRows(), fileRows(), loginRows(), connectionRows(), renderingRows(), ownerRows(), agentRows())
+}
+
+// Why an annotation has no effect.
+const (
+	noAgent     = "has no effect: there is no agent container in the pod; remove it"
+	noCache     = "has no effect: there is no agent in the pod and so no cache; remove it"
+	noResources = "has no effect: the pod has no agent container, which also lowers what ResourceQuota and LimitRange count; remove it"
+	noLog       = "has no effect: the driver's log has one setting for the cluster; remove it"
+	ownMetrics  = "has no effect: the driver has its own metrics; remove it"
+)
+
+// podRows are about the pod.
+func podRows() []row {
+	empty := []string{""}
 	return []row{
-		// The pod.
 		{name: nameInject, level: Supported},
 		{name: nameStatus, level: Supported},
 		{name: nameContainers, level: Supported},
@@ -107,8 +112,13 @@ func annotationTable() []row {
 		{name: nameShareProcesses, level: Supported, parse: parseBoolean},
 		{name: "agent-request-namespace", level: Ignored, handle: requestNamespace},
 		{name: nameConfigMap, level: Rejected, noop: empty, note: "is not supported; move its templates to agent-inject-template-FILE"},
+	}
+}
 
-		// Its files.
+// fileRows are about its files.
+func fileRows() []row {
+	off := []string{"false"}
+	return []row{
 		{name: familySecret + "X", level: Supported},
 		{name: familyTemplate + "X", level: Supported},
 		{name: familyTemplateFile + "X", level: Mapped},
@@ -121,8 +131,13 @@ func annotationTable() []row {
 		{name: familyVolumePath + "X", level: Supported},
 		{name: familyPreserveCase + "X", level: Supported, parse: parseBoolean},
 		{name: nameToken, level: Mapped, parse: parseBoolean, noop: off, handle: token},
+	}
+}
 
-		// The login.
+// loginRows are about the login.
+func loginRows() []row {
+	empty, off := []string{""}, []string{"false"}
+	return []row{
 		{name: nameRole, level: Supported},
 		{name: nameAuthType, level: Supported, noop: []string{string(volume.Kubernetes)}, handle: authType},
 		{name: nameAuthPath, level: Supported},
@@ -131,8 +146,13 @@ func annotationTable() []row {
 		{name: "auth-max-backoff", level: Mapped, noop: []string{"5m"}, handle: clamped("auth-max-backoff", volume.Backoffs())},
 		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: "a failed login keeps the pod from starting, and the kubelet tries again; remove it"},
 		{name: nameTokenVolume, level: Mapped, noop: empty},
+	}
+}
 
-		// The connection to Vault.
+// connectionRows are about the connection to Vault.
+func connectionRows() []row {
+	empty, off, connections := []string{""}, []string{"false"}, oneOf("auto-auth", "caching", "templating")
+	return []row{
 		{name: "namespace", level: Supported, noop: []string{"", "/"}, attribute: "namespace"},
 		{name: "service", level: Mapped, handle: service},
 		{name: "proxy-address", level: Mapped, noop: empty, attribute: "proxy-address"},
@@ -148,8 +168,13 @@ func annotationTable() []row {
 		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: "has no effect: the driver's connections serve all pods of the node; remove it"},
 		{name: "agent-disable-idle-connections", level: Ignored, parse: connections, noop: empty, note: noAgent},
 		{name: "agent-disable-keep-alives", level: Ignored, parse: connections, noop: empty, note: noAgent},
+	}
+}
 
-		// Rendering and leases.
+// renderingRows are about rendering and leases.
+func renderingRows() []row {
+	empty, off := []string{""}, []string{"false"}
+	return []row{
 		{name: "template-static-secret-render-interval", level: Supported, noop: empty, handle: clamped("static-secret-render-interval", volume.StaticIntervals())},
 		{name: "template-lease-renewal-threshold", level: Supported, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
 		// The kubelet repeats a failed first rendering, as a restarted agent would. Later
@@ -166,14 +191,23 @@ func annotationTable() []row {
 		{name: "agent-cache-listener-port", level: Ignored, noop: []string{"8200"}, note: noCache},
 		{name: "agent-cache-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: noCache},
 		{name: "agent-enable-quit", level: Rejected, parse: parseBoolean, noop: off, handle: enableQuit},
+	}
+}
 
-		// The owner of the files.
+// ownerRows are about the owner of the files.
+func ownerRows() []row {
+	return []row{
 		{name: nameRunAsUser, level: Mapped, noop: []string{agentUser}},
 		{name: nameRunAsGroup, level: Mapped, noop: []string{agentGroup}},
 		{name: nameRunAsSameUser, level: Mapped, parse: parseBoolean},
 		{name: nameSetSecurityContext, level: Mapped, parse: parseBoolean},
+	}
+}
 
-		// The agent's container.
+// agentRows are about the agent's container.
+func agentRows() []row {
+	empty := []string{""}
+	return []row{
 		{name: nameExtraSecret, level: Mapped, noop: empty, handle: secretName},
 		{name: nameCopyMounts, level: Ignored, noop: empty, note: "has no effect: there is no agent container to copy mounts into; remove it"},
 		{name: "agent-image", level: Ignored, noop: empty, note: noAgent},
