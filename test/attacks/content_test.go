@@ -94,10 +94,12 @@ func (c *contents) requests(t *testing.T, s *stage) []*csi.NodePublishVolumeRequ
 	return c.all
 }
 
-// round is two calls for a volume within a second, which have it refreshed.
+// round publishes all volumes again, and has each refreshed.
 func (c *contents) round(ctx context.Context, s *stage, requests []*csi.NodePublishVolumeRequest) {
 	s.publishAll(ctx, requests)
-	s.publishAll(ctx, requests)
+	for _, request := range requests {
+		_ = s.Refresh(ctx, request) // some cannot be
+	}
 }
 
 // after requires the next content where the driver can write it.

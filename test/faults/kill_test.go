@@ -95,7 +95,7 @@ func (k *killer) calibrate(t *testing.T) {
 	k.MustPublish(t, first.request)
 	k.rotate(t)
 	begin = time.Now()
-	k.MustPublish(t, first.request)
+	require.NoError(t, k.refresh(t.Context(), first.request))
 	rig.Eventually(t, "the files are refreshed", func() bool {
 		seen, err := readGeneration(first.request.GetTargetPath())
 		return err == nil && seen == k.generation

@@ -48,7 +48,7 @@ func TestStateIsFull(t *testing.T) {
 	vault.SetPassword(t, password(2))
 	for _, request := range []*csi.NodePublishVolumeRequest{before, after} {
 		rig.Eventually(t, "the files are refreshed", func() bool {
-			require.NoError(t, n.Publish(t.Context(), request))
+			require.NoError(t, n.refresh(t.Context(), request))
 			seen, err := readGeneration(request.GetTargetPath())
 			return err == nil && seen == 2
 		})
