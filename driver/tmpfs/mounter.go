@@ -68,7 +68,8 @@ func (m *Mounter) NoSwap() bool { return m.noswap }
 // time; else the error is ErrFull. After an error there is neither a mount nor a directory.
 func (m *Mounter) Create(target string, sizeBytes int64, payload Payload) error {
 	if need := 2 * payload.pageBytes(); need > sizeBytes {
-		return fmt.Errorf("%w: they need %s (files are kept twice), size is %s; set size: %s", ErrFull, formatBytes(need), formatBytes(sizeBytes), quantity(need))
+		return fmt.Errorf("%w: they need %s (files are kept twice), size is %s; set size: %s",
+			ErrFull, formatBytes(need), formatBytes(sizeBytes), quantity(need))
 	}
 	mount, err := m.newMount(volumeMode, sizeBytes, payload.Inodes())
 	if err != nil {

@@ -60,10 +60,12 @@ func (t topDirectory) explainFull(err error, payload Payload) error {
 	}
 	need := payload.pageBytes()
 	if usage.InodesAvailable < int64(payload.Inodes()) && usage.BytesAvailable >= need {
-		return fmt.Errorf("%w: %d of %d inodes are free; delete the files that a container created in the volume", ErrFull, usage.InodesAvailable, usage.InodesTotal)
+		return fmt.Errorf("%w: %d of %d inodes are free; delete the files that a container created in the volume",
+			ErrFull, usage.InodesAvailable, usage.InodesTotal)
 	}
-	return fmt.Errorf("%w: the new files need %s, and %s of %s are free; set size: %s. A container that holds an old file open, or mounts it by subPath, keeps its memory until it restarts", ErrFull,
-		formatBytes(need), formatBytes(usage.BytesAvailable), formatBytes(usage.BytesTotal), quantity(usage.BytesTotal+need-usage.BytesAvailable))
+	return fmt.Errorf("%w: the new files need %s, and %s of %s are free; set size: %s. "+
+		"A container that holds an old file open, or mounts it by subPath, keeps its memory until it restarts",
+		ErrFull, formatBytes(need), formatBytes(usage.BytesAvailable), formatBytes(usage.BytesTotal), quantity(usage.BytesTotal+need-usage.BytesAvailable))
 }
 
 // formatBytes writes a number of bytes with a binary unit.

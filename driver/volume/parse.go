@@ -298,7 +298,8 @@ func (p *parser) parseKey(key string) error {
 	isDelimiter := fileKey == fileLeftDelim || fileKey == fileRightDelim
 	switch {
 	case file == nil:
-		return fmt.Errorf("no secret/%s or template/%s makes this file%s", truncate(path), truncate(path), p.didYouMean(path, func() []string { return slices.Sorted(maps.Keys(p.files)) }, ""))
+		files := func() []string { return slices.Sorted(maps.Keys(p.files)) }
+		return fmt.Errorf("no secret/%s or template/%s makes this file%s", truncate(path), truncate(path), p.didYouMean(path, files, ""))
 	case key == file.contentKey():
 		return nil // makeFile has parsed it
 	case file.Token && fileKey != filePerms:
@@ -374,7 +375,8 @@ func (p *parser) finishFiles() {
 		file := p.files[path]
 		for i := range path {
 			if parent := p.files[path[:i]]; path[i] == '/' && parent != nil && !p.rejected[parent.Path] {
-				p.report(file.contentKey(), fmt.Errorf("needs %s to be a directory, but %s makes it a file; rename one of them", quote(parent.Path), quote(parent.contentKey())))
+				p.report(file.contentKey(), fmt.Errorf("needs %s to be a directory, but %s makes it a file; rename one of them",
+					quote(parent.Path), quote(parent.contentKey())))
 			}
 		}
 		if !p.rejected[path] {
