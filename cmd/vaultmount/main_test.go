@@ -67,6 +67,10 @@ func TestRefreshCommand(t *testing.T) {
 	}
 	responses[""] = responses["shop/a"] + "\n" + responses["shop/b"]
 	server := &http.Server{Handler: http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		if request.FormValue("name") == "slow" {
+			<-request.Context().Done()
+			return
+		}
 		response, ok := responses[request.FormValue("name")]
 		if !ok {
 			http.Error(writer, "no volume", http.StatusNotFound)
@@ -86,6 +90,9 @@ func TestRefreshCommand(t *testing.T) {
 		{"shop/b", denied + errNotRefreshed.Error(), exitFailed},
 		{"--all", refreshed + denied + errNotRefreshed.Error(), exitFailed},
 		{"nobody", "no volume", exitFailed},
+	}
+	if output, exit := run(t, "refresh", "--socket="+socket, "--timeout=10ms", "slow"); output != errNotRefreshed.Error()+" within 10ms; raise --timeout" || exit != exitFailed {
+		t.Errorf("slow: exit status %d, %q", exit, output)
 	}
 	for _, test := range tests {
 		if output, exit := run(t, "refresh", "--socket="+socket, test.argument); output != test.want || exit != test.exit {

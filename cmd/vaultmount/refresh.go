@@ -69,6 +69,8 @@ func (o *refreshOptions) run(ctx context.Context, out io.Writer, arguments []str
 		fmt.Fprintf(out, "%s/%s %s %s\n", r.Namespace, r.Pod, r.Volume, outcome)
 	})
 	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w within %s; raise --timeout", errNotRefreshed, o.timeout)
 	case errors.Is(err, status.ErrNoDriver):
 		return usageError{err}
 	case err == nil && failed:
