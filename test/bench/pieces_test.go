@@ -21,7 +21,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
-	admission "github.com/vaultmount/vaultmount/driver/webhook"
+	"github.com/vaultmount/vaultmount/driver/webhook"
 	"github.com/vaultmount/vaultmount/provider/sandbox"
 	"github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/test/rig"
@@ -118,8 +118,8 @@ const annotatedPod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"app","
 	"spec":{"serviceAccountName":"internal-app","containers":[{"name":"app","image":"app"}]}}`
 
 func measureReview(b *testing.B, size size) Series {
-	reviewer := admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix, Driver: rig.DriverName}}
-	server := httptest.NewServer(admission.NewHandler(reviewer, admission.NewMetrics(noCertificate{})))
+	reviewer := webhook.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix, Driver: rig.DriverName}}
+	server := httptest.NewServer(webhook.NewHandler(reviewer, webhook.NewMetrics(noCertificate{})))
 	defer server.Close()
 	body, err := json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},

@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/vaultmount/vaultmount/driver"
-	state "github.com/vaultmount/vaultmount/driver/checkpoint"
+	"github.com/vaultmount/vaultmount/driver/checkpoint"
 	"github.com/vaultmount/vaultmount/driver/tmpfs"
 	"github.com/vaultmount/vaultmount/driver/volumes"
 	"github.com/vaultmount/vaultmount/provider"
@@ -54,11 +54,11 @@ func newVaultmount(t *testing.T, vault *vault) *vaultmount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := mounter.OpenStateMount(filepath.Join(v.kubelet, "state"), state.Size)
+	private, err := mounter.OpenStateMount(filepath.Join(v.kubelet, "state"), checkpoint.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := state.Open(logger, private)
+	store, err := checkpoint.Open(logger, private)
 	if err != nil {
 		t.Fatal(err)
 	}

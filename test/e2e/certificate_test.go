@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
-	certificate "github.com/vaultmount/vaultmount/driver/webhook/certs"
+	"github.com/vaultmount/vaultmount/driver/webhook/certs"
 )
 
 // Eight replicas start at the same time, and later find the same certificate due,
@@ -28,12 +28,12 @@ func TestReplicasAgreeOnACertificate(t *testing.T) {
 	config, err := clientcmd.BuildConfigFromFlags("", bed.Kubeconfig())
 	require.NoError(t, err)
 	config.QPS = -1 // no limit: eight replicas share one client
-	secrets, configurations, err := certificate.NewClients(config, "default")
+	secrets, configurations, err := certs.NewClients(config, "default")
 	require.NoError(t, err)
 	now := time.Now()
-	var all []*certificate.Managed
+	var all []*certs.Managed
 	for range replicas {
-		all = append(all, certificate.NewManaged(certificate.Options{
+		all = append(all, certs.NewManaged(certs.Options{
 			Secrets: secrets, Configurations: configurations,
 			Secret: "certificate-test", Configuration: "certificate-test", Names: []string{"webhook.test"},
 			Now: func() time.Time { return now },

@@ -18,7 +18,7 @@ import (
 
 	"github.com/vaultmount/vaultmount/driver/injector"
 	"github.com/vaultmount/vaultmount/driver/metrics"
-	admission "github.com/vaultmount/vaultmount/driver/webhook"
+	"github.com/vaultmount/vaultmount/driver/webhook"
 	"github.com/vaultmount/vaultmount/provider"
 )
 
@@ -46,15 +46,15 @@ func scrape(t *testing.T, handler http.Handler) string {
 // each kind: a series that nothing has counted is not there.
 func webhookMetrics(t *testing.T) map[string]string {
 	t.Helper()
-	webhook := admission.NewMetrics(noCertificate{})
-	webhook.SyncedCertificate(nil)
-	handler := admission.NewHandler(admission.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix}}, webhook)
+	metrics := webhook.NewMetrics(noCertificate{})
+	metrics.SyncedCertificate(nil)
+	handler := webhook.NewHandler(webhook.Reviewer{Translator: injector.Translator{Prefix: injector.DefaultPrefix}}, metrics)
 	for _, body := range []string{"no review", reviewOfPod} {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mutate", strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		handler.ServeHTTP(httptest.NewRecorder(), request)
 	}
-	return families(t, scrape(t, webhook.Handler()))
+	return families(t, scrape(t, metrics.Handler()))
 }
 
 type noCertificate struct{}
