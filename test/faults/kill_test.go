@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -247,23 +248,35 @@ func (k *killer) knownAccessors(t *testing.T) map[string]bool {
 	return known
 }
 
-// tokensIn are the Vault tokens in a record. One that is half written has none.
-func tokensIn(record []byte) []string {
-	type grant struct{ Token struct{ Secret string } }
-	var r struct {
-		Grants []grant
-		Grant  grant
-	}
-	if json.Unmarshal(record, &r) != nil {
-		return nil
-	}
-	var tokens []string
-	for _, g := range append(r.Grants, r.Grant) {
-		if g.Token.Secret != "" {
-			tokens = append(tokens, g.Token.Secret)
+// tokensIn are the Vault tokens in a record, wherever in it: a "Token" with a "Secret". A
+// record is JSON, with a line of JSON before it for a volume. One that is half written has
+// none.
+func tokensIn(record []byte) (tokens []string) {
+	var collect func(value any)
+	collect = func(value any) {
+		switch value := value.(type) {
+		case []any:
+			for _, each := range value {
+				collect(each)
+			}
+		case map[string]any:
+			if token, ok := value["Token"].(map[string]any); ok {
+				if secret, ok := token["Secret"].(string); ok && secret != "" {
+					tokens = append(tokens, secret)
+				}
+			}
+			for _, each := range value {
+				collect(each)
+			}
 		}
 	}
-	return tokens
+	for decoder := json.NewDecoder(bytes.NewReader(record)); ; {
+		var part any
+		if decoder.Decode(&part) != nil {
+			return tokens
+		}
+		collect(part)
+	}
 }
 
 // resume is the kubelet after the driver has come back: it repeats its calls, or
