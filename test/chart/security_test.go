@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
 )
 
 // The levels that Kubernetes itself finds the pods to be of.
@@ -109,4 +111,102 @@ func TestOpenShiftGivesFilesToThePodsUser(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A driver that is taken over must not have the kubelet's certificates and the
+// sockets of other plugins. So it sees three directories of the kubelet, and no more.
+func TestDriverSeesItsOwnPartOfTheKubeletsDirectory(t *testing.T) {
+	for _, test := range []struct{ name, set, root, driver string }{
+		{name: "default", set: "driver.verbosity=2", root: "/var/lib/kubelet", driver: "csi.vaultmount.dev"},
+		{name: "another root and name", set: "driver.kubeletRoot=/data/kubelet,driver.name=csi.example.com", root: "/data/kubelet", driver: "csi.example.com"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			pod := object[appsv1.DaemonSet](t, mustTemplate(t, newest, address, "--set="+test.set), "DaemonSet", "vaultmount").Spec.Template.Spec
+			want := []string{
+				test.root + "/pods Bidirectional",
+				test.root + "/plugins/" + test.driver + " Bidirectional",
+				test.root + "/plugins_registry None",
+			}
+			if got := hostPaths(t, pod); !slices.Equal(got, want) {
+				t.Errorf("of the host the driver sees %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// hostPaths are the mounts of the host's directories, with their propagation. Each
+// has the path that it has on the host: what the kubelet says goes for both.
+func hostPaths(t *testing.T, pod corev1.PodSpec) []string {
+	t.Helper()
+	var found []string
+	for _, volume := range pod.Volumes {
+		if volume.HostPath == nil {
+			continue
+		}
+		for _, mount := range pod.Containers[0].VolumeMounts {
+			if mount.Name != volume.Name {
+				continue
+			}
+			if mount.MountPath != volume.HostPath.Path {
+				t.Errorf("%s of the host is mounted at %s", volume.HostPath.Path, mount.MountPath)
+			}
+			propagation := corev1.MountPropagationNone
+			if mount.MountPropagation != nil {
+				propagation = *mount.MountPropagation
+			}
+			found = append(found, fmt.Sprintf("%s %s", mount.MountPath, propagation))
+		}
+	}
+	return found
+}
+
+// What tenants make the driver and the webhook do is bounded in CPU as well.
+func TestContainersHaveCPULimits(t *testing.T) {
+	rendered := mustTemplate(t, newest, address, "--set=webhook.enabled=true")
+	webhook := object[appsv1.Deployment](t, rendered, "Deployment", "vaultmount-webhook").Spec.Template.Spec.Containers[0]
+	for name, container := range map[string]corev1.Container{"driver": driver(t, rendered), "webhook": webhook} {
+		if container.Resources.Limits.Cpu().IsZero() {
+			t.Errorf("the %s has no CPU limit", name)
+		}
+	}
+}
+
+// An upgrade may change the webhook's own certificate for one of cert-manager, and
+// back: Helm refuses a Secret that cert-manager has made, and the one that it has made
+// itself it deletes at the end.
+func TestCertificatesShareNoSecret(t *testing.T) {
+	own := mustTemplate(t, oldest, address, "--set=webhook.enabled=true")
+	object[corev1.Secret](t, own, "Secret", "vaultmount-webhook-tls")
+	managed := mustTemplate(t, oldest, address, "--set=webhook.enabled=true,webhook.certManager.enabled=true")
+	secrets := certificateSecrets(t, managed)
+	if len(secrets) != 2 {
+		t.Fatalf("cert-manager makes the Secrets %q, want one for the CA and one for the webhook", secrets)
+	}
+	for certificate, secret := range secrets {
+		if secret == "vaultmount-webhook-tls" {
+			t.Errorf("the Certificate %s is kept in the Secret of the webhook's own", certificate)
+		}
+	}
+	volume := object[appsv1.Deployment](t, managed, "Deployment", "vaultmount-webhook").Spec.Template.Spec.Volumes[0]
+	if want := secrets["vaultmount-webhook"]; volume.Secret.SecretName != want {
+		t.Errorf("the webhook mounts the Secret %s, want %s of its Certificate", volume.Secret.SecretName, want)
+	}
+}
+
+// certificateSecrets are the Secrets of cert-manager's Certificates, by their names.
+func certificateSecrets(t *testing.T, rendered string) map[string]string {
+	t.Helper()
+	secrets := map[string]string{}
+	for _, document := range documents(rendered) {
+		if !strings.Contains(document, "\nkind: Certificate\n") {
+			continue
+		}
+		var certificate struct {
+			Metadata struct{ Name string }
+			Spec     struct{ SecretName string }
+		}
+		require.NoError(t, yaml.Unmarshal([]byte(document), &certificate))
+		secrets[certificate.Metadata.Name] = certificate.Spec.SecretName
+	}
+	return secrets
 }

@@ -1,22 +1,34 @@
 package component
 
 import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"maps"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/vaultmount/vaultmount/driver"
 	"github.com/vaultmount/vaultmount/driver/volume"
 	"github.com/vaultmount/vaultmount/test/rig"
+	"github.com/vaultmount/vaultmount/test/vaultserver"
 )
 
 // publish makes a volume with these attributes and Secret, and returns what its
@@ -239,4 +251,118 @@ func TestDefaultRoleOfAJWTMount(t *testing.T) {
 	require.NoError(t, err)
 	fixture.Write(t, "auth/jwt/config", map[string]any{"jwt_validation_pubkeys": config.Data["jwt_validation_pubkeys"], "default_role": "internal-app"})
 	n.requirePublished(t, "default", map[string]string{"role": rig.Absent}, nil)
+}
+
+// testCA signs the certificates of one test.
+type testCA struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	pem         string
+}
+
+func newCA(t *testing.T, name string) *testCA {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	key := rig.NewKey(t)
+	certificate, text := sign(t, template, template, key, key)
+	return &testCA{certificate: certificate, key: key, pem: text}
+}
+
+// issue returns a certificate and its key in PEM form, good for both sides.
+func (a *testCA) issue(t *testing.T, name string, expires time.Time) (certificate, key string) {
+	t.Helper()
+	own := rig.NewKey(t)
+	_, certificate = sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv6loopback},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: expires,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, a.certificate, own, a.key)
+	encoded, err := x509.MarshalPKCS8PrivateKey(own)
+	require.NoError(t, err)
+	return certificate, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
+}
+
+func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) (*x509.Certificate, string) {
+	t.Helper()
+	encoded, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	require.NoError(t, err)
+	certificate, err := x509.ParseCertificate(encoded)
+	require.NoError(t, err)
+	return certificate, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encoded}))
+}
+
+// startTLSVault serves TLS for the name vault.internal, and asks for a client
+// certificate if mutual. The name is not that of the address on purpose.
+func startTLSVault(t *testing.T, a *testCA, mutual bool) *rig.Vault {
+	t.Helper()
+	directory := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(directory, name)
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	certificate, key := a.issue(t, "vault.internal", time.Now().Add(time.Hour))
+	tls := &vaultserver.TLS{Certificate: write("tls.crt", certificate), Key: write("tls.key", key)}
+	if mutual {
+		tls.ClientCA = write("ca.crt", a.pem)
+	}
+	return rig.SetUpVault(t, vaultserver.ForTest(t, tls))
+}
+
+// Vault's own rate limit: a second's wait that it asks for is waited out inside
+// the call; a minute's is reported.
+func TestRateLimit(t *testing.T) {
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
+	fixture.Write(t, "sys/quotas/rate-limit/logins", map[string]any{"path": "auth/jwt", "rate": 1, "interval": "1s"})
+	var group sync.WaitGroup
+	for i := range 3 {
+		group.Go(func() { n.requirePublished(t, podName(i), nil, nil) })
+	}
+	group.Wait()
+
+	fixture.Write(t, "sys/quotas/rate-limit/logins", map[string]any{"path": "auth/jwt", "rate": 1, "interval": "60s"})
+	n.requirePublished(t, "last-one", nil, nil)
+	_, err := n.publish(t, "one-too-many", nil, nil)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "HTTP status 429") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSealedVault(t *testing.T) {
+	fixture := rig.StartVault(t)
+	n := startNode(t, fixture.Server.Address, fixture)
+	require.NoError(t, fixture.Root.Sys().SealWithContext(t.Context()))
+	for i := range 3 {
+		_, err := n.publish(t, podName(i), map[string]string{"client-max-retries": "1", "auth-max-backoff": "100ms"}, nil)
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "Vault is sealed") {
+			t.Errorf("publish %d: %v", i, err)
+		}
+	}
+	// Three calls with two attempts each: the sixth request was not sent.
+	opened := regexp.MustCompile(`"Circuit breaker of Vault changed" .*open=true cause="[^"]*Vault is sealed"`)
+	if !opened.MatchString(n.logs.String()) {
+		t.Error("the breaker did not open, or does not say so")
+	}
+}
+
+// The shortest waitTimeout that a volume may ask for.
+func TestClientTimeout(t *testing.T) {
+	silent, _ := listenSilently(t)
+	n := startNode(t, "http://"+silent, rig.NewIssuer(t))
+	start := time.Now()
+	_, err := n.publish(t, "impatient", map[string]string{"client-timeout": "1s", "client-max-retries": "0"}, nil)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "deadline exceeded") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %s; without the attribute it takes 30 s", took)
+	}
+	if !strings.Contains(n.logs.String(), `attribute="client-timeout" asked="1s" used="5s"`) {
+		t.Error("the log does not say that the attribute was out of bounds")
+	}
 }

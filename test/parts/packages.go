@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -171,4 +172,91 @@ func find(root, name string, dirs []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("find %s: not in the packages unpacked at %s", name, root)
+}
+
+// Postgres is where a PostgreSQL server is.
+type Postgres struct {
+	Bin       string // directory of initdb and postgres
+	Libraries string // for LD_LIBRARY_PATH
+}
+
+// PostgreSQL makes a database server from the distribution's packages.
+func PostgreSQL(ctx context.Context, progress io.Writer) (Postgres, error) {
+	b, err := newBuilder(progress)
+	if err != nil {
+		return Postgres{}, err
+	}
+	root, err := b.packages(ctx, "postgres", []string{"postgresql"}, fetchPostgres)
+	if err != nil {
+		return Postgres{}, fmt.Errorf("unpack postgresql: %w", err)
+	}
+	return findPostgres(root)
+}
+
+// fetchPostgres fetches the server of whatever version the distribution has, and
+// the libraries it needs.
+func fetchPostgres(ctx context.Context, dir string) error {
+	latest, err := depends(ctx, "postgresql")
+	if err != nil {
+		return err
+	}
+	isServer := regexp.MustCompile(`^postgresql-\d+$`).MatchString
+	return downloadWithLibraries(ctx, dir, slices.DeleteFunc(latest, func(name string) bool { return !isServer(name) }))
+}
+
+func findPostgres(root string) (Postgres, error) {
+	program, err := find(root, "initdb", []string{"usr/lib/postgresql/*/bin"})
+	if err != nil {
+		return Postgres{}, err
+	}
+	libraries, err := findLibraries(root)
+	return Postgres{Bin: filepath.Dir(program), Libraries: libraries}, err
+}
+
+// Prometheus is where a Prometheus server is.
+type Prometheus struct {
+	Server   string // program
+	Promtool string // program that checks rules
+}
+
+// PrometheusServer takes a Prometheus server from the distribution's packages.
+func PrometheusServer(ctx context.Context, progress io.Writer) (Prometheus, error) {
+	b, err := newBuilder(progress)
+	if err != nil {
+		return Prometheus{}, err
+	}
+	names := []string{"prometheus"}
+	// The programs need nothing but the C library.
+	root, err := b.packages(ctx, "prometheus", names, func(ctx context.Context, dir string) error { return download(ctx, dir, names) })
+	if err != nil {
+		return Prometheus{}, fmt.Errorf("unpack prometheus: %w", err)
+	}
+	var p Prometheus
+	if p.Server, err = find(root, "prometheus", programDirs()); err != nil {
+		return Prometheus{}, err
+	}
+	p.Promtool, err = find(root, "promtool", programDirs())
+	return p, err
+}
+
+// UserMode is where a kernel is that runs as an ordinary process.
+type UserMode struct {
+	Kernel  string // program
+	Busybox string // program, static
+}
+
+// UserModeLinux takes a kernel from the distribution's packages.
+func UserModeLinux(ctx context.Context, progress io.Writer) (UserMode, error) {
+	b, err := newBuilder(progress)
+	if err != nil {
+		return UserMode{}, err
+	}
+	names := []string{"busybox-static", "user-mode-linux"}
+	root, err := b.packages(ctx, "usermode", names, func(ctx context.Context, dir string) error { return download(ctx, dir, names) })
+	if err != nil {
+		return UserMode{}, fmt.Errorf("unpack user-mode-linux: %w", err)
+	}
+	var u UserMode
+	err = findAll(root, []wanted{{&u.Kernel, "linux.uml", programDirs()}, {&u.Busybox, "busybox", programDirs()}})
+	return u, err
 }
