@@ -155,7 +155,7 @@ func (s *NodeServer) volumeSize(spec volume.Spec) (int64, error) {
 }
 
 func (s *NodeServer) providerRequest(logger klog.Logger, request *csi.NodePublishVolumeRequest, pod volumeContext, spec volume.Spec, size int64) (provider.Request, error) {
-	wanted := provider.Request{VolumeID: request.GetVolumeId(), PodUID: pod.uid, Pod: pod.namespace + "/" + pod.name, Size: size}
+	wanted := provider.Request{VolumeID: request.GetVolumeId(), Pod: pod.namespace + "/" + pod.name, Size: size}
 	secret := newSecretKeys(request.GetSecrets())
 	if spec.HasToken() && s.config.Vault.ForbidTokenFile {
 		return wanted, invalidAttribute("token-file", "is forbidden in this cluster (--forbid-token-file); let a template write the secrets themselves")
@@ -201,8 +201,8 @@ func (s *NodeServer) templatePod(text string, pod volumeContext, spec volume.Spe
 // login is what the volume shows to Vault: the pod's tokens, or an AppRole's two
 // halves from its Secret.
 // address is empty for the driver's own Vault.
-func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys, address string) (provider.Login, error) {
-	l := provider.Login{Mount: auth.Path, Role: auth.Role, ServiceAccount: pod.namespace + "/" + pod.serviceAccount}
+func login(request *csi.NodePublishVolumeRequest, pod volumeContext, auth volume.Auth, secret secretKeys, address string) (provider.Credentials, error) {
+	l := provider.Credentials{Mount: auth.Path, Role: auth.Role, ServiceAccount: pod.namespace + "/" + pod.serviceAccount}
 	if auth.Audience.Chosen {
 		l.Audience = "audience " + auth.Audience.Name // not empty for the API server's
 	}

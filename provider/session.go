@@ -3,200 +3,206 @@ package provider
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// session is what the volumes of a pod share that log in the same way, or those of
-// several pods: the means to log in, and the Vault tokens that this has brought.
+// loginConfig is where and how a session logs in.
+type loginConfig struct {
+	Endpoint Endpoint
+	Options  ClientOptions
+	Login    Credentials
+}
+
+// issuedToken is a Vault token in use.
+type issuedToken struct {
+	Generation int // counts the logins of the session
+	Token      vault.Token
+	Lease      lease
+	IssuedAt   bootTime
+	Due        bootTime // it is renewed or replaced
+}
+
+// session is a login to Vault. It has no lock: the goroutine of the volume owns it, or
+// whoever has the turn of a sharedSession. A record holds the exported fields.
 type session struct {
-	provider *Provider
-	key      string
-	// namespace is that of the pods.
-	namespace string
-	task      *task // maintain
-	// checkpoint is the record. It has been that of a session before, if that is about
-	// to end.
-	checkpoint *checkpoint
-	// turn holds one: whoever asks Vault for a token, or to renew it.
-	turn chan struct{}
+	Config loginConfig
+	// IsOnce says that no second token follows the first one.
+	IsOnce     bool
+	Generation int
+	// Tokens may still be valid. The last one is current. Those before it hold leases until
+	// the volume has new ones, and applications use those for a while longer.
+	Tokens []issuedToken
+	Retry  retryState `json:",omitzero"`
 
-	mutex sync.Mutex // held for no longer than a look
-	means means
-	// serial counts the logins.
-	serial int
-	// grants are tokens that may still be good. The last is in use; those before it
-	// hold leases until the volumes have new ones, and applications a while longer.
-	grants []grant
-	// volumes may be two of an id, while one takes the place of the other.
-	volumes map[*volume]bool
-	// readings are what pods that share the session were told; nil for a pod's own.
-	// bearer is the id of the volume whose means a shared one has.
-	readings *readings
-	bearer   string
-	// leftovers are leased answers of volumes whose Open failed, or that are opened
-	// while they are open, for the next Open.
-	leftovers map[string]answers
-	revoke    bool // when the last volume is gone
-	closed    bool
-	settled   bool // its tokens are being revoked
-	trouble   trouble
+	manager *Manager
+	// revision counts the changes of what the record holds.
+	revision int
 }
 
-// grant is a Vault token in use.
-type grant struct {
-	Serial int
-	Token  vault.Token
-	Term   term
-	Due    time.Time
-	Since  time.Time // when Vault made the token
+// tokenError is why there is no token. What needs one stays due.
+type tokenError struct{ err error }
+
+func (e *tokenError) Error() string { return e.err.Error() }
+func (e *tokenError) Unwrap() error { return e.err }
+
+var errTokenEnded = errors.New("the volume is not refreshed, and its Vault token has expired")
+
+// maintainTimeout limits a renewal of the token, or a login in the background.
+const maintainTimeout = 30 * time.Second
+
+func (s *session) current() (issuedToken, bool) {
+	if len(s.Tokens) == 0 {
+		return issuedToken{}, false
+	}
+	last := s.Tokens[len(s.Tokens)-1]
+	return last, !last.Lease.isExpired(s.manager.now())
 }
 
-var (
-	// ErrClosed is a volume that is gone.
-	ErrClosed = errors.New("the volume is closed")
-	errKept   = errors.New("the volume is not refreshed, and its Vault token has ended")
-)
-
-func newSession(p *Provider, key, namespace string) *session {
-	s := &session{provider: p, key: key, namespace: namespace, turn: make(chan struct{}, 1), volumes: map[*volume]bool{}, leftovers: map[string]answers{}}
-	s.checkpoint = p.records.checkpoint(namespace, sessionPrefix+key)
-	s.task = newTask(namespace, guarded(p.logger, p.clock, s.maintain))
-	return s
+// token returns the current token, and logs in if there is none. In the background, it
+// returns the error of the last login until the next one is due.
+func (s *session) token(ctx context.Context, isBackground bool) (issuedToken, error) {
+	if current, ok := s.current(); ok {
+		return current, nil
+	}
+	switch {
+	case s.IsOnce && s.Generation > 0:
+		return issuedToken{}, &tokenError{errTokenEnded}
+	case isBackground && s.Retry.until > s.manager.now():
+		return issuedToken{}, &tokenError{s.Retry.err}
+	}
+	return s.login(ctx, 0)
 }
 
-// acquire returns a token that is good, after a login if need be. One that may
-// not wait for a login that failed lately gets its error.
-func (s *session) acquire(ctx context.Context, urgent bool) (grant, error) {
-	if g, ok := s.current(); ok {
-		return g, nil
-	}
-	return s.replace(ctx, 0, urgent)
+// invalidate drops a token that Vault does not know, and those that have expired.
+func (s *session) invalidate(generation int) {
+	now := s.manager.now()
+	before := len(s.Tokens)
+	s.Tokens = slices.DeleteFunc(s.Tokens, func(t issuedToken) bool { return t.Generation == generation || t.Lease.isExpired(now) })
+	s.revision += before - len(s.Tokens)
 }
 
-// replace returns another token than the one with a serial number, which Vault
-// does not know any more.
-func (s *session) replace(ctx context.Context, gone int, urgent bool) (grant, error) {
-	if err := s.takeTurn(ctx); err != nil {
-		return grant{}, err
-	}
-	defer s.endTurn()
-	s.drop(gone)
-	if g, ok := s.current(); ok {
-		return g, nil
-	}
-	if err := s.mayLogIn(urgent); err != nil {
-		return grant{}, err
-	}
-	g, err := s.logIn(ctx)
-	if err != nil && ctx.Err() == nil {
-		s.provider.schedule.wake(s.task, s.fail(err, time.Time{}))
-	}
-	return g, err
-}
-
-func (s *session) takeTurn(ctx context.Context) error {
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for another volume to log in: %w", ctx.Err())
-	}
-}
-
-func (s *session) endTurn() { <-s.turn }
-
-func (s *session) current() (grant, bool) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if len(s.grants) == 0 {
-		return grant{}, false
-	}
-	last := s.grants[len(s.grants)-1]
-	return last, !last.Term.expired(s.provider.now())
-}
-
-// drop forgets a token that Vault does not know any more, and those that have
-// ended by themselves.
-func (s *session) drop(gone int) {
-	s.mutex.Lock()
-	now, before := s.provider.now(), len(s.grants)
-	s.grants = slices.DeleteFunc(slices.Clone(s.grants), func(g grant) bool { return g.Serial == gone || g.Term.expired(now) })
-	dropped := len(s.grants) != before
-	s.mutex.Unlock()
-	if dropped {
-		s.save()
-	}
-}
-
-// takeLeftovers returns what an Open of the volume that failed has left. Templates
-// that fail again and again would otherwise make new credentials each time.
-func (s *session) takeLeftovers(volumeID string) answers {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	left := answers{}
-	for query, each := range s.leftovers[volumeID] {
-		if !each.lease.expired(s.provider.now()) {
-			left[query] = each
-		}
-	}
-	delete(s.leftovers, volumeID)
-	return left
-}
-
-// leaveOver keeps what the next Open of a volume may take up.
-func (s *session) leaveOver(volumeID string, leased answers) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.leftovers[volumeID] == nil {
-		s.leftovers[volumeID] = answers{}
-	}
-	maps.Copy(s.leftovers[volumeID], leased)
-}
-
-// fail notes why there is no token, or why it is not renewed, and returns when
-// to try again. It logs what is news for volumes that have files: a pod that starts gets
-// the error.
-func (s *session) fail(err error, expiry time.Time) time.Time {
-	s.mutex.Lock()
-	news := s.trouble.add(err, s.provider.now(), expiry, s.provider.chance)
-	retry, open := s.trouble.retry, s.openLocked()
-	s.mutex.Unlock()
-	if news && len(open) > 0 {
-		s.provider.logger.Error(err, "Vault token not renewed; the files stay as they are", logVolumes, open)
-	}
-	s.save()
-	return retry
-}
-
-// renewed notes that there is a good token, and logs it if that is news.
-func (s *session) renewed(was trouble) {
-	if was.err == nil {
+// maintain renews the token when it is due, or replaces it before it expires. The session
+// keeps the error.
+func (s *session) maintain(ctx context.Context) {
+	s.invalidate(0)
+	if due := s.due(); due == 0 || due > s.manager.now() {
 		return
 	}
-	s.mutex.Lock()
-	open := s.openLocked()
-	s.mutex.Unlock()
-	if len(open) > 0 {
-		s.provider.logger.Info("Vault token renewed again", logVolumes, open)
+	ctx, cancel := context.WithTimeout(ctx, maintainTimeout)
+	defer cancel()
+	current, ok := s.current()
+	if ok && current.Lease.Renewable {
+		s.renew(ctx, current)
+		return
 	}
+	_, _ = s.login(ctx, current.Lease.ExpireTime)
 }
 
-// openLocked are the ids of the volumes that have files.
-func (s *session) openLocked() []string {
-	return slices.DeleteFunc(s.idsLocked(), func(id string) bool { return !s.isOpenLocked(id) })
+// due returns when maintain has something to do.
+func (s *session) due() bootTime {
+	current, ok := s.current()
+	switch {
+	case s.IsOnce && s.Generation > 0 && (!ok || !current.Lease.Renewable):
+		return 0
+	case s.Retry.err != nil && s.Retry.until == 0:
+		return s.manager.now()
+	case s.Retry.err != nil:
+		return s.Retry.until
+	case !ok && s.Generation > 0:
+		return s.manager.now()
+	}
+	return current.Due
 }
 
-func (s *session) isOpenLocked(id string) bool {
-	for v := range s.volumes {
-		if v.id == id && v.isOpen.Load() {
-			return true
+func (s *session) renew(ctx context.Context, current issuedToken) {
+	requested := s.manager.now() // the TTL begins before the response comes
+	renewed, err := s.renewToken(ctx, current)
+	switch {
+	case err == nil:
+		current.Lease = current.Lease.renewed(requested, renewed.TTL, renewed.Renewable)
+	case errors.Is(err, vault.ErrTokenGone):
+		s.invalidate(current.Generation)
+		if !s.IsOnce {
+			_, _ = s.login(ctx, 0)
 		}
+		return
+	case errors.Is(err, ErrRefused):
+		// A role may withhold the policy "default", which allows renewals.
+		current.Lease.Renewable = false
+	default:
+		s.fail(ctx, err, current.Lease.ExpireTime)
+		return
 	}
-	return false
+	current.Due = current.Lease.due(s.manager.now(), s.manager.jitter)
+	s.Tokens[len(s.Tokens)-1], s.Retry = current, retryState{}
+	s.revision++
+}
+
+func (s *session) renewToken(ctx context.Context, current issuedToken) (vault.Token, error) {
+	client, err := s.client(ctx, current)
+	if err != nil {
+		return vault.Token{}, err
+	}
+	return client.RenewToken(ctx)
+}
+
+// login gets a new token. If that fails, the next attempt comes before expiry.
+func (s *session) login(ctx context.Context, expiry bootTime) (issuedToken, error) {
+	requested := s.manager.now()
+	token, err := s.manager.clients.Login(ctx, s.Config.Endpoint, s.Config.Options, s.Config.Login)
+	if err != nil {
+		s.fail(ctx, err, expiry)
+		return issuedToken{}, &tokenError{err}
+	}
+	s.Generation++
+	issued := issuedToken{Generation: s.Generation, Token: token, Lease: newLease(requested, token.TTL, token.Renewable), IssuedAt: requested}
+	now := s.manager.now()
+	if issued.Due = issued.Lease.due(now, s.manager.jitter); issued.Due != 0 {
+		issued.Due = max(issued.Due, now+minRest)
+	}
+	s.Tokens, s.Retry = append(s.Tokens, issued), retryState{}
+	s.revision++
+	return issued, nil
+}
+
+// fail keeps an error, unless the caller gave up.
+func (s *session) fail(ctx context.Context, err error, expiry bootTime) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		s.Retry.fail(err, s.manager.now(), expiry, s.manager.jitter)
+		s.revision++
+	}
+}
+
+// setConfig takes over credentials and certificates. Fresh ones are tried at once.
+func (s *session) setConfig(config loginConfig) (isFresh bool) {
+	if isFresh = s.Config != config; isFresh {
+		s.Config, s.Retry.until = config, 0
+	}
+	return isFresh
+}
+
+func (s *session) client(ctx context.Context, t issuedToken) (*vault.Client, error) {
+	return s.manager.clients.Client(ctx, s.Config.Endpoint, s.Config.Options, t.Token)
+}
+
+// revoke hands all tokens to the queue of revocations.
+func (s *session) revoke(namespace string) {
+	for _, each := range s.Tokens {
+		s.manager.revocations.add(namespace, s.Config, each)
+	}
+}
+
+func (s *session) status() SessionStatus {
+	status := SessionStatus{
+		Address: s.Config.Endpoint.Address, Namespace: s.Config.Options.Namespace, Mount: s.Config.Login.Mount, Role: s.Config.Login.Role,
+		Logins: s.Generation, Pods: 1, Err: s.Retry.err,
+	}
+	if len(s.Tokens) > 0 {
+		current := s.Tokens[len(s.Tokens)-1]
+		status.Since, status.Expires = s.manager.timeOf(current.IssuedAt), s.manager.timeOf(current.Lease.ExpireTime)
+	}
+	return status
 }

@@ -2,182 +2,178 @@ package provider
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
 
-func (v *playedVault) aliveTokens() int {
-	v.mutex.Lock()
-	defer v.mutex.Unlock()
-	alive := 0
-	for _, token := range v.tokens {
-		if v.alive(token) {
-			alive++
-		}
-	}
-	return alive
-}
-
-// The volumes of a pod log in once, also when the kubelet asks for all of them at
-// the same time; the token goes with the last of them.
-func TestVolumesOfAPodShareALogin(t *testing.T) {
+// Each volume logs in by itself. The token is revoked when the volume is closed, unless the
+// volume leaves it, also by a process that has not published it.
+func TestVolumeHasATokenOfItsOwn(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	names := []string{"a", "b", "c", "d", "e", "f"}
-	var group sync.WaitGroup
-	for _, name := range names {
-		group.Go(func() {
-			contents, err := b.Open(t.Context(), b.request(name, staticTemplate))
-			if err != nil {
-				t.Error(err)
-			}
-			b.files.put(name, contents)
-		})
-	}
-	group.Wait()
-	b.requireCount("auth/jwt/login", 1)
-	for _, name := range names {
-		if got := b.vault.aliveTokens(); got != 1 {
-			t.Errorf("before %s is closed, %d tokens are alive", name, got)
-		}
-		b.Close(name)
-	}
-	b.vault.awaitNoToken(t)
-	if records, _ := b.saved.Load(""); len(records) != 0 {
-		waitFor(t, func() bool { records, _ = b.saved.Load(""); return len(records) == 0 })
-	}
-}
-
-// A token is revoked if any volume of its pod wants that, also by a process that has
-// not seen the volume open.
-func TestRevocationIsWantedByAnyVolume(t *testing.T) {
-	t.Parallel()
-	for name, restart := range map[string]bool{"in one process": false, "over a restart": true} {
+	for name, restarts := range map[string]bool{"in one process": false, "over a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t)
-			keep := b.request("keep", staticTemplate)
+			h := newHarness(t)
+			keep := h.request("keep", staticTemplate)
 			keep.Refresh.SkipRevoke = true
-			b.open(keep)
-			b.open(b.request("revoke", staticTemplate))
-			if restart {
-				b.end()
-				b.begin()
-				b.settle()
+			h.publish(keep)
+			h.publish(h.request("revoke", staticTemplate))
+			h.requireCount("auth/jwt/login", 2)
+			if restarts {
+				h.restart()
 			}
-			b.Close("revoke")
-			b.Close("keep")
-			b.vault.awaitNoToken(t)
+			h.close("revoke")
+			h.close("keep")
+			waitFor(t, func() bool { return h.stats().PendingRevocations == 0 })
+			h.awaitNoRecord()
+			h.requireCount("auth/token/revoke-self", 1)
+			if got := h.vault.aliveTokens(); got != 1 {
+				t.Errorf("%d tokens are alive", got)
+			}
 		})
 	}
 }
 
-func TestNothingElseSharesALogin(t *testing.T) {
+// The certificates and tokens of a republish are the next process's as well, and cost no
+// login.
+func TestFreshCredentialsKeepTheToken(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	change := map[string]func(*Request){
-		"same":      func(*Request) {},
-		"pod":       func(r *Request) { r.PodUID = "other" },
-		"role":      func(r *Request) { r.Login.Role = "other" },
-		"audience":  func(r *Request) { r.Login.Audience = "other" },
-		"namespace": func(r *Request) { r.Options.Namespace = "other" },
-		"approle":   func(r *Request) { r.Login.RoleID = "other" },
-		"address":   func(r *Request) { r.Endpoint.Address += "/" },
+	h := newHarness(t)
+	r := h.request("v", staticTemplate)
+	h.publish(r)
+	r.Login.JWT, r.Endpoint.CACert = "jwt-2", "not in PEM form"
+	h.republish(r)
+	h.restart()
+	got := h.mount("v").getVolume()
+	h.end()
+	if got.Session.Config.Login.JWT != "jwt-2" || got.Session.Config.Endpoint.CACert != "not in PEM form" {
+		t.Errorf("the next process has %+v", got.Session.Config.Login)
 	}
-	for name, change := range change {
-		r := b.request(name, "{{ 1 }}")
-		change(&r)
-		b.open(r)
-	}
-	b.requireCount("auth/jwt/login", len(change))
+	h.begin()
+	h.requireCount("auth/jwt/login", 1)
 }
 
-// Certificates and tokens change during the life of a pod; the session does not.
-func TestFreshMeansKeepTheSession(t *testing.T) {
+// A volume that cannot be published takes its token with it, whatever becomes of those
+// that are used.
+func TestFailedPublishLeavesNothing(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	r := b.request("v", staticTemplate)
-	b.open(r)
-	r.Login.JWT, r.Endpoint.SkipVerify = "jwt-2", false
-	r.Endpoint.CACert = "not in PEM form"
-	b.Republish(r)
-	b.end()
-	b.begin()
-	if got := b.sessions[sessionKey(r)].means; got.Login.JWT != "jwt-2" || got.Endpoint.CACert != "not in PEM form" {
-		t.Errorf("the next process has %+v", got.Login)
-	}
-	b.requireCount("auth/jwt/login", 1)
-}
-
-// An Open that fails in the end takes its token with it, and under a token that
-// other volumes use, its repetition finds the credentials that were made for it.
-func TestFailedOpenLeavesNothing(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	broken := b.request("broken", databaseTemplate, `{{ with secret "kv/forbidden" }}{{ end }}`)
-	if _, err := b.Open(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "permission denied") {
+	h := newHarness(t)
+	broken := h.request("broken", databaseTemplate, `{{ with secret "kv/forbidden" }}{{ end }}`)
+	broken.Refresh.SkipRevoke = true
+	if _, err := h.tryPublish(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Fatalf("got %v", err)
 	}
-	b.vault.awaitNoToken(t)
-
-	b.open(b.request("v", staticTemplate))
-	for range 5 {
-		if _, err := b.Open(t.Context(), broken); err == nil {
-			t.Fatal("it opens")
-		}
-	}
-	b.requireCount("auth/jwt/login", 2)
-	b.requireCount("database/creds/app", 2)
-	b.time.Step(time.Minute) // the credentials end
-	b.settle()
-	if _, err := b.Open(t.Context(), broken); err == nil {
-		t.Fatal("it opens")
-	}
-	b.requireCount("database/creds/app", 3)
-	if got := len(b.Volumes()); got != 1 {
-		t.Errorf("%d volumes are open", got)
+	h.vault.awaitNoToken(t)
+	h.awaitNoRecord()
+	if got := len(h.statuses()); got != 0 {
+		t.Errorf("there are %d volumes", got)
 	}
 }
 
-// A caller that gives up while another volume of the pod logs in does not wait.
-func TestOpenHonoursItsContext(t *testing.T) {
+// A volume whose files could not be attached is closed before its start.
+func TestCloseBeforeTheStart(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.open(b.request("v", staticTemplate))
-	session := b.sessions[sessionKey(b.request("v"))]
-	b.vault.change(func() { clear(b.vault.tokens) })
-	session.turn <- struct{}{} // somebody logs in for ever
+	h := newHarness(t)
+	m := h.mount("v")
+	v, _, err := h.Publish(t.Context(), h.request("v", staticTemplate), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.saves != 1 {
+		t.Errorf("it was saved %d times, so a process that is killed would lose its token", m.saves)
+	}
+	h.remove("v")
+	v.Close()
+	v.Start() // has no effect
+	h.vault.awaitNoToken(t)
+}
+
+// A caller that gives up does not wait for Vault.
+func TestPublishHonoursItsContext(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	asked := make(chan struct{})
+	h.vault.engine("auth/jwt/login", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body) // so that the server sees when the client goes
+		close(asked)
+		hang(w, r)
+	})
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := b.Open(ctx, b.request("w", staticTemplate)); err == nil {
-		t.Error("it did not give up")
+	go func() {
+		<-asked
+		cancel()
+	}()
+	if _, err := h.tryPublish(ctx, h.request("v", staticTemplate)); !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
-	<-session.turn
 }
 
-// Close does not wait for a request in progress, and nothing is written after it.
-func TestCloseDuringARefresh(t *testing.T) {
+// Close does not wait for a request in progress, nothing is written after it, and it is no
+// failure: of a refresh, a renewal of the token, and a login.
+func TestCloseDuringARequest(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.open(b.request("v", staticTemplate))
-	session := b.sessions[sessionKey(b.request("v"))]
-	session.turn <- struct{}{}
-	b.vault.change(func() { clear(b.vault.tokens); b.vault.static = "second" })
-	b.time.Step(DefaultInterval) // the refresh finds the token gone, and waits for its turn
-	waitFor(t, func() bool { return b.vault.count("kv/static") == 2 || len(b.Volumes()) == 0 })
-	b.Close("v")
-	if got := len(b.Volumes()); got != 0 {
-		t.Errorf("%d volumes are open", got)
+	for name, test := range map[string]struct {
+		isFixed bool
+		path    string
+		steps   []time.Duration
+	}{
+		"refresh":     {false, "kv/static", []time.Duration{DefaultInterval}},
+		"renewal":     {false, "auth/token/renew-self", []time.Duration{20 * time.Minute}},
+		"replacement": {true, "auth/jwt/login", []time.Duration{20 * time.Minute, 39 * time.Minute}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.vault.change(func() { h.vault.fixedTokens = test.isFixed })
+			h.publish(h.request("v", staticTemplate))
+			asked := make(chan struct{}, 100)
+			h.vault.engine(test.path, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadAll(r.Body) // so that the server sees when the client goes
+				asked <- struct{}{}
+				hang(w, r)
+			})
+			for i, step := range test.steps {
+				h.time.Step(step)
+				if i < len(test.steps)-1 {
+					h.waitIdle()
+				}
+			}
+			<-asked
+			m := h.mount("v")
+			h.close("v")
+			h.end()
+			if m.writes != 0 {
+				t.Error("a closed volume was written")
+			}
+			if strings.Contains(h.logs.String(), "not refreshed") {
+				t.Error("it is logged as a failure")
+			}
+			h.begin()
+		})
 	}
-	<-session.turn
-	b.end()
-	if b.files.writes != 0 {
-		t.Error("a closed volume was written")
+}
+
+// Certificates that cannot be used, or an outage, do not end what a volume has.
+func TestCertificatesThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	r := h.request("v", staticTemplate)
+	h.publish(r)
+	good := r
+	r.Endpoint.CACert = "no certificate"
+	h.republish(r)
+	h.vault.change(func() { h.vault.static = "second" })
+	h.advance(DefaultInterval, func() {})
+	h.requireContent("v", "first")
+	if err := h.statuses()[0].Err; !errors.Is(err, ErrInvalid) {
+		t.Errorf("the volume's error is %v", err)
 	}
-	if records, _ := b.saved.Load(""); len(records) != 0 {
-		t.Errorf("%d records are left", len(records))
-	}
-	b.begin()
+	h.republish(good)
+	h.advance(maxBackoff*5/4, func() {})
+	h.requireContent("v", "second")
+	h.requireCount("auth/jwt/login", 1)
 }

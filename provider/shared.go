@@ -5,25 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	render "github.com/vaultmount/vaultmount/provider/template"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/vaultmount/vaultmount/provider/limits"
+	"github.com/vaultmount/vaultmount/provider/recovery"
+	"github.com/vaultmount/vaultmount/provider/template"
 	"github.com/vaultmount/vaultmount/provider/vault"
 )
 
-// Sharing says which pods share a Vault token.
-type Sharing string
-
-const (
-	// ShareNothing gives each pod a token of its own. It is the default.
-	ShareNothing Sharing = "none"
-	// ShareServiceAccount gives one token to the pods of a service account that log in
-	// to the same Vault in the same way, and reads KV secrets once for all of them. A
-	// pod has a token of its own besides once it needs one: for what Vault makes for
-	// it alone, and for a file that shows it.
-	ShareServiceAccount Sharing = "serviceaccount"
-)
-
-// ParseSharing takes one of the words above; empty is ShareNothing.
+// ParseSharing returns the setting of a word; empty is ShareNothing.
 func ParseSharing(text string) (Sharing, error) {
 	switch s := Sharing(text); s {
 	case ShareNothing, ShareServiceAccount:
@@ -34,98 +30,296 @@ func ParseSharing(text string) (Sharing, error) {
 	return "", fmt.Errorf("%q is no way to share logins; write %s or %s", text, ShareNothing, ShareServiceAccount)
 }
 
-// sharedKey names what volumes must have in common to share a token beyond their
-// pod. What a pod alone has keeps it from sharing: a certificate is part of who it
-// is for Vault, and an AppRole is not its service account. One with authorities of
-// its own might reach another Vault at the same address.
-func (p *Provider) sharedKey(r Request) (key string, shares bool) {
-	alone := r.Login.RoleID != "" || r.Login.ServiceAccount == "" || r.Endpoint.ClientCert != ""
-	if p.sharing != ShareServiceAccount || alone || r.Refresh.Disabled {
-		return "", false
+// sharingKey names what volumes have in common that share a login; empty for a volume that
+// shares none. A client certificate is part of the identity for Vault, and an AppRole is
+// not the service account. With its own CA, a volume may reach another Vault.
+func (m *Manager) sharingKey(c loginConfig, policy RefreshPolicy) string {
+	isAlone := c.Login.RoleID != "" || c.Login.ServiceAccount == "" || c.Endpoint.ClientCert != "" || policy.Disabled
+	if m.sharing != ShareServiceAccount || isAlone {
+		return ""
 	}
 	parts, err := json.Marshal([]any{
-		"shared", r.Login.ServiceAccount, r.Endpoint.Address, r.Endpoint.Proxy, r.Endpoint.ServerName, r.Endpoint.SkipVerify, r.Endpoint.CACert,
-		r.Options.Namespace, r.Login.Mount, r.Login.Role, r.Login.Audience,
+		c.Login.ServiceAccount, c.Endpoint.Address, c.Endpoint.Proxy, c.Endpoint.ServerName, c.Endpoint.SkipVerify, c.Endpoint.CACert,
+		c.Options.Namespace, c.Login.Mount, c.Login.Role, c.Login.Audience,
 	})
 	if err != nil {
-		panic(err) // strings and a bool cannot fail
+		panic(err) // strings and booleans can be encoded
 	}
-	return hash(parts), true
+	return hash(string(parts))
 }
 
-// errUnshared is about what a volume asks Vault with its own token.
-var errUnshared = errors.New("not the same for other pods")
+// sharedSession is the login of the pods of a service account, and what they read with it.
+// Whichever of them needs a token, and finds none, logs in with its own credentials.
+type sharedSession struct {
+	manager        *Manager
+	key, namespace string
+	recordKey      string
+	cache          kvCache
 
-// tokenError is why there is no token to ask with. What was to be asked stays due:
-// the session wakes its volumes when it has one.
-type tokenError struct{ err error }
+	// turn holds one. Whoever has put it there owns session.
+	turn     chan struct{}
+	session  *session
+	snapshot atomic.Pointer[sharedSnapshot]
 
-func (e *tokenError) Error() string { return e.err.Error() }
-func (e *tokenError) Unwrap() error { return e.err }
+	mutex    sync.Mutex
+	members  map[*Volume]bool
+	isRevoke bool // when the last member leaves
+}
 
-// lend calls do with the session's token, and once more with a new one if Vault
-// does not know the first any more.
-func (s *session) lend(ctx context.Context, urgent bool, do func(grant) error) error {
-	g, err := s.acquire(ctx, urgent)
+type sharedSnapshot struct {
+	status   SessionStatus
+	current  issuedToken
+	revision int
+}
+
+func (m *Manager) newSharedSession(key, namespace string) *sharedSession {
+	s := &sharedSession{
+		manager: m, key: key, namespace: namespace, recordKey: fmt.Sprintf("%s%s-%d", sharedPrefix, key, m.now()),
+		cache: kvCache{entries: map[template.Dependency]*kvEntry{}}, turn: make(chan struct{}, 1),
+		session: &session{manager: m}, members: map[*Volume]bool{},
+	}
+	s.cache.read = s.read
+	s.updateSnapshot()
+	return s
+}
+
+// joinShared makes a volume a member of the shared session of a key.
+func (m *Manager) joinShared(v *Volume, key string) *sharedSession {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	s := m.shared[key]
+	if s == nil {
+		s = m.newSharedSession(key, v.namespace)
+		m.shared[key] = s
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.members[v] = true
+	s.isRevoke = s.isRevoke || !v.policy.SkipRevoke
+	return s
+}
+
+// leaveShared takes a volume out. The last member ends the session.
+func (m *Manager) leaveShared(s *sharedSession, v *Volume, isUnused bool) {
+	m.mutex.Lock()
+	s.mutex.Lock()
+	delete(s.members, v)
+	isLast := len(s.members) == 0
+	s.isRevoke = s.isRevoke || isUnused && isLast
+	s.mutex.Unlock()
+	if isLast {
+		delete(m.shared, s.key)
+	}
+	m.mutex.Unlock()
+	if isLast {
+		s.end()
+	}
+}
+
+// end gives up the session, which has no members any more.
+func (s *sharedSession) end() {
+	if s.isRevoke {
+		s.session.revoke(s.namespace)
+	}
+	s.manager.records.remove(s.recordKey)
+}
+
+// token returns a token of another generation than the one that Vault does not know, after
+// a renewal or a login if it is time. While another volume does that, a valid one is enough.
+func (s *sharedSession) token(ctx context.Context, p *fetchPass, gone int) (issuedToken, error) {
+	known, now := s.snapshot.Load().current, s.manager.now()
+	isValid := known.Generation > 0 && known.Generation != gone && !known.Lease.isExpired(now)
+	if isValid && (known.Due == 0 || now < known.Due) {
+		return known, nil
+	}
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		if isValid {
+			return known, nil
+		}
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			return issuedToken{}, &tokenError{fmt.Errorf("wait for the login of another pod: %w", ctx.Err())}
+		}
+	}
+	defer s.release()
+	ctx = vault.WithSharedCall(ctx)
+	s.session.Config = p.volume.Session.Config
+	if p.volume.hasFreshLogin.Swap(false) {
+		s.session.Retry.until = 0
+	}
+	s.session.invalidate(gone)
+	if _, ok := s.session.current(); ok {
+		s.session.maintain(ctx)
+	}
+	return s.session.token(ctx, p.isBackground)
+}
+
+// release gives the turn back.
+func (s *sharedSession) release() {
+	before, now := s.snapshot.Load(), s.updateSnapshot()
+	s.mutex.Lock()
+	members := slices.Collect(maps.Keys(s.members))
+	record := sharedRecord{Version: recordVersion, Key: s.key, Namespace: s.namespace, IsRevoke: s.isRevoke, Session: s.session}
+	s.mutex.Unlock()
+	if now.revision != before.revision {
+		s.manager.records.save(s.namespace, s.recordKey, encode(&record))
+	}
+	<-s.turn
+	if before.status.Err != nil && now.status.Err == nil {
+		for _, member := range members {
+			member.poke() // what lacked a token is due
+		}
+	}
+}
+
+func (s *sharedSession) updateSnapshot() *sharedSnapshot {
+	now := &sharedSnapshot{status: s.session.status(), revision: s.session.revision}
+	now.current, _ = s.session.current()
+	s.snapshot.Store(now)
+	return now
+}
+
+// status counts the members.
+func (s *sharedSession) status() SessionStatus {
+	status := s.snapshot.Load().status
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	pods := map[string]bool{}
+	for member := range s.members {
+		pods[member.pod] = true
+	}
+	status.Pods = len(pods)
+	return status
+}
+
+// errNotShareable is for what a volume reads with its own token.
+var errNotShareable = errors.New("the value may not be the same for other pods")
+
+// read reads a KV secret for a volume with the shared token.
+func (s *sharedSession) read(ctx context.Context, p *fetchPass, key template.Dependency) (template.Value, error) {
+	config := p.volume.Session.Config
+	if isKV, known := s.manager.clients.KnownKV(config.Endpoint, config.Options.Namespace, key.Path); known && !isKV {
+		return template.Value{}, errNotShareable
+	}
+	gone := 0
+	for {
+		current, err := s.token(ctx, p, gone)
+		if err != nil {
+			return template.Value{}, err
+		}
+		value, err := s.readWith(ctx, p, current, key)
+		switch {
+		case !errors.Is(err, vault.ErrTokenGone):
+			return value, err
+		case gone > 0:
+			// The volume must not take it for its own token's error.
+			return value, fmt.Errorf("%w: %s", vault.ErrDenied, err)
+		}
+		gone = current.Generation
+	}
+}
+
+func (s *sharedSession) readWith(ctx context.Context, p *fetchPass, current issuedToken, key template.Dependency) (template.Value, error) {
+	client, err := p.volume.Session.client(ctx, current)
 	if err != nil {
-		return &tokenError{err}
+		return template.Value{}, err
 	}
-	err = do(g)
-	if !errors.Is(err, vault.ErrTokenGone) {
-		return err
+	isKV, err := client.IsKV(ctx, key.Path)
+	if err == nil && !isKV {
+		err = errNotShareable
 	}
-	if g, err = s.replace(ctx, g.Serial, urgent); err != nil {
-		return &tokenError{err}
+	if err != nil {
+		return template.Value{}, err
 	}
-	if err = do(g); errors.Is(err, vault.ErrTokenGone) {
-		return fmt.Errorf("%w: %s", vault.ErrDenied, err) // the pod's own token is not meant
+	value, err := request(vault.WithQuota(vault.WithSharedCall(ctx), p.quota), client, key)
+	if err == nil && isLeased(value) {
+		err = errNotShareable
 	}
-	return err
+	return value, err
 }
 
-// askTogether asks with the shared token, or takes what another pod was told. The
-// error is errUnshared for what is not the same for all of them.
-func (a *access) askTogether(ctx context.Context, about *answer) (reply, error) {
-	v := a.volume
-	look := look{ctx: ctx, now: v.provider.now, fresh: a.since, own: about.at, age: a.age, urgent: a.urgent, interval: v.refresh.StaticInterval}
-	isOwn := false
-	r, err := v.shared.readings.ask(about.query, look, func() (render.Value, error) {
-		isOwn = true
-		// In the foreground also for a refresh: a pod that starts waits for the turn.
-		return v.readShared(vault.WithQuota(vault.WithSharedCall(ctx), a.quota), a.urgent, about.query)
-	})
-	if err == nil && !isOwn {
-		err = a.quota.Take(sizeOf(r.Value))
-	}
-	return r, err
+// kvCache holds what the members of a shared session have read. They read a secret once
+// for all that wait.
+type kvCache struct {
+	read  func(ctx context.Context, p *fetchPass, key template.Dependency) (template.Value, error)
+	calls singleflight.Group
+
+	mutex   sync.Mutex
+	entries map[template.Dependency]*kvEntry
+	size    vault.Size
+	maxAge  time.Duration // the longest interval of a member
+	evicted bootTime
 }
 
-func (v *volume) readShared(ctx context.Context, urgent bool, query render.Dependency) (said render.Value, err error) {
-	endpoint, options := v.way()
-	if isKV, known := v.provider.clients.KnownKV(endpoint, options.Namespace, query.Path); known && !isKV {
-		return said, errUnshared
-	}
-	err = v.shared.lend(ctx, urgent, func(g grant) error {
-		client, err := v.connect(ctx, g)
-		if err != nil {
-			return err
-		}
-		isKV, err := client.IsKV(ctx, query.Path)
-		if err != nil {
-			return err
-		}
-		if !isKV {
-			return errUnshared
-		}
-		said, err = ask(ctx, client, query)
-		return err
-	})
-	return said, err
+type kvEntry struct {
+	value     template.Value
+	fetchedAt bootTime
+	size      vault.Size
 }
 
-// way is where the volume's requests go.
-func (v *volume) way() (Endpoint, ClientOptions) {
-	v.mutex.Lock()
-	defer v.mutex.Unlock()
-	return v.endpoint, v.options
+// get returns a value that is fresh enough for a pass, and whether the pass has read it
+// itself.
+func (c *kvCache) get(ctx context.Context, p *fetchPass, d *dependency) (entry kvEntry, isOwn bool, err error) {
+	c.mutex.Lock()
+	known := c.entries[d.Key]
+	c.mutex.Unlock()
+	if known != nil && p.isFresh(known.fetchedAt, d.FetchedAt) {
+		return *known, false, nil
+	}
+	type call struct {
+		entry  kvEntry
+		reader *dependency
+	}
+	// A pod that starts takes no part in a call of the background, which may be in backoff.
+	name := fmt.Sprint(p.isBackground, d.Key.Verb, " ", d.Key.Path)
+	for {
+		done := c.calls.DoChan(name, func() (any, error) {
+			own := call{kvEntry{fetchedAt: p.volume.manager.now()}, d}
+			err := recovery.Do(func() (err error) {
+				own.entry.value, err = c.read(ctx, p, d.Key)
+				return err
+			})
+			if err == nil {
+				own.entry.size = sizeOf(own.entry.value)
+				c.put(d.Key, &own.entry, p.volume.policy.StaticInterval)
+			}
+			return own, err
+		})
+		select {
+		case result := <-done:
+			own := result.Val.(call)
+			hasGivenUp := errors.Is(result.Err, context.Canceled) || errors.Is(result.Err, context.DeadlineExceeded)
+			if own.reader != d && hasGivenUp && ctx.Err() == nil {
+				continue // the other pod has; this one has not
+			}
+			return own.entry, own.reader == d, result.Err
+		case <-ctx.Done():
+			return kvEntry{}, false, fmt.Errorf("wait for another pod to read the secret: %w", ctx.Err())
+		}
+	}
+}
+
+// put keeps a value. It drops what is too old for every member, and all that there is if
+// that exceeds the limits of one volume.
+func (c *kvCache) put(key template.Dependency, entry *kvEntry, interval time.Duration) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.maxAge = max(c.maxAge, interval)
+	isOver := len(c.entries) >= limits.Dependencies.Max() ||
+		limits.VolumeResponseBytes.Check(c.size.Bytes) != nil || limits.VolumeResponseValues.Check(c.size.Values) != nil
+	isLate := entry.fetchedAt-c.evicted >= c.maxAge
+	for each, old := range c.entries {
+		if each == key || isOver || isLate && entry.fetchedAt-old.fetchedAt >= c.maxAge {
+			delete(c.entries, each)
+			c.size = c.size.Sub(old.size)
+		}
+	}
+	if isLate {
+		c.evicted = entry.fetchedAt
+	}
+	c.entries[key] = entry
+	c.size = c.size.Add(entry.size)
 }

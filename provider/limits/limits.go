@@ -47,6 +47,7 @@ const (
 	CheckpointBytes
 	NamespaceCheckpointBytes
 	NamespaceMountBytes
+	NamespaceTokenBytes
 	Revocations
 	ManifestBytes
 	Diagnostics
@@ -100,6 +101,7 @@ func (l Limit) row() row {
 		CheckpointBytes:          {"checkpoint-bytes", "bytes", 16 << 20},
 		NamespaceCheckpointBytes: {"namespace-checkpoint-bytes", "bytes", 18 << 20}, // with the next, half of the memory for records
 		NamespaceMountBytes:      {"namespace-mount-bytes", "bytes", 2 << 20},
+		NamespaceTokenBytes:      {"namespace-token-bytes", "bytes", 4 << 20},
 		Revocations:              {"revocations", "Vault tokens", 1024},
 		ManifestBytes:            {"manifest-bytes", "bytes", 16 << 20},
 		Diagnostics:              {"diagnostics", "diagnostics", 20},
