@@ -45,8 +45,6 @@ type Pool struct {
 	config  Config
 	limiter *fairqueue.Limiter
 	started atomic.Uint32 // workers so far
-	// spareTaken asks for a new spare worker.
-	spareTaken chan struct{}
 
 	// ctx ends with Stop, and all workers with it. background counts them.
 	ctx        context.Context
@@ -54,11 +52,12 @@ type Pool struct {
 	background sync.WaitGroup
 
 	// A worker belongs to idle, or to the call that took it, which counts in busy.
-	mutex sync.Mutex
-	busy  int
-	idle  []*worker        // the last is the one used last
-	spare *worker          // one that has served nobody
-	all   map[*worker]bool // that exist, for Stop
+	mutex       sync.Mutex
+	busy        int
+	idle        []*worker // the last is the one used last
+	spare       *worker   // one that has served nobody; nil while it is started
+	startsSpare bool
+	all         map[*worker]bool // that exist, for Stop
 }
 
 // New returns a pool without a worker. Stop ends it.
@@ -70,13 +69,13 @@ func New(logger klog.Logger, config Config) *Pool {
 		config.Killed = func(Reason) {}
 	}
 	config.Limits = config.Limits.withDefaults()
-	p := &Pool{logger: logger, config: config, limiter: fairqueue.New(maxBusy), spareTaken: make(chan struct{}, 1), all: map[*worker]bool{}}
+	p := &Pool{logger: logger, config: config, limiter: fairqueue.New(maxBusy), all: map[*worker]bool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
-// Start starts the first worker, and fails if it cannot be confined. From then on there is
-// a spare worker for the next new tenant.
+// Start starts the first worker, and fails if it cannot be confined. Without it, the first
+// call finds out.
 func (p *Pool) Start(ctx context.Context) error {
 	first, err := p.start(ctx)
 	if err != nil {
@@ -85,30 +84,16 @@ func (p *Pool) Start(ctx context.Context) error {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.spare = first
-	p.background.Go(p.replaceSpare)
 	return nil
 }
 
-// replaceSpare starts a worker when the spare one has been taken.
-func (p *Pool) replaceSpare() {
-	for {
-		select {
-		case <-p.spareTaken:
-		case <-p.ctx.Done():
-			return
-		}
-		p.mutex.Lock()
-		isThere := p.spare != nil
-		p.mutex.Unlock()
-		if isThere {
-			continue
-		}
-		if next, err := p.start(p.ctx); err == nil { // else the next new tenant reports the error
-			p.mutex.Lock()
-			p.spare = next
-			p.mutex.Unlock()
-		}
-	}
+// startSpare starts a worker for the next new tenant. If that fails, the tenant's call
+// starts one itself, and reports the error.
+func (p *Pool) startSpare() {
+	next, _ := p.start(p.ctx)
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.spare, p.startsSpare = next, false
 }
 
 // start starts a worker that ends with the pool at the latest.
@@ -247,9 +232,9 @@ func (p *Pool) takeStarted(tenant string) *worker {
 	}
 	spare := p.spare
 	p.spare = nil
-	select {
-	case p.spareTaken <- struct{}{}:
-	default: // somebody has asked
+	if !p.startsSpare && p.ctx.Err() == nil {
+		p.startsSpare = true
+		p.background.Go(p.startSpare)
 	}
 	return spare
 }
