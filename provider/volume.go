@@ -189,9 +189,11 @@ func (v *Volume) run() {
 	defer close(v.done)
 	next := v.manager.now() + v.delay // what was due may be overdue
 	for {
+		// The timer runs before the status tells when it ends, since tests move the clock then.
+		due := v.manager.after(next)
 		v.updateStatus(next)
 		select {
-		case <-v.manager.after(next):
+		case <-due:
 		case <-v.wake:
 		case <-v.manager.stopping.Done():
 			v.takeRequest() // for the next process
