@@ -60,7 +60,9 @@ func (t *translation) checkAppRole() bool {
 	}
 	_, ok := t.attributes[attrRoleID]
 	if !ok {
-		t.reject(nameAuthType, "auth-type approle needs %srole-id-file-path with a key of %s; write both or use kubernetes", familyAuthConfig, nameExtraSecret)
+		t.reject(nameAuthType,
+			"auth-type approle needs %srole-id-file-path with a key of %s; write both or use kubernetes",
+			familyAuthConfig, nameExtraSecret)
 	}
 	return ok
 }
@@ -117,7 +119,9 @@ func authConfig(t *translation, name, value string) {
 	case key == "secret_id_file_path" && kind == volume.AppRole:
 		t.setSecretKey(attrSecretID, name, extraSecret())
 	default:
-		t.reject(name, "the setting %s of a login has no counterpart in vaultmount; remove it, or use auth-type kubernetes with role and auth-path", quote(key))
+		t.reject(name,
+			"the setting %s of a login has no counterpart in vaultmount; remove it, or use auth-type kubernetes with "+
+				"role and auth-path", quote(key))
 	}
 }
 
@@ -202,7 +206,9 @@ func (t *translation) tokenIn(name string) (*corev1.ServiceAccountTokenProjectio
 
 func (t *translation) checkAudience(name, audience string) (attribute, bool) {
 	if t.settings.Audiences != nil && !slices.Contains(t.settings.Audiences, audience) {
-		t.reject(name, "the token's audience %s is not in the CSIDriver's tokenRequests; use one of %q", quote(audience), t.settings.Audiences)
+		t.reject(name,
+			"the token's audience %s is not in the CSIDriver's tokenRequests; use one of %q",
+			quote(audience), t.settings.Audiences)
 		return attribute{}, false
 	}
 	return attribute{audience, name}, true

@@ -73,7 +73,9 @@ func (t *translation) readContent(f *file) bool {
 	switch {
 	case t.isAmbiguous(f.suffix):
 		f.source = secret
-		t.rejectFile(f, secret, "the injector uses %s%s for its template and for the template file of another file; rename this one", t.settings.Prefix, template)
+		t.rejectFile(f, secret,
+			"the injector uses %s%s for its template and for the template file of another file; rename this one",
+			t.settings.Prefix, template)
 		return true
 	// White space is a template beside a path, and nothing without one.
 	case t.values[template] != "" && !(isEmpty(secret) && isEmpty(template)):
@@ -133,7 +135,9 @@ func (t *translation) readTemplateFile(f *file) {
 		key, ok := t.secretKey(f.source, extraSecret())
 		f.attributes[attrTemplateKey], f.rejected = attribute{key, f.source}, !ok
 	} else {
-		t.rejectFile(f, f.source, "vaultmount has no agent that could read the file %s; write the template into %s%s or a key of %s", quote(value), familyTemplate, f.suffix, nameExtraSecret)
+		t.rejectFile(f, f.source,
+			"vaultmount has no agent that could read the file %s; write the template into %s%s or a key of %s",
+			quote(value), familyTemplate, f.suffix, nameExtraSecret)
 	}
 }
 
@@ -231,7 +235,10 @@ func (t *translation) rejectCommand(f *file) {
 // reportOrphans is for options whose suffix has no file. The injector ignores them,
 // which for permissions leaves a secret world-readable.
 func (t *translation) reportOrphans(files []*file) {
-	options := []string{familyPerms, familyFile, familyCommand, familyMissingKey, familyLeftDelim, familyRightDelim, familyVolumePath, familyPreserveCase}
+	options := []string{
+		familyPerms, familyFile, familyCommand, familyMissingKey,
+		familyLeftDelim, familyRightDelim, familyVolumePath, familyPreserveCase,
+	}
 	known := map[string]bool{}
 	for _, f := range files {
 		known[f.suffix] = true
@@ -267,7 +274,9 @@ func (t *translation) rejectClashes(files []*file) {
 			if f.suffix != other.suffix && strings.EqualFold(f.suffix, other.suffix) {
 				option = namePreserveCase
 			}
-			t.rejectFile(f, f.source, "writes %s, and so does %s%s; rename one of them, or set %s", f.destination, t.settings.Prefix, other.source, option)
+			t.rejectFile(f, f.source,
+				"writes %s, and so does %s%s; rename one of them, or set %s",
+				f.destination, t.settings.Prefix, other.source, option)
 			continue
 		}
 		byPlace[f.destination] = f
@@ -276,7 +285,9 @@ func (t *translation) rejectClashes(files []*file) {
 		for directory := range directories(f.destination) {
 			if other := byPlace[directory]; other != nil {
 				other.rejected = true
-				t.rejectFile(f, f.source, "needs %s to be a directory, but %s%s makes it a file; rename one of them", directory, t.settings.Prefix, other.source)
+				t.rejectFile(f, f.source,
+					"needs %s to be a directory, but %s%s makes it a file; rename one of them",
+					directory, t.settings.Prefix, other.source)
 			}
 		}
 	}

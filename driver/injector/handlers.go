@@ -127,7 +127,8 @@ func cacheEnable(t *translation, name, _ string) {
 
 // enableQuit: a Job that ends with a call to the agent would fail and run again.
 func enableQuit(t *translation, name, _ string) {
-	const text = "there is no agent to quit and the pod ends by itself; remove it together with the call to /agent/v1/quit, which would fail"
+	const text = "there is no agent to quit and the pod ends by itself; remove it together with the call to " +
+		"/agent/v1/quit, which would fail"
 	if t.settings.AllowQuit {
 		t.warn(name, text)
 		return

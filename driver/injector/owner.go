@@ -120,7 +120,9 @@ func jsonPatch(t *translation, name, value string) {
 	maps.Copy(t.owner, owner)
 	switch {
 	case others && len(owner) > 0:
-		t.warn(name, "sets the owner of the files and has no other effect: there is no agent container in the pod; remove the other operations")
+		t.warn(name,
+			"sets the owner of the files and has no other effect: there is no agent container in the pod; remove the "+
+				"other operations")
 	case others:
 		t.warn(name, "has no effect: there is no agent container in the pod; remove it")
 	}
@@ -135,7 +137,9 @@ func ownerAttributes() map[string]string {
 // arguments and image, or a user that only the image knows.
 func (o operation) check() error {
 	field, rest, _ := strings.Cut(strings.TrimPrefix(o.Path, "/"), "/")
-	harmless := []string{"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy", "securityContext"}
+	harmless := []string{
+		"resources", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle", "name", "restartPolicy", "securityContext",
+	}
 	switch {
 	case !slices.Contains([]string{"add", "replace", "remove"}, o.Op):
 		return fmt.Errorf("the operation %s is not supported; write add, replace or remove", quote(o.Op))

@@ -302,7 +302,9 @@ func (t *translation) containers() map[string]bool {
 		case inits[name]:
 			t.warn(nameContainers, "the init container %s has the secrets in any case; leave it out", quote(name))
 		default:
-			t.reject(nameContainers, "the pod has no container %s; write the names of its containers, which are %s", quote(name), lazy(func() string { return quoteAll(names) }))
+			t.reject(nameContainers,
+				"the pod has no container %s; write the names of its containers, which are %s",
+				quote(name), lazy(func() string { return quoteAll(names) }))
 		}
 		seen[name] = true
 	}
@@ -326,7 +328,9 @@ func (t *translation) mounts(container PodContainer, volumes []Volume) []corev1.
 				continue
 			}
 			if at == v.MountPath || isBelow(at, v.MountPath) {
-				t.reject(v.pathSource, "the container %s mounts %s at %s, where the secrets go; choose another directory for one of them", quote(container.Name), quote(mount.Name), quote(at))
+				t.reject(v.pathSource,
+					"the container %s mounts %s at %s, where the secrets go; choose another directory for one of them",
+					quote(container.Name), quote(mount.Name), quote(at))
 				free = false
 				break
 			}

@@ -209,7 +209,8 @@ func (s Translator) TranslateVolume(attributes map[string]string, namespace stri
 		return Volume{}, nil, errorOf(result)
 	}
 	if len(result.Volumes) == 0 {
-		return Volume{}, nil, &volume.AttributeError{Key: s.Prefix + nameInject, Problem: "no annotation asks for a file; add agent-inject-secret-FILE or agent-inject-template-FILE"}
+		const problem = "no annotation asks for a file; add agent-inject-secret-FILE or agent-inject-template-FILE"
+		return Volume{}, nil, &volume.AttributeError{Key: s.Prefix + nameInject, Problem: problem}
 	}
 	v, err := pickVolume(result.Volumes, attributes)
 	return v, result.Warnings, err
@@ -341,7 +342,9 @@ func (p *passedPod) addToken(token, audience string) error {
 		p.tokens[name] = projection
 		p.Spec.Volumes = append(p.Spec.Volumes, PodVolume{Name: name, Projected: &PodProjected{[]PodProjection{{&projection}}}})
 	case known != projection:
-		return fmt.Errorf("differs from another %s of the volume %s; write the same path in the volume and the same audience", keyTokenAudience, quote(name))
+		return fmt.Errorf(
+			"differs from another %s of the volume %s; write the same path in the volume and the same audience",
+			keyTokenAudience, quote(name))
 	}
 	if mounted {
 		container := &p.Spec.Containers[0]

@@ -96,6 +96,10 @@ const (
 	noCache     = "has no effect: there is no agent in the pod and so no cache; remove it"
 	noResources = "has no effect: the pod has no agent container, which also lowers what ResourceQuota and LimitRange count; remove it"
 	noLog       = "has no effect: the driver's log has one setting for the cluster; remove it"
+	noMounts    = "has no effect: there is no agent container to copy mounts into; remove it"
+	failedLogin = "a failed login keeps the pod from starting, and the kubelet tries again; remove it"
+	lateRevoke  = "has no effect: the Vault token is revoked after the containers have ended; remove it"
+	sharedPool  = "has no effect: the driver's connections serve all pods of the node; remove it"
 	ownMetrics  = "has no effect: the driver has its own metrics; remove it"
 )
 
@@ -144,7 +148,7 @@ func loginRows() []row {
 		{name: familyAuthConfig + "Y", level: Mapped, handle: authConfig},
 		{name: "auth-min-backoff", level: Mapped, noop: []string{"1s"}, handle: clamped("auth-min-backoff", volume.Backoffs())},
 		{name: "auth-max-backoff", level: Mapped, noop: []string{"5m"}, handle: clamped("auth-max-backoff", volume.Backoffs())},
-		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: "a failed login keeps the pod from starting, and the kubelet tries again; remove it"},
+		{name: "agent-auto-auth-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: failedLogin},
 		{name: nameTokenVolume, level: Mapped, noop: empty},
 	}
 }
@@ -165,7 +169,7 @@ func connectionRows() []row {
 		{name: "tls-server-name", level: Supported, noop: empty, attribute: "tls-server-name"},
 		{name: "client-max-retries", level: Mapped, noop: []string{"2", ""}, handle: maxRetries},
 		{name: "client-timeout", level: Mapped, noop: empty, handle: clamped("client-timeout", volume.ClientTimeouts())},
-		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: "has no effect: the driver's connections serve all pods of the node; remove it"},
+		{name: "template-max-connections-per-host", level: Ignored, parse: parseInteger, noop: []string{"10", ""}, note: sharedPool},
 		{name: "agent-disable-idle-connections", level: Ignored, parse: connections, noop: empty, note: noAgent},
 		{name: "agent-disable-keep-alives", level: Ignored, parse: connections, noop: empty, note: noAgent},
 	}
@@ -174,8 +178,10 @@ func connectionRows() []row {
 // renderingRows are about rendering and leases.
 func renderingRows() []row {
 	empty, off := []string{""}, []string{"false"}
+	cacheToken := oneOf("true", "false", "force")
+	interval := clamped("static-secret-render-interval", volume.StaticIntervals())
 	return []row{
-		{name: "template-static-secret-render-interval", level: Supported, noop: empty, handle: clamped("static-secret-render-interval", volume.StaticIntervals())},
+		{name: "template-static-secret-render-interval", level: Supported, noop: empty, handle: interval},
 		{name: "template-lease-renewal-threshold", level: Supported, noop: []string{"0.9", "0.90"}, attribute: "lease-renewal-threshold"},
 		// The kubelet repeats a failed first rendering, as a restarted agent would. Later
 		// there is no process in the pod that could exit.
@@ -185,9 +191,9 @@ func renderingRows() []row {
 		{name: namePrePopulate, level: Mapped, parse: parseBoolean, noop: []string{"true"}, handle: prePopulate},
 		{name: namePrePopulateOnly, level: Mapped, parse: parseBoolean, noop: off, handle: prePopulateOnly},
 		{name: "agent-revoke-on-shutdown", level: Mapped, parse: parseBoolean, attribute: "revoke-on-unpublish"},
-		{name: "agent-revoke-grace", level: Ignored, parse: parseSeconds, noop: []string{"5"}, note: "has no effect: the Vault token is revoked after the containers have ended; remove it"},
+		{name: "agent-revoke-grace", level: Ignored, parse: parseSeconds, noop: []string{"5"}, note: lateRevoke},
 		{name: "agent-cache-enable", level: Rejected, parse: parseBoolean, noop: off, handle: cacheEnable},
-		{name: "agent-cache-use-auto-auth-token", level: Ignored, parse: oneOf("true", "false", "force"), noop: []string{"true"}, note: noCache},
+		{name: "agent-cache-use-auto-auth-token", level: Ignored, parse: cacheToken, noop: []string{"true"}, note: noCache},
 		{name: "agent-cache-listener-port", level: Ignored, noop: []string{"8200"}, note: noCache},
 		{name: "agent-cache-exit-on-err", level: Ignored, parse: parseBoolean, noop: off, note: noCache},
 		{name: "agent-enable-quit", level: Rejected, parse: parseBoolean, noop: off, handle: enableQuit},
@@ -209,7 +215,7 @@ func agentRows() []row {
 	empty := []string{""}
 	return []row{
 		{name: nameExtraSecret, level: Mapped, noop: empty, handle: secretName},
-		{name: nameCopyMounts, level: Ignored, noop: empty, note: "has no effect: there is no agent container to copy mounts into; remove it"},
+		{name: nameCopyMounts, level: Ignored, noop: empty, note: noMounts},
 		{name: "agent-image", level: Ignored, noop: empty, note: noAgent},
 		{name: "agent-limits-cpu", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},
 		{name: "agent-limits-mem", level: Ignored, parse: parseQuantity, noop: empty, note: noResources},

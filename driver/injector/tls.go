@@ -37,7 +37,9 @@ func (t *translation) secretKey(name string, sources ...secretSource) (key strin
 		t.needed[source.annotation] = true
 		secret := t.values[source.annotation]
 		if secret == "" {
-			t.reject(name, "%s is a key of a Secret that no annotation names; write its name into %s%s", quote(value), t.settings.Prefix, source.annotation)
+			t.reject(name,
+				"%s is a key of a Secret that no annotation names; write its name into %s%s",
+				quote(value), t.settings.Prefix, source.annotation)
 			return "", false
 		}
 		// An invalid name is reported by its own row.
@@ -93,9 +95,12 @@ func caDirectory(t *translation, name, value string) {
 	t.needed[nameTLSSecret] = true
 	switch clean := path.Clean(value); {
 	case clean != directory && !isBelow(clean, directory):
-		t.reject(name, "vaultmount has no agent that could read the directory %s; put its certificates into one key of the Secret of tls-secret, and name it with ca-cert", quote(value))
+		t.reject(name,
+			"vaultmount has no agent that could read the directory %s; put its certificates into one key of the Secret "+
+				"of tls-secret, and name it with ca-cert", quote(value))
 	case t.values[nameCACert] == "":
-		t.reject(name, "a volume takes one CA bundle and no directory; write %s%s: %s/KEY instead", t.settings.Prefix, nameCACert, directory)
+		t.reject(name,
+			"a volume takes one CA bundle and no directory; write %s%s: %s/KEY instead", t.settings.Prefix, nameCACert, directory)
 	default:
 		t.warn(name, "has no effect beside ca-cert; remove it")
 	}
@@ -123,7 +128,9 @@ func (t *translation) volumeSecret(files []*file) string {
 	hasTLS := len(tlsKeys)+len(tlsFiles) > 0
 	hasExtra := len(t.keysIn(extraSecret()))+len(filesReading(files, extraSecret())) > 0
 	if hasTLS && hasExtra && tls != extra {
-		t.reject(nameTLSSecret, "a volume has one Secret, and that of %s%s is needed as well; put all keys into one", t.settings.Prefix, nameExtraSecret)
+		t.reject(nameTLSSecret,
+			"a volume has one Secret, and that of %s%s is needed as well; put all keys into one",
+			t.settings.Prefix, nameExtraSecret)
 		t.drop(tlsKeys...)
 		for _, f := range tlsFiles {
 			f.rejected = true
@@ -135,7 +142,8 @@ func (t *translation) volumeSecret(files []*file) string {
 	}
 	for _, source := range []secretSource{tlsSecret(), extraSecret()} {
 		if t.values[source.annotation] != "" && isSecretName(t.values[source.annotation]) && !t.needed[source.annotation] {
-			t.warn(source.annotation, "has no effect: no key of it is needed; name one below %s in another annotation, or remove it", source.directory)
+			t.warn(source.annotation,
+				"has no effect: no key of it is needed; name one below %s in another annotation, or remove it", source.directory)
 		}
 	}
 	switch {
@@ -183,7 +191,9 @@ func (t *translation) findSecretFiles(files []*file) {
 				}
 				t.needed[source.annotation] = true
 				if t.values[source.annotation] == "" {
-					t.rejectFile(f, f.source, "the template reads the key %s of a Secret that no annotation names; write its name into %s%s", quote(path.Base(name)), t.settings.Prefix, source.annotation)
+					t.rejectFile(f, f.source,
+						"the template reads the key %s of a Secret that no annotation names; write its name into %s%s",
+						quote(path.Base(name)), t.settings.Prefix, source.annotation)
 				}
 			}
 		}

@@ -156,7 +156,9 @@ func (s Translator) Translate(pod PodInfo, namespace string) Result {
 	volumes := t.volumes(files)
 	patch := t.patch(volumes)
 	if len(files) == 0 && len(t.errors) == 0 {
-		t.warn(nameInject, "no annotation asks for a file, so the pod gets no volume and the others have no effect; add agent-inject-secret-FILE or agent-inject-template-FILE")
+		t.warn(nameInject,
+			"no annotation asks for a file, so the pod gets no volume and the others have no effect; add "+
+				"agent-inject-secret-FILE or agent-inject-template-FILE")
 	}
 	result := t.result(Translate, volumes)
 	if result.Decision == Translate {
@@ -282,7 +284,9 @@ func (t *translation) alreadyInjected() bool {
 	case marked && !translated && !hasAgent:
 		t.warn(nameStatus, "the pod is marked as injected but has no secrets volume; leave the annotation out to have one")
 	case translated && !marked:
-		t.warn(nameInject, "the pod has a volume of %s already, so its annotations are not read; leave the volume or the annotations out", t.settings.Driver)
+		t.warn(nameInject,
+			"the pod has a volume of %s already, so its annotations are not read; leave the volume or the annotations out",
+			t.settings.Driver)
 	}
 	return marked || translated
 }

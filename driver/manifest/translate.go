@@ -143,7 +143,9 @@ func walk(node *yaml.Node, visit func(*yaml.Node) error) error {
 
 func checkAlias(node *yaml.Node) error {
 	if node.Kind == yaml.AliasNode || node.ShortTag() == "!!merge" {
-		return fmt.Errorf("line %d has a YAML alias or merge key, and a pod with them cannot be edited; expand them first, for example with: yq 'explode(.)'", node.Line)
+		return fmt.Errorf(
+			"line %d has a YAML alias or merge key, and a pod with them cannot be edited; expand them first, for "+
+				"example with: yq 'explode(.)'", node.Line)
 	}
 	return nil
 }
@@ -208,7 +210,8 @@ func (t *translation) object(object *yaml.Node) error {
 	metadata := child(object, "metadata")
 	name := kind + "/" + scalar(metadata, "name")
 	if len(path) > 0 && t.asks(child(metadata, "annotations")) {
-		t.add(name, false, injector.Diagnostic{Annotation: "metadata.annotations", Text: "the annotations of a " + kind + " have no effect; move them to the metadata of its pod template"})
+		text := "the annotations of a " + kind + " have no effect; move them to the metadata of its pod template"
+		t.add(name, false, injector.Diagnostic{Annotation: "metadata.annotations", Text: text})
 	}
 	if err := t.pod(pod, name, scalar(metadata, "namespace")); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -233,7 +236,8 @@ func (t *translation) pod(node *yaml.Node, object, namespace string) error {
 	t.add(object, false, result.Warnings...)
 	t.add(object, true, result.Errors...)
 	if result.More > 0 {
-		t.add(object, result.Decision == injector.Reject, injector.Diagnostic{Annotation: "annotations", Text: fmt.Sprintf("and %d more; correct these first", result.More)})
+		text := fmt.Sprintf("and %d more; correct these first", result.More)
+		t.add(object, result.Decision == injector.Reject, injector.Diagnostic{Annotation: "annotations", Text: text})
 	}
 	if result.Decision != injector.Translate {
 		return nil
@@ -248,7 +252,8 @@ func (t *translation) rejectWritable(object string, pod injector.PodInfo) {
 	driver := cmp.Or(t.translator.Driver, injector.DefaultDriver)
 	for _, v := range pod.Spec.Volumes {
 		if v.CSI != nil && v.CSI.Driver == driver && !v.CSI.ReadOnly {
-			text := fmt.Sprintf("is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver)
+			text := fmt.Sprintf(
+				"is not read-only, so containers could write to its files; add \"readOnly: true\" beside \"driver: %s\"", driver)
 			t.add(object, true, injector.Diagnostic{Annotation: "volume " + v.Name, Text: text})
 		}
 	}
