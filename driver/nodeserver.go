@@ -49,20 +49,13 @@ func (s *NodeServer) Start(volumes *volumes.Manager) {
 const restoreTimeout = 30 * time.Second
 
 func (s *NodeServer) awaitRestore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, restoreTimeout, errNotRestored)
+	defer cancel()
 	select {
 	case <-s.restored:
 		return nil
-	default:
-	}
-	timeout := time.NewTimer(restoreTimeout)
-	defer timeout.Stop()
-	select {
-	case <-s.restored:
-		return nil
-	case <-timeout.C:
-		return errNotRestored
 	case <-ctx.Done():
-		return fmt.Errorf("wait until the volumes of the node are restored: %w", ctx.Err())
+		return fmt.Errorf("wait for the volumes of the node: %w", context.Cause(ctx))
 	}
 }
 
