@@ -175,7 +175,8 @@ func (p *fetchPass) each(ctx context.Context, deps []*dependency, do func(ctx co
 				results[i] = do(limited, d)
 				return results[i].err
 			})
-			if results[i].err = err; err != nil {
+			results[i].err = err
+			if isReplaced := err == nil && results[i].requested != 0; !isReplaced {
 				p.quota.AddRetained(replaced)
 			}
 			if errors.Is(err, ErrTooLarge) {

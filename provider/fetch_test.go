@@ -355,6 +355,37 @@ func TestRefreshOfAFullVolume(t *testing.T) {
 	}
 }
 
+// A renewed lease leaves its value where it is: it counts against what the same refresh
+// reads.
+func TestRenewedLeasesCountAgainstTheLimit(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	size := 1 << 20
+	h.vault.engine("big/", func(w http.ResponseWriter, r *http.Request) {
+		response := map[string]any{"data": map[string]any{"v": strings.Repeat("x", size)}}
+		if strings.HasPrefix(r.URL.Path, "/v1/big/leased") {
+			response = map[string]any{"data": map[string]any{"v": strings.Repeat("x", 3<<20)}, "lease_id": r.URL.Path, "lease_duration": 40, "renewable": true}
+		}
+		respond(w, response)
+	})
+	r := h.request("v", `{{ range $path := split "," "big/leased-1,big/leased-2,big/static" }}{{ with secret $path }}{{ end }}{{ end }}`)
+	r.Refresh.StaticInterval = MinInterval
+	h.publish(r)
+	for _, path := range []string{"/v1/big/leased-1", "/v1/big/leased-2"} {
+		token := fmt.Sprint("hvs.canary-", h.vault.count("auth/jwt/login"))
+		h.vault.change(func() { h.vault.leases[path] = h.vault.newLifetime(time.Hour, time.Hour, token) })
+	}
+	size = 3 << 20
+	h.time.Step(14 * time.Second) // the static secret is due, and the renewals
+	h.waitIdle()
+	if err := h.statuses()[0].Err; !errors.Is(err, ErrTooLarge) {
+		t.Errorf("the volume's error is %v", err)
+	}
+	if got := h.vault.count("sys/leases/renew"); got != 2 {
+		t.Errorf("%d leases were renewed, so nothing is tested", got)
+	}
+}
+
 func TestSizeOf(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]struct{ values, objects int }{
