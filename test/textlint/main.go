@@ -2,9 +2,7 @@
 // Go files. It prints one line for each finding and fails if there is one. It knows no Go but
 // identifiers: golangci-lint checks the rest.
 //
-//	go run ./textlint [-pending FILE] ROOT
-//
-// FILE lists directories whose findings are ignored.
+//	go run ./textlint ROOT
 package main
 
 import (
@@ -22,9 +20,8 @@ import (
 const maxFileLines = 500
 
 func main() {
-	pending := flag.String("pending", "", "a file that lists directories, one a line, whose findings are ignored")
 	flag.Parse()
-	findings, err := run(flag.Arg(0), *pending)
+	findings, err := run(flag.Arg(0))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -37,7 +34,7 @@ func main() {
 	}
 }
 
-func run(root, pendingFile string) ([]string, error) {
+func run(root string) ([]string, error) {
 	text, err := os.ReadFile(filepath.Join(root, ".ci/words"))
 	if err != nil {
 		return nil, err
@@ -45,13 +42,6 @@ func run(root, pendingFile string) ([]string, error) {
 	words, err := parseWords(string(text))
 	if err != nil {
 		return nil, err
-	}
-	if pendingFile != "" {
-		list, err := readLines(pendingFile)
-		if err != nil {
-			return nil, err
-		}
-		words.skips = append(words.skips, list...)
 	}
 	var findings []string
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -100,7 +90,6 @@ func isProduct(name string) bool {
 	return slices.Contains([]string{"cmd", "driver", "provider"}, top) && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go")
 }
 
-// readLines leaves out empty lines and comments of lists only by their own readers.
 func readLines(path string) ([]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
