@@ -72,14 +72,16 @@ func (n *node) setClock(t *testing.T, by time.Duration) {
 	for _, path := range n.Records(t) {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
-		decoder := json.NewDecoder(bytes.NewReader(text))
-		decoder.UseNumber()
-		var record any
-		require.NoError(t, decoder.Decode(&record))
-		if text, err = json.Marshal(moved(record, -by)); err != nil {
-			t.Fatal(err)
+		parts := bytes.SplitN(text, []byte("\n"), 2) // of a volume's record, the driver's and the provider's
+		for i, part := range parts {
+			decoder := json.NewDecoder(bytes.NewReader(part))
+			decoder.UseNumber()
+			var record any
+			require.NoError(t, decoder.Decode(&record))
+			parts[i], err = json.Marshal(moved(record, -by))
+			require.NoError(t, err)
 		}
-		require.NoError(t, os.WriteFile(path, text, 0o600))
+		require.NoError(t, os.WriteFile(path, bytes.Join(parts, []byte("\n")), 0o600))
 	}
 }
 
