@@ -125,7 +125,7 @@ func (o *certificateOptions) addFlags(flags *pflag.FlagSet) {
 // shows at the start; without files, the webhook's own.
 func (o *certificateOptions) source(ctx context.Context) (certs.Source, error) {
 	if o.certFile == "" && o.keyFile == "" {
-		return o.managed()
+		return o.rotator()
 	}
 	if o.certFile == "" || o.keyFile == "" {
 		return nil, errors.New("--tls-cert-file and --tls-key-file belong together; set both or neither")
@@ -134,7 +134,7 @@ func (o *certificateOptions) source(ctx context.Context) (certs.Source, error) {
 	return files, files.Sync(ctx)
 }
 
-func (o *certificateOptions) managed() (certs.Source, error) {
+func (o *certificateOptions) rotator() (certs.Source, error) {
 	for flag, value := range map[string]string{"tls-secret": o.secret, "webhook-configuration": o.configuration, "service": o.service} {
 		if value == "" {
 			return nil, fmt.Errorf("--%s is empty; omit it for the default", flag)
@@ -154,7 +154,7 @@ func (o *certificateOptions) managed() (certs.Source, error) {
 		return nil, err
 	}
 	name := o.service + "." + o.namespace
-	return certs.NewManaged(certs.Options{
+	return certs.NewRotator(certs.Options{
 		Secrets:        secrets,
 		Configurations: configurations,
 		Secret:         o.secret,

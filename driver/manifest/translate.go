@@ -99,7 +99,7 @@ func (t *translation) document(p part) ([]byte, error) {
 		return nil, err
 	}
 	if err := walk(document, checkAlias); err != nil {
-		if t.asks(document) {
+		if t.wantsInjection(document) {
 			return nil, err
 		}
 		return nil, nil
@@ -171,15 +171,15 @@ func checkKeys(node *yaml.Node) error {
 	return nil
 }
 
-// asks is true if the annotation agent-inject is anywhere below a node, and may be on.
-func (t *translation) asks(node *yaml.Node) bool {
+// wantsInjection is true if the annotation agent-inject is anywhere below a node, and may be on.
+func (t *translation) wantsInjection(node *yaml.Node) bool {
 	key := cmp.Or(t.translator.Prefix, injector.DefaultPrefix) + "agent-inject"
-	asks := false
+	wanted := false
 	_ = walk(node, func(node *yaml.Node) error {
-		asks = asks || node.Kind == yaml.MappingNode && child(node, key) != nil && scalar(node, key) != "false"
+		wanted = wanted || node.Kind == yaml.MappingNode && child(node, key) != nil && scalar(node, key) != "false"
 		return nil
 	})
-	return asks
+	return wanted
 }
 
 // object translates the pod of an object, or those of a List.
@@ -209,7 +209,7 @@ func (t *translation) object(object *yaml.Node) error {
 	}
 	metadata := child(object, "metadata")
 	name := kind + "/" + scalar(metadata, "name")
-	if len(path) > 0 && t.asks(child(metadata, "annotations")) {
+	if len(path) > 0 && t.wantsInjection(child(metadata, "annotations")) {
 		text := "the annotations of a " + kind + " have no effect; move them to the metadata of its pod template"
 		t.add(name, false, injector.Diagnostic{Annotation: "metadata.annotations", Text: text})
 	}

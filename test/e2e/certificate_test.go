@@ -31,9 +31,9 @@ func TestReplicasAgreeOnACertificate(t *testing.T) {
 	secrets, configurations, err := certs.NewClients(config, "default")
 	require.NoError(t, err)
 	now := time.Now()
-	var all []*certs.Managed
+	var all []*certs.Rotator
 	for range replicas {
-		all = append(all, certs.NewManaged(certs.Options{
+		all = append(all, certs.NewRotator(certs.Options{
 			Secrets: secrets, Configurations: configurations,
 			Secret: "certificate-test", Configuration: "certificate-test", Names: []string{"webhook.test"},
 			Now: func() time.Time { return now },

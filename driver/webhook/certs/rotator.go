@@ -55,7 +55,7 @@ func NewClients(config *rest.Config, namespace string) (Secrets, Configurations,
 	return secrets, configurations, nil
 }
 
-// Options of a Managed certificate. All are required.
+// Options of a Rotator. All are required.
 type Options struct {
 	Secrets        Secrets
 	Configurations Configurations
@@ -67,14 +67,14 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Managed is a certificate that the webhook issues itself, for any number of replicas
+// Rotator issues the webhook's certificate itself, for any number of replicas
 // without a leader.
 //
 // The Secret is the truth: of two replicas that replace what they have read, the API
 // server refuses one, which then reads what the other has written. What is due depends only
 // on the Secret and the time, so one replica does it and the others find nothing to do. The
 // caBundle is derived from the Secret, and never replaced by an older one.
-type Managed struct {
+type Rotator struct {
 	options Options
 	// last is what was read or written last, to restore a lost Secret while the API server
 	// still trusts it.
@@ -82,15 +82,15 @@ type Managed struct {
 	inUse atomic.Pointer[tls.Certificate]
 }
 
-// NewManaged asks the API server for nothing yet.
-func NewManaged(options Options) *Managed { return &Managed{options: options} }
+// NewRotator does not call the API server.
+func NewRotator(options Options) *Rotator { return &Rotator{options: options} }
 
 // Current returns a certificate that the API server trusts.
-func (m *Managed) Current() (*tls.Certificate, error) {
-	if current := m.inUse.Load(); current != nil {
+func (r *Rotator) Current() (*tls.Certificate, error) {
+	if current := r.inUse.Load(); current != nil {
 		return current, nil
 	}
-	return nil, fmt.Errorf("there is no certificate yet that the configuration %s trusts", m.options.Configuration)
+	return nil, fmt.Errorf("there is no certificate yet that the configuration %s trusts", r.options.Configuration)
 }
 
 // attempts bounds a Sync. Each failure is one that another replica has won.
@@ -100,10 +100,10 @@ const attempts = 20
 var errConflict = errors.New("it has changed meanwhile")
 
 // Sync creates or renews what is due, sets the caBundle, and takes the certificate into use.
-func (m *Managed) Sync(ctx context.Context) error {
+func (r *Rotator) Sync(ctx context.Context) error {
 	var err error
 	for range attempts {
-		if err = m.sync(ctx); !errors.Is(err, errConflict) {
+		if err = r.sync(ctx); !errors.Is(err, errConflict) {
 			return err
 		}
 	}
@@ -112,61 +112,61 @@ func (m *Managed) Sync(ctx context.Context) error {
 
 // sync reads the configuration before the Secret, so what it derives from the Secret is
 // never older than the caBundle that it replaces.
-func (m *Managed) sync(ctx context.Context) error {
-	configuration, err := m.options.Configurations.Get(withoutLog(ctx), m.options.Configuration, metav1.GetOptions{})
+func (r *Rotator) sync(ctx context.Context) error {
+	configuration, err := r.options.Configurations.Get(withoutLog(ctx), r.options.Configuration, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("get the webhook configuration: %w", err)
 	}
-	secret, err := m.options.Secrets.Get(withoutLog(ctx), m.options.Secret, metav1.GetOptions{})
+	secret, err := r.options.Secrets.Get(withoutLog(ctx), r.options.Secret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: m.options.Secret}, Type: corev1.SecretTypeTLS}
+		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: r.options.Secret}, Type: corev1.SecretTypeTLS}
 	} else if err != nil {
 		return fmt.Errorf("get the certificate's Secret: %w", err)
 	}
-	current, next, err := m.next(ctx, secret)
+	current, next, err := r.next(ctx, secret)
 	if err != nil {
 		return err
 	}
 	if next != current {
-		if err := m.write(ctx, secret, next); err != nil {
+		if err := r.write(ctx, secret, next); err != nil {
 			return err
 		}
 		klog.FromContext(ctx).Info("Certificate written", "notAfter", next.leaf.Leaf.NotAfter)
 	}
-	m.last = next
-	if err := m.setCABundle(ctx, configuration, next.bundle()); err != nil {
+	r.last = next
+	if err := r.setCABundle(ctx, configuration, next.bundle()); err != nil {
 		return err
 	}
-	m.use(next)
+	r.use(next)
 	return nil
 }
 
 // next returns the state of the Secret, nil for none, and what it should be.
-func (m *Managed) next(ctx context.Context, secret *corev1.Secret) (current, next *state, err error) {
-	now := m.options.Now()
+func (r *Rotator) next(ctx context.Context, secret *corev1.Secret) (current, next *state, err error) {
+	now := r.options.Now()
 	if current, err = parse(secret.Data); err == nil {
-		next, err = current.next(now, m.options.Names)
+		next, err = current.next(now, r.options.Names)
 		return current, next, err
 	}
 	if len(secret.Data) > 0 {
 		klog.FromContext(ctx).Error(err, "Invalid Secret of the certificate; replacing it")
 	}
-	if m.last != nil {
-		return nil, m.last, nil
+	if r.last != nil {
+		return nil, r.last, nil
 	}
-	next, err = issue(now, m.options.Names, nil)
+	next, err = issue(now, r.options.Names, nil)
 	return nil, next, err
 }
 
-func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) (err error) {
+func (r *Rotator) write(ctx context.Context, secret *corev1.Secret, s *state) (err error) {
 	if secret.Data, err = s.data(); err != nil {
 		return err
 	}
 	isNew := secret.ResourceVersion == ""
 	if isNew {
-		_, err = m.options.Secrets.Create(withoutLog(ctx), secret, metav1.CreateOptions{})
+		_, err = r.options.Secrets.Create(withoutLog(ctx), secret, metav1.CreateOptions{})
 	} else {
-		_, err = m.options.Secrets.Update(withoutLog(ctx), secret, metav1.UpdateOptions{})
+		_, err = r.options.Secrets.Update(withoutLog(ctx), secret, metav1.UpdateOptions{})
 	}
 	// A Secret that is not found by an update was deleted meanwhile.
 	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && !isNew {
@@ -180,7 +180,7 @@ func (m *Managed) write(ctx context.Context, secret *corev1.Secret, s *state) (e
 
 // setCABundle sets the bundle for every webhook of the configuration. The patch is refused
 // if the configuration is not the one that was read before the Secret.
-func (m *Managed) setCABundle(ctx context.Context, configuration *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte) error {
+func (r *Rotator) setCABundle(ctx context.Context, configuration *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte) error {
 	var webhooks []any
 	for _, webhook := range configuration.Webhooks {
 		if !bytes.Equal(webhook.ClientConfig.CABundle, bundle) {
@@ -197,7 +197,7 @@ func (m *Managed) setCABundle(ctx context.Context, configuration *admissionregis
 	if err != nil {
 		return fmt.Errorf("write the caBundle: %w", err)
 	}
-	_, err = m.options.Configurations.Patch(withoutLog(ctx), configuration.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	_, err = r.options.Configurations.Patch(withoutLog(ctx), configuration.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	if apierrors.IsConflict(err) {
 		return fmt.Errorf("patch the webhook configuration: %w: %w", errConflict, err)
 	}
@@ -213,13 +213,13 @@ const propagation = 5 * time.Minute
 
 // use takes the serving certificate into use. A new one waits for its propagation, unless
 // the one in use cannot be served that long.
-func (m *Managed) use(s *state) {
-	now, current := m.options.Now(), m.inUse.Load()
+func (r *Rotator) use(s *state) {
+	now, current := r.options.Now(), r.inUse.Load()
 	issued := s.leaf.Leaf.NotBefore.Add(backdate)
 	if current != nil && now.Before(issued.Add(propagation)) && now.Before(current.Leaf.NotAfter) && s.trusts(current.Leaf) {
 		return
 	}
-	m.inUse.Store(s.leaf)
+	r.inUse.Store(s.leaf)
 }
 
 // withoutLog keeps client-go from logging: at a high verbosity it logs what it sends and

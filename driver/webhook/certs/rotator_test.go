@@ -23,8 +23,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func (s *apiServer) replica(now time.Time) *Managed {
-	return NewManaged(Options{
+func (s *apiServer) replica(now time.Time) *Rotator {
+	return NewRotator(Options{
 		Secrets: secrets{s}, Configurations: configurations{s},
 		Secret: "certificate", Configuration: "webhooks", Names: names,
 		Now: func() time.Time { return now },
@@ -32,7 +32,7 @@ func (s *apiServer) replica(now time.Time) *Managed {
 }
 
 // requireTrust wants a replica to serve what both webhooks trust.
-func requireTrust(t *testing.T, s *apiServer, m *Managed, now time.Time) {
+func requireTrust(t *testing.T, s *apiServer, m *Rotator, now time.Time) {
 	t.Helper()
 	current, err := m.Current()
 	if err != nil {
@@ -45,7 +45,7 @@ func requireTrust(t *testing.T, s *apiServer, m *Managed, now time.Time) {
 	}
 }
 
-func mustSync(t *testing.T, m *Managed) {
+func mustSync(t *testing.T, m *Rotator) {
 	t.Helper()
 	if err := m.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func mustSync(t *testing.T, m *Managed) {
 func TestReplicasAgree(t *testing.T) {
 	t.Parallel()
 	server := newAPIServer()
-	var replicas []*Managed
+	var replicas []*Rotator
 	var running sync.WaitGroup
 	for range 8 {
 		m := server.replica(start)
