@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -135,11 +134,12 @@ func (w *worker) resident() int64 {
 
 // memory returns the addresses and the memory in bytes that the process has.
 func (w *worker) memory() (size, resident int64, err error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(w.command.Process.Pid) + "/statm")
-	if err != nil {
+	var text [128]byte
+	n, err := w.statm.ReadAt(text[:], 0)
+	if n == 0 {
 		return 0, 0, err
 	}
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+	if _, err := fmt.Sscan(string(text[:n]), &size, &resident); err != nil {
 		return 0, 0, err
 	}
 	page := int64(os.Getpagesize())

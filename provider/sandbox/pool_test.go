@@ -490,8 +490,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	requireWorking(t, pool)
 	waitUntil(t, func() bool { return pool.hasSpare() && len(children(t)) == 2 })
-	if got := openFiles(t) - files; got != 2*4 {
-		t.Errorf("%d files are open for two workers, want three pipes and what Go holds to wait for it for each", got)
+	if got := openFiles(t) - files; got != 2*5 {
+		t.Errorf("%d files are open for two workers, want three pipes, statm and what Go holds to wait for it for each", got)
 	}
 	if err := pool.Stop(t.Context()); err != nil {
 		t.Fatal(err)

@@ -33,6 +33,7 @@ type worker struct {
 	command  *exec.Cmd
 	requests io.Writer
 	replies  io.Reader
+	statm    *os.File // of /proc; open, since it is read at each call
 	// stderr may hold secrets, and is never shown. Complete when exited is closed, which
 	// is when nothing is left of the process.
 	stderr stderrStart
@@ -109,6 +110,7 @@ func (w *worker) run(ctx context.Context, program string, arguments []string, id
 	}
 	started <- err
 	_ = w.command.Wait() // its state says how it ended
+	_ = w.statm.Close()  // nil after a failed handshake
 }
 
 // launch prepares the calling thread and starts the process from it.
@@ -190,7 +192,11 @@ func (w *worker) sendAddressLimit() error {
 	var size int64
 	var err error
 	var group sync.WaitGroup
-	group.Go(func() { size, _, err = w.memory() }) // this thread has no /proc
+	group.Go(func() { // this thread has no /proc
+		if w.statm, err = os.Open("/proc/" + strconv.Itoa(w.command.Process.Pid) + "/statm"); err == nil {
+			size, _, err = w.memory()
+		}
+	})
 	group.Wait()
 	if err != nil {
 		return fmt.Errorf("read its size: %w", err)

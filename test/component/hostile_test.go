@@ -222,8 +222,8 @@ func startProgram(t *testing.T, arguments ...string) (*node, *rig.Process) {
 	return n, driver
 }
 
-// filesPerWorker are its three pipes, and what the driver waits for its end with.
-const filesPerWorker = 4
+// filesPerWorker are its three pipes, its statm, and what the driver waits for its end with.
+const filesPerWorker = 5
 
 // usage is what a process has of the node.
 type usage struct {
