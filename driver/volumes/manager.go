@@ -255,6 +255,7 @@ func (m *Manager) add(e *entry) (before *entry, err error) {
 // abandon leaves nothing of an entry that was not mounted.
 func (m *Manager) abandon(e, before *entry) {
 	e.setClosed(true)
+	m.closeSecrets(e)
 	m.mutex.Lock()
 	delete(m.table, e.volume.ID)
 	if before != nil {
@@ -265,17 +266,17 @@ func (m *Manager) abandon(e, before *entry) {
 	if before != nil {
 		before.setClosed(false)
 	}
-	m.closeSecrets(e)
 }
 
-// drop forgets an entry that is unmounted.
+// drop forgets an entry that is unmounted. The provider has saved that the token is to be
+// revoked before the record goes: a process that is killed must not lose the token.
 func (m *Manager) drop(e *entry) {
 	e.setClosed(true)
+	m.closeSecrets(e)
 	m.mutex.Lock()
 	delete(m.table, e.volume.ID)
 	m.mutex.Unlock()
 	m.deleteRecord(e.volume.ID)
-	m.closeSecrets(e)
 }
 
 func (m *Manager) closeSecrets(e *entry) {
