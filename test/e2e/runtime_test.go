@@ -40,7 +40,7 @@ cd /vault/secrets
 file=$(readlink -f url)
 try() {
 	name=$1; shift
-	if output=$(sh -c "$*" 2>&1); then echo "$name: DONE $said"; else echo "$name: $said"; fi
+	if output=$(sh -c "$*" 2>&1); then echo "$name: DONE $output"; else echo "$name: $output"; fi
 }
 try write "echo x > $file"
 try append "echo x >> $file"

@@ -105,7 +105,7 @@ func TestPodTellsOfItsRefresh(t *testing.T) {
 	})
 	contains(t, description, `volume "vault-secrets": the files stay as they are: `)
 	contains(t, description, "permission denied; grant the path in a policy of the role")
-	contains(t, kubectl(t, "exec", "--namespace=vaultmount", currentDriver(t), "--", "/vaultmount", "volumes"), "failing")
+	contains(t, kubectl(t, "exec", "--namespace=vaultmount", currentDriver(t), "--", "/vaultmount", "volumes"), "stale")
 	if got := readFile(t, "default", "refreshed", "/vault/secrets/database-config.txt"); got != strings.ReplaceAll(connection, "wizard", "refreshed") {
 		t.Errorf("the file holds %q", got)
 	}

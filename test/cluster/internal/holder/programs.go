@@ -50,7 +50,7 @@ func (h *holder) apiserver() program {
 		"--enable-admission-plugins=NodeRestriction",
 		"--enable-aggregator-routing=true",
 		"--allow-privileged=true",
-		"--kubelet-certificate-ca="+pkiFile("ca.crt"),
+		"--kubelet-certificate-authority="+pkiFile("ca.crt"),
 		"--kubelet-client-certificate="+pkiFile("apiserver.crt"),
 		"--kubelet-client-key="+pkiFile("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP",
