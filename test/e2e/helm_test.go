@@ -68,7 +68,7 @@ func TestHelm(t *testing.T) {
 func (h helm) testUpgrade(t *testing.T) {
 	nextImage(t, "next")
 	first := currentDriver(t)
-	requireUpgradeWithoutGap(t, func() {
+	requireUpgrade(t, func() {
 		if _, err := h.try(t.Context(), "upgrade", "vaultmount", chartDirectory, "--set=image.tag=next", "--wait", "--timeout=90s"); err != nil {
 			t.Error(err)
 		}
