@@ -91,6 +91,8 @@ func (s *Server) initialize(ctx context.Context) error {
 	if err := os.WriteFile(password, []byte(AdminPassword), 0o600); err != nil {
 		return err
 	}
+	runtime.LockOSThread() // see run
+	defer runtime.UnlockOSThread()
 	text, err := s.command(ctx, "initdb", "--pgdata="+s.data(), "--username="+Admin, "--pwfile="+password,
 		"--auth=scram-sha-256", "--no-locale", "--encoding=UTF8", "--no-sync").CombinedOutput()
 	if err != nil {

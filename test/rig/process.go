@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -66,10 +67,17 @@ func run(t testing.TB, log *Log, arguments []string) *Process {
 	p.Env = append(os.Environ(), "NODE_NAME=node-1", "VAULT_ADDR=http://127.0.0.1:1", "VAULT_TOKEN=canary", "VAULT_NAMESPACE=canary", "VAULT_MAX_RETRIES=none")
 	p.Stderr = log
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		// The kernel sends Pdeathsig when the thread ends that started the process, and
+		// threads of workers in the test's own process end.
+		runtime.LockOSThread()
+		started <- p.Start()
+		<-ended
+	}()
+	must(t, <-started)
 	t.Cleanup(func() {
+		defer close(ended)
 		if p.ProcessState == nil {
 			_ = p.Process.Kill()
 			_ = p.Wait()
