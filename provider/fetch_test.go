@@ -81,8 +81,10 @@ func TestHangingEnginesStarveNobody(t *testing.T) {
 	h.vault.change(func() { h.vault.static = "second" })
 	h.vault.engine("a/", hang)
 	h.time.Step(20 * time.Second)
-	h.refresh("v")
-	waitFor(t, func() bool { return strings.HasPrefix(h.content("v"), "second|") })
+	waitFor(t, func() bool {
+		h.refresh("v") // on a busy machine, all that hangs takes the time of the first one
+		return strings.HasPrefix(h.content("v"), "second|")
+	})
 	waitFor(t, func() bool { return errors.Is(h.statuses()[0].Err, ErrUnavailable) })
 }
 
