@@ -177,6 +177,9 @@ func TestFullVolumeSaysWhatSizeItNeeds(t *testing.T) {
 // a mount with a file open for writing stays writable.
 func TestCreateWhileProcessesStart(t *testing.T) {
 	mounter, targets := newMounter(t), t.TempDir()
+	// With its first process, Go tries once whether it can use pidfds, by a process that it
+	// starts outside of ForkLock. The driver starts a worker before it creates a volume.
+	must(t, exec.Command("/bin/true").Run())
 	starting, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	for range 4 {
