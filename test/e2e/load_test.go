@@ -180,8 +180,10 @@ func requireUpgrade(t *testing.T, upgrade func()) {
 	for line := range strings.Lines(events) {
 		switch {
 		case !strings.HasPrefix(line, "load-"):
-		case strings.Contains(line, "code = Unavailable") && strings.Contains(line, "csi.sock: connect:"):
-			inGap = append(inGap, line) // the kubelet calls again
+		// No instance has the socket, or the old one closes a connection. The kubelet calls again.
+		case strings.Contains(line, "code = Unavailable desc = connection error"),
+			strings.Contains(line, "code = Unavailable desc = error reading from server"):
+			inGap = append(inGap, line)
 		default:
 			t.Errorf("a pod has the event of a failure: %s", line)
 		}
