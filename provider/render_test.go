@@ -144,7 +144,7 @@ func TestMisfitKeepsNoOtherSecretFromBeingWritten(t *testing.T) {
 			phases := [3]time.Duration{20 * time.Minute, 2 * time.Minute, 20 * time.Minute}
 			usual := h.Manager.timeouts
 			if strings.Contains(name, "hangs") { // which takes the time of the machine
-				usual = timeouts{refresh: time.Second, fetch: 400 * time.Millisecond, request: 200 * time.Millisecond}
+				usual = timeouts{refresh: 5 * time.Second, fetch: 2 * time.Second, request: time.Second}
 				phases = [3]time.Duration{DefaultInterval, 90 * time.Second, time.Minute}
 			}
 			h.Manager.timeouts, h.timeouts = usual, usual
