@@ -46,7 +46,7 @@ func TestOneEngineDoesNotKeepOthersFromBeingAsked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			h.Manager.timeouts.request = 100 * time.Millisecond
+			h.Manager.timeouts.request = time.Second
 			r := h.request("v", `{{ with secret "database/static-creds/app" }}{{ .Data.username }}{{ end }}`, staticTemplate)
 			h.publish(r)
 			h.vault.engine("database/", engine)
@@ -69,7 +69,7 @@ func TestOneEngineDoesNotKeepOthersFromBeingAsked(t *testing.T) {
 func TestHangingEnginesStarveNobody(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.Manager.timeouts = timeouts{refresh: time.Second, fetch: 150 * time.Millisecond, request: 100 * time.Millisecond}
+	h.Manager.timeouts = timeouts{refresh: 5 * time.Second, fetch: 750 * time.Millisecond, request: 500 * time.Millisecond}
 	templates := []string{staticTemplate}
 	for i := range 3 * fetchConcurrency { // which come first, by their paths
 		templates = append(templates, fmt.Sprintf(`{{ with secret "a/%d" }}{{ .Data.value }}{{ end }}`, i))

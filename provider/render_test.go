@@ -220,7 +220,7 @@ func TestMisfitOutlivesAPassThatEndsOtherwise(t *testing.T) {
 			return func(context.Context) error { return fmt.Errorf("%w: no worker", ErrRendererUnavailable) }
 		},
 		"the time is over": func(h *harness) func(context.Context) error {
-			h.Manager.timeouts.refresh = 200 * time.Millisecond
+			h.Manager.timeouts.refresh = time.Second
 			return func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		},
 		"the token is gone": func(h *harness) func(context.Context) error {
