@@ -291,7 +291,7 @@ func (o *outcome) String() string {
 		text += fmt.Sprintf("; refreshes at most %.1f s late", o.late.Seconds())
 	}
 	if o.cpuLimit > 0 {
-		text += fmt.Sprintf("; at most %s of CPU time for a call", o.cpu)
+		text += fmt.Sprintf("; at most %s of CPU time for a call", o.cpu.Round(time.Millisecond))
 	}
 	return text
 }

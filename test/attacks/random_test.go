@@ -128,7 +128,7 @@ func (d *dice) forEach(t *testing.T, what string, draw func() (map[string]string
 			t.Errorf("%s of CPU time for %.500s", took, fmt.Sprintf("%.50q", drawn))
 		}
 	}
-	tally.Line{Item: what, Tried: tried, Lost: over, Measured: fmt.Sprintf("at most %s of CPU time", most)}.Record(t)
+	tally.Line{Item: what, Tried: tried, Lost: over, Measured: fmt.Sprintf("at most %s of CPU time", most.Round(time.Millisecond))}.Record(t)
 }
 
 // annotations are those of a pod that asks.
