@@ -9,16 +9,16 @@ import (
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	w, err := parseWords("anew => again\nheld against => compare with\ncode Charge => activeNode\nallow by anew person\nskip driver/old\n")
+	w, err := parseWords("gadget => tool\nput to => set\ncode Widget => Part\nallow by gadget maker\nskip driver/old\n")
 	require.NoError(t, err)
 	lines := []string{
-		"// It logs in anew, as it is held",
-		"// against the list. Charge is fine here",
-		"func renewAnew(c Charge) {} // signed by anew person",
-		`x := "Charge"`,
-		"renewal",
+		"// It is a gadget that is put",
+		"// to zero. Widget is fine here",
+		"func newGadget(w Widget) {} // signed by gadget maker",
+		`x := "Widget"`,
+		"gadgetry",
 	}
-	want := []string{"a.go:3: Charge -> activeNode", "a.go:1: anew -> again", "a.go:1: held against -> compare with", "a.go:3: anew -> again"}
+	want := []string{"a.go:3: Widget -> Part", "a.go:1: gadget -> tool", "a.go:1: put to -> set", "a.go:3: gadget -> tool"}
 	if got := w.check("a.go", lines); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
